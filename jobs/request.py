@@ -1,0 +1,137 @@
+"""What a job request may say.
+
+Belongs here: the strict model, its ranges, and the message for a person when a request is wrong.
+Does not: storing a request, or reading the source image (`resources.sources` does that).
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from imaging.errors import RejectedError
+
+JobType = Literal["pony_flux", "sdxl_generation", "face_processing", "description"]
+JOB_TYPES: tuple[JobType, ...] = get_args(JobType)
+
+MAX_SEED = 2**32 - 1
+
+Scheduler = Literal[
+    "Euler",
+    "Euler a",
+    "DDIM",
+    "DPM++ 2M",
+    "DPM++ 2M Karras",
+    "DPM++ SDE Karras",
+    "Heun",
+    "LMS",
+    "UniPC",
+]
+
+
+def _multiple_of_8(value: int) -> int:
+    if value % 8:
+        below = value - value % 8
+        raise ValueError(f"must be a multiple of 8, as SDXL works in steps of 8 pixels; use {below} or {below + 8}")
+    return value
+
+
+Side = Annotated[int, Field(ge=64, le=2048), AfterValidator(_multiple_of_8)]
+
+
+class JobRequest(BaseModel):
+    """One request, as the user wrote it, with defaults filled in and a seed drawn when there was none.
+
+    Unknown fields are refused. `pony_flux` and `sdxl_generation` start from `pony_prompt`; `face_processing` and
+    `description` start from `source_image`.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=True)
+
+    job_type: JobType = Field(
+        "pony_flux",
+        description=(
+            "pony_flux: scene, faces, description. sdxl_generation: scene only. face_processing: faces and "
+            "description of source_image. description: only describe source_image."
+        ),
+    )
+    pony_prompt: str = Field("", max_length=8000, description="What the scene shows. Needed for pony_flux and sdxl_generation.")
+    flux_prompt: str = Field("", max_length=8000, description="What the faces look like. Empty: taken from pony_prompt.")
+    negative_prompt: str = Field("", max_length=8000, description="What must not be seen.")
+    source_image: str | None = Field(
+        None, max_length=4096, description="Path of the photo to work on. Needed for face_processing and description."
+    )
+    seed: int | None = Field(None, ge=0, le=MAX_SEED, description="Start of the random numbers. Empty: one is drawn and stored.")
+    width: Side = Field(1024, description="Width of the generated image in pixels: 64 to 2048, a multiple of 8.")
+    height: Side = Field(1024, description="Height of the generated image in pixels: 64 to 2048, a multiple of 8.")
+    steps: int = Field(30, ge=1, le=150, description="Denoising steps, 1 to 150.")
+    cfg_scale: float = Field(6.0, ge=1, le=30, allow_inf_nan=False, description="Classifier-free guidance (CFG) scale, 1 to 30.")
+    scheduler: Scheduler = Field("Euler a", description="Sampler, by the name that A1111 shows.")
+    face_strength: float = Field(
+        0.5, ge=0, le=1, allow_inf_nan=False, description="Denoising strength of the face pass: 0 keeps the face, 1 makes a new one."
+    )
+    output_size: int | None = Field(
+        None, ge=64, le=8192, description="Longest side of the final image in pixels. Empty: the size it was made at."
+    )
+    priority: int = Field(5, ge=1, le=10, description="1 is most urgent, 10 least; equal priorities run oldest first.")
+    tags: dict[str, str] = Field(default_factory=dict, max_length=32, description="Your own labels, such as project or client.")
+
+    @model_validator(mode="after")
+    def _check_inputs(self) -> JobRequest:
+        if self.job_type in ("pony_flux", "sdxl_generation"):
+            if not self.pony_prompt:
+                raise ValueError(f"pony_prompt: a {self.job_type} job needs a prompt; say what the image shows")
+            if self.source_image is not None:
+                raise ValueError(
+                    f"source_image: a {self.job_type} job makes its own image; leave the field out, or set job_type to face_processing"
+                )
+        elif not self.source_image:
+            raise ValueError(f"source_image: a {self.job_type} job needs a photo; give its path")
+        if self.job_type in ("sdxl_generation", "description") and self.output_size is not None:
+            raise ValueError(f"output_size: a {self.job_type} job has no final image to resize; leave the field out")
+        return self
+
+    def with_seed(self) -> JobRequest:
+        """The same request with a seed: its own, or one drawn now."""
+        return self if self.seed is not None else self.model_copy(update={"seed": secrets.randbelow(MAX_SEED + 1)})
+
+    @property
+    def face_prompt(self) -> str:
+        """The words for the face pass: `flux_prompt`, or `pony_prompt` when that is empty."""
+        return self.flux_prompt or self.pony_prompt
+
+
+def parse_request(fields: Mapping[str, Any] | str) -> JobRequest:
+    """Read a request from its fields or from JSON text.
+
+    Raises:
+        RejectedError: names every field that is wrong, what is wrong with it, and the mend.
+    """
+    if isinstance(fields, str):
+        try:
+            fields = json.loads(fields)
+        except ValueError as error:
+            raise RejectedError(f"The request is not JSON: {error}.", "Give one JSON object with the fields of a request.") from None
+    if not isinstance(fields, Mapping):
+        raise RejectedError(
+            f"The request is a {type(fields).__name__}, not an object with fields.", "Give one object with the fields of a request."
+        )
+    try:
+        return JobRequest.model_validate(dict(fields))
+    except ValidationError as error:
+        raise RejectedError("; ".join(map(_one_problem, error.errors())) + ".", "Correct these fields and submit again.") from None
+
+
+def _one_problem(problem: Any) -> str:  # noqa: ANN401 - pydantic's ErrorDetails, a TypedDict of its core
+    field = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        return f"{field}: there is no such field; the fields are {', '.join(JobRequest.model_fields)}"
+    text = problem["msg"].removeprefix("Value error, ")
+    if not field:
+        return text
+    given = repr(problem.get("input"))
+    return f"{field}: {text} (got {given if len(given) <= 60 else given[:57] + '...'})"

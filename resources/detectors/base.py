@@ -1,0 +1,39 @@
+"""What every face detector promises.
+
+Belongs here: the protocol and the order of faces. Does not: any back end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imaging.boxes import Face
+
+
+class Detector(Protocol):
+    """A back end that finds faces."""
+
+    name: str
+
+    def describe(self) -> dict[str, Any]:
+        """Everything that decides the result besides the image: model, its SHA-256, thresholds. JSON values."""
+        ...
+
+    def detect(self, image: NDArray[np.uint8]) -> list[Face]:
+        """Find the faces in an RGB uint8 image of shape (height, width, 3), largest first.
+
+        Returns an empty list when there is none. Boxes lie inside the image.
+
+        Raises:
+            BackendError: when the detector itself fails; never for an image without faces.
+        """
+        ...
+
+
+def largest_first(faces: Iterable[Face]) -> list[Face]:
+    """Faces by area, largest first; equal areas from left to right, then top to bottom."""
+    return sorted(faces, key=lambda face: (-face.box.area, face.box.left, face.box.top))

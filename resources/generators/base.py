@@ -1,0 +1,104 @@
+"""What every image generator promises: a batch of tasks in, one outcome per task out.
+
+Belongs here: the tasks, the outcome and the protocol. Does not: any back end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imaging.errors import BackendError, NeedsReviewError
+
+
+@dataclass(frozen=True, slots=True)
+class ImageTask:
+    """One image to generate from text.
+
+    Attributes:
+        job_id: whose image it is; for messages only.
+        prompt: what to show; never empty.
+        negative_prompt: what to avoid; may be empty.
+        seed: 0 to 2**32 - 1.
+        width: pixels, a multiple of 8, 64 to 2048.
+        height: pixels, a multiple of 8, 64 to 2048.
+        steps: denoising steps, 1 to 150.
+        cfg_scale: classifier-free guidance scale, 1 to 30.
+        scheduler: the sampler's name as A1111 shows it, for example `Euler a`.
+    """
+
+    job_id: str
+    prompt: str
+    negative_prompt: str
+    seed: int
+    width: int
+    height: int
+    steps: int
+    cfg_scale: float
+    scheduler: str
+
+
+@dataclass(frozen=True, slots=True)
+class InpaintTask:
+    """One masked area to generate anew. `width` and `height` of the task are those of `image`.
+
+    Attributes:
+        task: prompt, seed and sampling settings; its size is the size of `image`.
+        image: RGB, uint8, shape (height, width, 3).
+        mask: uint8, shape (height, width); 255 is generated anew, 0 is kept.
+        denoising_strength: 0 (nothing changes) to 1 (nothing of the old face is left).
+    """
+
+    task: ImageTask
+    image: NDArray[np.uint8]
+    mask: NDArray[np.uint8]
+    denoising_strength: float
+
+
+@dataclass(frozen=True, slots=True)
+class Generated:
+    """One finished image.
+
+    Attributes:
+        pixels: RGB, uint8, shape (height, width, 3), exactly the size asked for.
+        details: what the record should keep: device, dtype, batch size, seconds. JSON values only.
+    """
+
+    pixels: NDArray[np.uint8]
+    details: Mapping[str, Any]
+
+
+Outcome = Generated | BackendError | NeedsReviewError
+
+
+class Generator(Protocol):
+    """A back end that makes images. One instance may be used by one thread at a time."""
+
+    name: str
+
+    def describe(self) -> dict[str, Any]:
+        """Everything that decides the pixels besides the task: model, its hash, versions, dtype. JSON values.
+
+        It is part of each image's content key, so it must be cheap, equal across processes, and free of secrets.
+        """
+        ...
+
+    def native_size(self) -> int:
+        """The side, in pixels and a multiple of 8, of the square at which a face is generated best."""
+        ...
+
+    def generate(self, tasks: Sequence[ImageTask]) -> Iterator[Outcome]:
+        """Yield one outcome per task, in order, as each is finished.
+
+        A task that fails yields its error; the tasks beside it are not touched. Only a fault that stops the whole
+        back end is raised.
+        """
+        ...
+
+    def inpaint(self, tasks: Sequence[InpaintTask]) -> Iterator[Outcome]:
+        """Like `generate`, for masked areas. Pixels outside the mask may change; the caller puts them back."""
+        ...

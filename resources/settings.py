@@ -1,0 +1,98 @@
+"""Every setting of face-changer, read from the environment and from `.env`.
+
+Belongs here: names, defaults, what each setting means, and where the data lies. Does not: what is done with them.
+A variable that is set in the environment wins over `.env`.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from imaging.errors import SettingsError
+
+PROJECT_ROOT = Path(__file__).resolve().parent.parent
+
+
+def dagster_home() -> Path:
+    """The Dagster home: `DAGSTER_HOME`, or the folder of the project itself, which holds `dagster.yaml`."""
+    return Path(os.environ.get("DAGSTER_HOME") or PROJECT_ROOT).expanduser().resolve()
+
+
+class Settings(BaseSettings):
+    """The settings, one field per environment variable `FC_<NAME>` (the two Anthropic ones keep their own names)."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="FC_", env_file=".env", env_file_encoding="utf-8", extra="ignore", env_ignore_empty=True
+    )
+
+    data_dir: str = Field("", description="Image store: a folder or any fsspec URL. Default: data/ in the Dagster home.")
+    database_url: SecretStr = Field(
+        SecretStr(""), description="Queue and records. Default: SQLite in the Dagster home. Postgres: postgresql://..."
+    )
+    inbox: Path | None = Field(None, description="Folder in which a dropped JSON or YAML file becomes a job.")
+    source_roots: Annotated[list[Path], NoDecode] = Field(
+        default_factory=list,
+        description=f"Folders from which source images may be read, separated by '{os.pathsep}'. Default: anywhere.",
+    )
+    generator: str = Field("auto", description="auto, sdxl, sketch, or package.module:Class.")
+    writer: str = Field("auto", description="auto, claude, offline, or package.module:Class.")
+    detector: str = Field("auto", description="auto, yunet, haar, or package.module:Class.")
+    batch_size: int = Field(16, ge=1, le=256, description="Most jobs that one run carries.")
+    max_attempts: int = Field(3, ge=1, le=20, description="How often a job whose fault may pass is tried.")
+    stage_timeout: float = Field(600.0, gt=0, description="Seconds that one job may spend in one stage.")
+
+    sdxl_model: str = Field("", description="Hub id or diffusers folder of the SDXL checkpoint.")
+    sdxl_device: str = Field("auto", description="auto, cuda, mps or cpu.")
+    sdxl_dtype: str = Field("auto", description="auto (bfloat16 on cuda, float32 elsewhere), bfloat16, float16, float32.")
+    sdxl_batch_size: int = Field(8, ge=1, le=64, description="Most images that one pipeline call makes.")
+    face_size: int = Field(0, ge=0, le=2048, description="Side of the face pass in pixels; 0: the model's own.")
+
+    anthropic_api_key: SecretStr = Field(
+        SecretStr(""), validation_alias="ANTHROPIC_API_KEY", description="Key for Claude."
+    )
+    anthropic_base_url: str = Field("", validation_alias="ANTHROPIC_BASE_URL", description="Another Messages API address.")
+    claude_model: str = Field("claude-sonnet-5-5", description="Model that writes prompts and descriptions.")
+    claude_timeout: float = Field(60.0, gt=0, description="Seconds for one request to Claude.")
+    claude_max_retries: int = Field(4, ge=0, le=20, description="Further tries after a 408, 409, 429, 5xx or lost connection.")
+
+    yunet_model: Path | None = Field(None, description="The face_detection_yunet_2023mar.onnx file.")
+    detector_confidence: float = Field(0.6, gt=0, lt=1, description="Faces under this score are dropped.")
+    max_faces: int = Field(8, ge=1, le=64, description="At most this many faces of an image, largest first, are worked on.")
+
+    @field_validator("source_roots", mode="before")
+    @classmethod
+    def _split_roots(cls, value: object) -> object:
+        if isinstance(value, str):
+            return [Path(part).expanduser().resolve() for part in value.split(os.pathsep) if part]
+        return value
+
+    @property
+    def resolved_data_dir(self) -> str:
+        """The image store's address: `FC_DATA_DIR`, or `data` in the Dagster home."""
+        return self.data_dir or str(dagster_home() / "data")
+
+    @property
+    def resolved_database_url(self) -> str:
+        """The database's SQLAlchemy URL; it may carry a password, so never log it."""
+        return self.database_url.get_secret_value() or f"sqlite:///{dagster_home() / 'data' / 'face-changer.sqlite'}"
+
+
+def load_settings() -> Settings:
+    """Read the settings.
+
+    Raises:
+        SettingsError: names each variable that cannot be used, and why.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        lines = [f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors(include_input=False)]
+        raise SettingsError(
+            "These settings cannot be used: " + "; ".join(lines) + ".",
+            "Correct them in the environment or in .env; .env.example explains each.",
+        ) from None

@@ -1,0 +1,1 @@
+"""Prompt and description writers behind one protocol (`base`), one module each."""
