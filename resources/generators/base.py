@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from imaging.boxes import Face
 from imaging.errors import BackendError, NeedsReviewError
 
 
@@ -51,12 +52,14 @@ class InpaintTask:
         image: RGB, uint8, shape (height, width, 3).
         mask: uint8, shape (height, width); 255 is generated anew, 0 is kept.
         denoising_strength: 0 (nothing changes) to 1 (nothing of the old face is left).
+        face: where the face lies in `image`, as a hint; a back end may ignore it.
     """
 
     task: ImageTask
     image: NDArray[np.uint8]
     mask: NDArray[np.uint8]
     denoising_strength: float
+    face: Face | None = None
 
 
 @dataclass(frozen=True, slots=True)

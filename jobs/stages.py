@@ -1,0 +1,35 @@
+"""The stages of a job, and which of them each job type goes through.
+
+Belongs here: names and order. Does not: what a stage does (`fc_assets`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from jobs.request import JobType
+
+STAGES: Final = (
+    "job_request",
+    "enhanced_prompt",
+    "generated_image",
+    "portrait",
+    "mask",
+    "changed_face",
+    "final_image",
+    "description",
+)
+
+PLANS: Final[dict[JobType, tuple[str, ...]]] = {
+    "pony_flux": STAGES,
+    "sdxl_generation": ("job_request", "enhanced_prompt", "generated_image"),
+    "face_processing": STAGES,
+    "description": ("job_request", "generated_image", "description"),
+}
+
+
+def next_stage(job_type: JobType, completed: Iterable[str]) -> str | None:
+    """The first stage of the plan that is not completed; None when all are."""
+    done = set(completed)
+    return next((stage for stage in PLANS[job_type] if stage not in done), None)
