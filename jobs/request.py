@@ -7,11 +7,20 @@ Does not: storing a request, or reading the source image (`resources.sources` do
 from __future__ import annotations
 
 import json
+import reprlib
 import secrets
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Final, Literal, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from imaging.errors import RejectedError
 
@@ -19,6 +28,7 @@ JobType = Literal["pony_flux", "sdxl_generation", "face_processing", "descriptio
 JOB_TYPES: tuple[JobType, ...] = get_args(JobType)
 
 MAX_SEED = 2**32 - 1
+_MOST_PROBLEMS: Final = 10
 
 Scheduler = Literal[
     "Euler",
@@ -40,7 +50,23 @@ def _multiple_of_8(value: int) -> int:
     return value
 
 
-Side = Annotated[int, Field(ge=64, le=2048), AfterValidator(_multiple_of_8)]
+def _no_text_for_a_number(value: object) -> object:
+    if isinstance(value, bool | str | bytes):
+        raise ValueError("must be a number, written without quotes")  # noqa: TRY004 - pydantic reports ValueError
+    return value
+
+
+def _storable(text: str) -> str:
+    if "\0" in text:
+        raise ValueError("holds a NUL character; remove it")
+    return text
+
+
+Text = Annotated[str, AfterValidator(_storable)]
+Label = Annotated[Text, Field(max_length=256)]
+Whole = Annotated[int, BeforeValidator(_no_text_for_a_number)]
+Number = Annotated[float, BeforeValidator(_no_text_for_a_number), Field(allow_inf_nan=False)]
+Side = Annotated[Whole, Field(ge=64, le=2048), AfterValidator(_multiple_of_8)]
 
 
 class JobRequest(BaseModel):
@@ -59,26 +85,36 @@ class JobRequest(BaseModel):
             "description of source_image. description: only describe source_image."
         ),
     )
-    pony_prompt: str = Field("", max_length=8000, description="What the scene shows. Needed for pony_flux and sdxl_generation.")
-    flux_prompt: str = Field("", max_length=8000, description="What the faces look like. Empty: taken from pony_prompt.")
-    negative_prompt: str = Field("", max_length=8000, description="What must not be seen.")
-    source_image: str | None = Field(
+    pony_prompt: Text = Field(
+        "", max_length=8000, description="What the scene shows. Needed for pony_flux and sdxl_generation."
+    )
+    flux_prompt: Text = Field(
+        "", max_length=8000, description="What the faces look like. Empty: taken from pony_prompt."
+    )
+    negative_prompt: Text = Field("", max_length=8000, description="What must not be seen.")
+    source_image: Text | None = Field(
         None, max_length=4096, description="Path of the photo to work on. Needed for face_processing and description."
     )
-    seed: int | None = Field(None, ge=0, le=MAX_SEED, description="Start of the random numbers. Empty: one is drawn and stored.")
+    seed: Whole | None = Field(
+        None, ge=0, le=MAX_SEED, description="Start of the random numbers. Empty: one is drawn and stored."
+    )
     width: Side = Field(1024, description="Width of the generated image in pixels: 64 to 2048, a multiple of 8.")
     height: Side = Field(1024, description="Height of the generated image in pixels: 64 to 2048, a multiple of 8.")
-    steps: int = Field(30, ge=1, le=150, description="Denoising steps, 1 to 150.")
-    cfg_scale: float = Field(6.0, ge=1, le=30, allow_inf_nan=False, description="Classifier-free guidance (CFG) scale, 1 to 30.")
+    steps: Whole = Field(30, ge=1, le=150, description="Denoising steps, 1 to 150.")
+    cfg_scale: Number = Field(6.0, ge=1, le=30, description="Classifier-free guidance (CFG) scale, 1 to 30.")
     scheduler: Scheduler = Field("Euler a", description="Sampler, by the name that A1111 shows.")
-    face_strength: float = Field(
-        0.5, ge=0, le=1, allow_inf_nan=False, description="Denoising strength of the face pass: 0 keeps the face, 1 makes a new one."
+    face_strength: Number = Field(
+        0.5, ge=0, le=1, description="Denoising strength of the face pass: 0 keeps the face, 1 makes a new one."
     )
-    output_size: int | None = Field(
+    output_size: Whole | None = Field(
         None, ge=64, le=8192, description="Longest side of the final image in pixels. Empty: the size it was made at."
     )
-    priority: int = Field(5, ge=1, le=10, description="1 is most urgent, 10 least; equal priorities run oldest first.")
-    tags: dict[str, str] = Field(default_factory=dict, max_length=32, description="Your own labels, such as project or client.")
+    priority: Whole = Field(
+        5, ge=1, le=10, description="1 is most urgent, 10 least; equal priorities run oldest first."
+    )
+    tags: dict[Label, Label] = Field(
+        default_factory=dict, max_length=32, description="Your own labels, such as project or client."
+    )
 
     @model_validator(mode="after")
     def _check_inputs(self) -> JobRequest:
@@ -87,7 +123,8 @@ class JobRequest(BaseModel):
                 raise ValueError(f"pony_prompt: a {self.job_type} job needs a prompt; say what the image shows")
             if self.source_image is not None:
                 raise ValueError(
-                    f"source_image: a {self.job_type} job makes its own image; leave the field out, or set job_type to face_processing"
+                    f"source_image: a {self.job_type} job makes its own image; leave the field out, "
+                    "or set job_type to face_processing"
                 )
         elif not self.source_image:
             raise ValueError(f"source_image: a {self.job_type} job needs a photo; give its path")
@@ -114,24 +151,34 @@ def parse_request(fields: Mapping[str, Any] | str) -> JobRequest:
     if isinstance(fields, str):
         try:
             fields = json.loads(fields)
-        except ValueError as error:
-            raise RejectedError(f"The request is not JSON: {error}.", "Give one JSON object with the fields of a request.") from None
+        except (ValueError, RecursionError) as error:
+            raise RejectedError(
+                f"The request is not JSON: {error}.", "Give one JSON object with the fields of a request."
+            ) from None
     if not isinstance(fields, Mapping):
         raise RejectedError(
-            f"The request is a {type(fields).__name__}, not an object with fields.", "Give one object with the fields of a request."
+            f"The request is a {type(fields).__name__}, not an object with fields.",
+            "Give one object with the fields of a request.",
         )
     try:
         return JobRequest.model_validate(dict(fields))
     except ValidationError as error:
-        raise RejectedError("; ".join(map(_one_problem, error.errors())) + ".", "Correct these fields and submit again.") from None
+        problems = error.errors(include_url=False)
+        more = len(problems) - _MOST_PROBLEMS
+        shown = [*map(_one_problem, problems[:_MOST_PROBLEMS]), *([f"and {more} more"] if more > 0 else [])]
+        raise RejectedError("; ".join(shown) + ".", "Correct these fields and submit again.") from None
+
+
+_short = reprlib.Repr()  # ends even for a hostile value: bounded in depth and in width
+_short.maxlevel, _short.maxlist, _short.maxdict = 2, 3, 3
+_short.maxstring = _short.maxother = 60
 
 
 def _one_problem(problem: Any) -> str:  # noqa: ANN401 - pydantic's ErrorDetails, a TypedDict of its core
-    field = ".".join(str(part) for part in problem["loc"])
+    field = ".".join(reprlib.repr(part) if len(str(part)) > 60 else str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
         return f"{field}: there is no such field; the fields are {', '.join(JobRequest.model_fields)}"
-    text = problem["msg"].removeprefix("Value error, ")
+    text = str(problem["msg"]).removeprefix("Value error, ")
     if not field:
         return text
-    given = repr(problem.get("input"))
-    return f"{field}: {text} (got {given if len(given) <= 60 else given[:57] + '...'})"
+    return f"{field}: {text} (got {_short.repr(problem.get('input'))})"

@@ -10,27 +10,32 @@ import os
 from pathlib import Path
 from typing import Annotated
 
+from dotenv import dotenv_values
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from imaging.errors import SettingsError
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
+ENV_FILES = (PROJECT_ROOT / ".env", Path(".env"))  # the later one wins; Dagster's own commands read the second
 
 
 def dagster_home() -> Path:
     """The Dagster home: `DAGSTER_HOME`, or the folder of the project itself, which holds `dagster.yaml`."""
-    return Path(os.environ.get("DAGSTER_HOME") or PROJECT_ROOT).expanduser().resolve()
+    named = os.environ.get("DAGSTER_HOME")
+    for file in () if named else ENV_FILES:
+        named = dotenv_values(file).get("DAGSTER_HOME") or named
+    return Path(named or PROJECT_ROOT).expanduser().resolve()
 
 
 class Settings(BaseSettings):
     """The settings, one field per environment variable `FC_<NAME>` (the two Anthropic ones keep their own names)."""
 
     model_config = SettingsConfigDict(
-        env_prefix="FC_", env_file=".env", env_file_encoding="utf-8", extra="ignore", env_ignore_empty=True
+        env_prefix="FC_", env_file=ENV_FILES, env_file_encoding="utf-8", extra="ignore", env_ignore_empty=True
     )
 
-    data_dir: str = Field("", description="Image store: a folder or any fsspec URL. Default: data/ in the Dagster home.")
+    data_dir: str = Field("", description="Image store: a folder or an fsspec URL. Default: data/ in the Dagster home.")
     database_url: SecretStr = Field(
         SecretStr(""), description="Queue and records. Default: SQLite in the Dagster home. Postgres: postgresql://..."
     )
@@ -48,21 +53,23 @@ class Settings(BaseSettings):
 
     sdxl_model: str = Field("", description="Hub id or diffusers folder of the SDXL checkpoint.")
     sdxl_device: str = Field("auto", description="auto, cuda, mps or cpu.")
-    sdxl_dtype: str = Field("auto", description="auto (bfloat16 on cuda, float32 elsewhere), bfloat16, float16, float32.")
+    sdxl_dtype: str = Field("auto", description="auto (bfloat16 on cuda, else float32), or a torch dtype.")
     sdxl_batch_size: int = Field(8, ge=1, le=64, description="Most images that one pipeline call makes.")
     face_size: int = Field(0, ge=0, le=2048, description="Side of the face pass in pixels; 0: the model's own.")
 
     anthropic_api_key: SecretStr = Field(
         SecretStr(""), validation_alias="ANTHROPIC_API_KEY", description="Key for Claude."
     )
-    anthropic_base_url: str = Field("", validation_alias="ANTHROPIC_BASE_URL", description="Another Messages API address.")
+    anthropic_base_url: str = Field(
+        "", validation_alias="ANTHROPIC_BASE_URL", description="Another address of the API."
+    )
     claude_model: str = Field("claude-sonnet-5-5", description="Model that writes prompts and descriptions.")
     claude_timeout: float = Field(60.0, gt=0, description="Seconds for one request to Claude.")
-    claude_max_retries: int = Field(4, ge=0, le=20, description="Further tries after a 408, 409, 429, 5xx or lost connection.")
+    claude_max_retries: int = Field(4, ge=0, le=20, description="Further tries when Claude is busy or not reached.")
 
     yunet_model: Path | None = Field(None, description="The face_detection_yunet_2023mar.onnx file.")
     detector_confidence: float = Field(0.6, gt=0, lt=1, description="Faces under this score are dropped.")
-    max_faces: int = Field(8, ge=1, le=64, description="At most this many faces of an image, largest first, are worked on.")
+    max_faces: int = Field(8, ge=1, le=64, description="Most faces of an image that are worked on, largest first.")
 
     @field_validator("source_roots", mode="before")
     @classmethod
@@ -91,7 +98,8 @@ def load_settings() -> Settings:
     try:
         return Settings()
     except ValidationError as error:
-        lines = [f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors(include_input=False)]
+        problems = error.errors(include_input=False)
+        lines = [f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in problems]
         raise SettingsError(
             "These settings cannot be used: " + "; ".join(lines) + ".",
             "Correct them in the environment or in .env; .env.example explains each.",

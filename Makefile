@@ -1,0 +1,41 @@
+# make demo   installs what the product needs (no torch) and runs three jobs through the real daemon
+# make test   installs what the tests need and runs them all, with coverage
+# make lint   format, lint and types
+# make up     web UI and daemon on 127.0.0.1
+# make clean  removes what these made
+
+PYTHON ?= python3.11
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
+WORKERS ?= auto
+
+.PHONY: demo test lint up clean
+
+demo: .venv/installed-base
+	$(BIN)/fc demo
+
+test: .venv/installed-test
+	$(BIN)/python -m pytest -n $(WORKERS) --cov --cov-report=term --cov-fail-under=85
+
+lint: .venv/installed-test
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+up: .venv/installed-base
+	$(BIN)/fc up
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+
+.venv/installed-base: pyproject.toml constraints.txt | .venv/bin/python
+	$(PIP) --editable '.[demo]'
+	test -e .env || echo 'DAGSTER_HOME=$(CURDIR)' > .env
+	touch $@
+
+.venv/installed-test: .venv/installed-base
+	$(PIP) --editable '.[test]'
+	touch $@
+
+clean:
+	rm -rf .venv demo-home .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage* *.egg-info

@@ -1,0 +1,42 @@
+"""The decorator of the eight stage assets: what they all share in Dagster's eyes.
+
+Belongs here: partitions, back-fill policy, owners, IO manager, inputs that may be missing. Does not: what a stage does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import dagster as dg
+
+from fc_assets.partitions import JOBS
+
+OWNERS = ["team:face-changer"]
+
+
+def stage_asset(
+    *, code_version: str, group: str, kinds: Iterable[str], ins: tuple[str, ...] = (), pool: str | None = None
+) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
+    """An asset with one partition per job, whose run may carry many of them.
+
+    Args:
+        code_version: raised whenever the code makes other results from the same inputs.
+        group: the group in the lineage.
+        kinds: badges in the lineage.
+        ins: the assets that it reads. A job may lack some of them (a photo has no enhanced prompt), so each is loaded
+            only where it exists.
+        pool: the concurrency pool, for stages that need a GPU.
+    """
+    return dg.asset(
+        partitions_def=JOBS,
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        output_required=False,
+        code_version=code_version,
+        group_name=group,
+        kinds=set(kinds),
+        owners=OWNERS,
+        io_manager_key="stage_io",
+        ins={name: dg.AssetIn(name, metadata={"allow_missing_partitions": True}) for name in ins},
+        pool=pool,
+    )

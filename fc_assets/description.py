@@ -1,0 +1,82 @@
+"""The asset `description`: the finished picture in words and as data.
+
+Belongs here: which picture is described and what the writer is told about it. Does not: the words
+(`resources.writers`).
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import dagster as dg
+
+from fc_assets.asset import stage_asset
+from fc_assets.stage import Done, Item, Stage, StageOutput, one_by_one
+from jobs.queue import Job, JobQueue
+from resources.connections import DatabaseResource, DetectorResource, StoreResource, WriterResource
+from resources.records import DescriptionRecord, PromptRecord, StoredImage
+from resources.writers.base import Picture
+
+
+@stage_asset(
+    code_version="1",
+    group="result",
+    kinds={"claude"},
+    ins=("enhanced_prompt", "generated_image", "final_image"),
+)
+def description(
+    context: dg.AssetExecutionContext,
+    enhanced_prompt: dict[str, PromptRecord],
+    generated_image: dict[str, StoredImage],
+    final_image: dict[str, StoredImage],
+    store: StoreResource,
+    database: DatabaseResource,
+    detector: DetectorResource,
+    writer: WriterResource,
+) -> Iterator[StageOutput]:
+    """What the finished picture shows: a paragraph, a title, tags and measured facts.
+
+    The writer (Claude, or measurements without a model) looks at `final_image`; for a `description` job at the imported
+    photo. The text lies beside the data, as `descriptions/JOB.txt`.
+    """
+    inputs: dict[str, Mapping[str, Any]] = {
+        "enhanced_prompt": enhanced_prompt,
+        "generated_image": generated_image,
+        "final_image": final_image,
+    }
+
+    def decides(_job: Job) -> Mapping[str, Any]:
+        return {"writer": writer.get()[0].describe(), "detector": detector.get()[0].describe()}
+
+    def describe(item: Item) -> Done:
+        tool, _why = writer.get()
+        found, _why_found = detector.get()
+        changed = "final_image" in item.inputs and item.job.job_type != "description"
+        image: StoredImage = item.needs("final_image" if changed else "generated_image")
+        pixels = image.pixels
+        made = image.details
+        answer = tool.describe_image(
+            Picture(
+                job_id=item.job.id,
+                pixels=pixels,
+                faces=found.detect(pixels),
+                prompt=made.get("prompt", ""),
+                face_prompt=made.get("face_prompt", ""),
+                origin=made.get("origin", "generated"),
+                generator=made.get("generator", ""),
+            )
+        )
+        return Done(
+            DescriptionRecord(writer=tool.name, image="final_image" if changed else "generated_image", answer=answer),
+            {
+                "writer": tool.name,
+                "title": answer.title,
+                "text": answer.text,
+                "tags": answer.tags,
+                "people": answer.people,
+                "data": answer.data,
+                **answer.usage.model_dump(mode="json", exclude={"seconds"}),
+            },
+            picture=pixels,
+        )
+
+    yield from Stage(context, store.get(), JobQueue(database.get()), inputs).run(one_by_one(describe), decides)

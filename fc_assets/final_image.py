@@ -1,0 +1,123 @@
+"""The asset `final_image`: the new faces put back, and the picture at the size asked for.
+
+Belongs here: merging, the proof that nothing else changed, resizing, the PNG's provenance. Does not: the blending
+itself (`imaging.blend`).
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import dagster as dg
+import numpy as np
+from numpy.typing import NDArray
+
+from fc_assets.asset import stage_asset
+from fc_assets.provenance import final_provenance
+from fc_assets.stage import Done, ExtraImage, Item, Stage, StageOutput, one_by_one
+from imaging.blend import match_ring_color, merge_into
+from imaging.boxes import Box
+from imaging.crop import crop, fit_within, resize
+from imaging.errors import BackendError
+from imaging.mask import split_by_face
+from imaging.quality import quality_score
+from jobs.queue import Job, JobQueue
+from resources.connections import DatabaseResource, StoreResource
+from resources.records import ImageRecord, PatchesRecord, PortraitRecord, StoredImage
+
+
+@stage_asset(
+    code_version="1",
+    group="result",
+    kinds={"png"},
+    ins=("generated_image", "portrait", "mask", "changed_face"),
+)
+def final_image(
+    context: dg.AssetExecutionContext,
+    generated_image: dict[str, StoredImage],
+    portrait: dict[str, PortraitRecord],
+    mask: dict[str, StoredImage],
+    changed_face: dict[str, PatchesRecord],
+    store: StoreResource,
+    database: DatabaseResource,
+) -> Iterator[StageOutput]:
+    """The finished picture: each new face matched in colour to its surroundings and blended in, at the size asked for.
+
+    Outside the mask every pixel is that of `generated_image`, byte for byte; the run fails if it is not. The merged
+    picture lies in `4-results`, the resized one in `5-resized`, the one to deliver, with its provenance, in `6-final`.
+    """
+    inputs: dict[str, Mapping[str, Any]] = {
+        "generated_image": generated_image,
+        "portrait": portrait,
+        "mask": mask,
+        "changed_face": changed_face,
+    }
+
+    def decides(job: Job) -> Mapping[str, Any]:
+        return {
+            "output_size": job.request.output_size,
+            "request": job.request.model_dump(mode="json", exclude={"priority"}),
+        }
+
+    yield from Stage(context, store.get(), JobQueue(database.get()), inputs).run(one_by_one(_final), decides)
+
+
+def _final(item: Item) -> Done:
+    request = item.job.request
+    before: StoredImage = item.needs("generated_image")
+    whole: NDArray[np.uint8] = item.needs("mask").pixels
+    patches: PatchesRecord = item.needs("changed_face")
+    record: PortraitRecord = item.needs("portrait")
+    original = before.pixels
+    merged = merge_faces(original, whole, record, patches)
+    outside = int(np.count_nonzero(np.any(merged != original, axis=2) & (whole == 0)))
+    if outside:
+        raise BackendError(
+            f"{outside} pixels outside the mask of job {item.job.id} were changed.",
+            "This is a fault of face-changer.",
+        )
+    size = (original.shape[1], original.shape[0])
+    if request.output_size is not None:
+        size = fit_within(size, request.output_size)
+    resized = merged if size == (original.shape[1], original.shape[0]) else resize(merged, size)
+    extras = [ExtraImage("4-results", f"{item.job.id}.png", merged)]
+    if resized is not merged:
+        extras.append(ExtraImage("5-resized", f"{item.job.id}.png", resized))
+    quality, parts = quality_score(resized)
+    scale = size[0] / original.shape[1]
+    boxes = [tuple(round(side * scale) for side in face.box) for face in record.faces]
+    return Done(
+        ImageRecord(resized, final_provenance(item.job, before.details, patches.details, size)),
+        {
+            "width": size[0],
+            "height": size[1],
+            "faces_changed": len(patches.patches),
+            "pixels_changed_outside_mask": outside,
+            "quality": round(quality, 3),
+            "quality_parts": parts,
+        },
+        picture=resized,
+        extras=extras,
+        face_boxes=boxes,
+        quality=quality,
+    )
+
+
+def merge_faces(
+    original: NDArray[np.uint8], mask: NDArray[np.uint8], record: PortraitRecord, patches: PatchesRecord
+) -> NDArray[np.uint8]:
+    """The image with every new face blended in.
+
+    Args:
+        original: RGB uint8 of shape (height, width, 3).
+        mask: uint8 of shape (height, width), all faces together.
+        record: the faces; those that passed, in order, belong to the patches.
+        patches: the new faces.
+    """
+    faces = record.passed_faces()
+    merged = original
+    masks = split_by_face(mask, [face.face() for face in faces])
+    for patch, own in zip(patches.patches, masks, strict=True):
+        box = Box(*patch.box)
+        window = crop(own, box)
+        merged = merge_into(merged, match_ring_color(patch.pixels, crop(original, box), window), window, box)
+    return merged

@@ -1,0 +1,136 @@
+"""The asset `generated_image`: the scene, generated from the prompt, or the imported photo.
+
+Belongs here: which of the two it is, what is asked of the generator, and the check of what it gave. Does not: how a
+generator works (`resources.generators`), or how a photo is read (`resources.sources`).
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import dagster as dg
+
+from fc_assets.asset import stage_asset
+from fc_assets.provenance import generated_provenance, imported_provenance
+from fc_assets.stage import Done, Item, Stage, StageOutput
+from imaging.errors import NeedsReviewError
+from imaging.quality import quality_score, verify_output
+from jobs.queue import Job, JobQueue
+from resources.connections import DatabaseResource, GeneratorResource, StoreResource
+from resources.generators.base import Generator, ImageTask, Outcome
+from resources.records import ImageRecord, PromptRecord, RequestRecord
+from resources.sources import SourceInfo, load_source
+from resources.store import ImageStore
+
+
+@stage_asset(
+    code_version="1",
+    group="image",
+    kinds={"diffusers", "pytorch"},
+    ins=("job_request", "enhanced_prompt"),
+    pool="gpu",
+)
+def generated_image(
+    context: dg.AssetExecutionContext,
+    job_request: dict[str, RequestRecord],
+    enhanced_prompt: dict[str, PromptRecord],
+    store: StoreResource,
+    database: DatabaseResource,
+    generator: GeneratorResource,
+) -> Iterator[StageOutput]:
+    """The picture before any face work: generated from the enhanced prompt, or the imported source image.
+
+    Jobs of one run are generated in batches. Each image is checked: it has the size asked for, and is neither blank nor
+    noise. Imported photos are turned upright, brought to sRGB, and otherwise left as they are.
+    """
+    images, queue = store.get(), JobQueue(database.get())
+
+    def decides(job: Job) -> Mapping[str, Any]:
+        if job.source is not None:
+            return {"source": job.source["sha256"]}
+        request = job.request.model_dump(mode="json", include=_SAMPLING)
+        return {"request": request, "generator": generator.get()[0].describe()}
+
+    def make(items: Sequence[Item]) -> Iterator[Done | Exception]:
+        wanted = [item for item in items if item.job.source is None]
+        outcomes: Iterator[Outcome] = iter(())
+        if wanted:
+            tool, why = generator.get()
+            context.log.info(f"Generator: {tool.name} ({why}); {len(wanted)} images.")
+            outcomes = tool.generate([_task(item) for item in wanted])
+        for item in items:
+            if item.job.source is not None:
+                yield _imported(item, images)
+            else:
+                yield _generated(item, next(outcomes), tool)
+
+    inputs: dict[str, Mapping[str, Any]] = {"job_request": job_request, "enhanced_prompt": enhanced_prompt}
+    yield from Stage(context, images, queue, inputs).run(make, decides)
+
+
+_SAMPLING = {"seed", "width", "height", "steps", "cfg_scale", "scheduler"}
+
+
+def _task(item: Item) -> ImageTask:
+    request = item.job.request
+    prompts: PromptRecord = item.needs("enhanced_prompt")
+    return ImageTask(
+        job_id=item.job.id,
+        prompt=prompts.enhanced.pony_prompt,
+        negative_prompt=prompts.enhanced.negative_prompt,
+        seed=request.seed or 0,
+        width=request.width,
+        height=request.height,
+        steps=request.steps,
+        cfg_scale=request.cfg_scale,
+        scheduler=request.scheduler,
+    )
+
+
+def _generated(item: Item, outcome: Outcome, tool: Generator) -> Done | Exception:
+    if isinstance(outcome, Exception):
+        return outcome
+    task = _task(item)
+    verdict = verify_output(outcome.pixels, (task.width, task.height))
+    if not verdict.passed:
+        return NeedsReviewError(
+            f"The generated image of job {item.job.id} was turned down: {'; '.join(verdict.reasons)}.",
+            "Submit it again with another seed, prompt or checkpoint.",
+        )
+    quality, parts = quality_score(outcome.pixels)
+    made_by = {**tool.describe(), **outcome.details}
+    return Done(
+        ImageRecord(outcome.pixels, generated_provenance(item.job, task, tool.name, made_by)),
+        {
+            "generator": tool.name,
+            "width": task.width,
+            "height": task.height,
+            "seed": task.seed,
+            "prompt": task.prompt,
+            "made_by": made_by,
+            "checks": verdict.scores,
+            "quality": round(quality, 3),
+            "quality_parts": parts,
+        },
+        picture=outcome.pixels,
+        quality=quality,
+    )
+
+
+def _imported(item: Item, store: ImageStore) -> Done:
+    source = SourceInfo.model_validate(item.job.source)
+    decoded = load_source(source, store)
+    quality, parts = quality_score(decoded.pixels)
+    return Done(
+        ImageRecord(decoded.pixels, imported_provenance(item.job, source)),
+        {
+            "generator": "none: imported photo",
+            "source_image": source.path,
+            "source_sha256": source.sha256,
+            "width": decoded.pixels.shape[1],
+            "height": decoded.pixels.shape[0],
+            "quality": round(quality, 3),
+            "quality_parts": parts,
+        },
+        picture=decoded.pixels,
+        quality=quality,
+    )

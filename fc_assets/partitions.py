@@ -1,0 +1,8 @@
+"""The partition set: one partition per job.
+
+Belongs here: the set and its name. Does not: how a job gets its id (`jobs.ids`).
+"""
+
+import dagster as dg
+
+JOBS = dg.DynamicPartitionsDefinition(name="jobs")

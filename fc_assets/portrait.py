@@ -1,0 +1,111 @@
+"""The asset `portrait`: every face of the image, cut out and checked.
+
+Belongs here: which faces go on. Does not: how faces are found (`resources.detectors`) or measured (`imaging.quality`).
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import dagster as dg
+import numpy as np
+from numpy.typing import NDArray
+
+from fc_assets.asset import stage_asset
+from fc_assets.stage import Done, ExtraImage, Item, Stage, StageOutput, one_by_one
+from imaging.boxes import Box, Face
+from imaging.crop import crop, portrait_box
+from imaging.errors import NeedsReviewError
+from imaging.quality import verify_portrait
+from jobs.queue import Job, JobQueue
+from resources.connections import DatabaseResource, DetectorResource, StoreResource
+from resources.records import FaceRecord, PortraitRecord, StoredImage
+
+PADDING = 0.6
+
+
+@stage_asset(code_version="1", group="faces", kinds={"opencv"}, ins=("generated_image",))
+def portrait(
+    context: dg.AssetExecutionContext,
+    generated_image: dict[str, StoredImage],
+    store: StoreResource,
+    database: DatabaseResource,
+    detector: DetectorResource,
+) -> Iterator[StageOutput]:
+    """Every face of the picture, cut out as a square with padding, and checked for size, sharpness, light and pose.
+
+    A face that is turned down keeps its reason and is left as it is. A picture without a face, or with none that
+    passed, ends its job as `needs_review`. The portraits lie in `1-portraits`, those that passed also in `2-verified`.
+    """
+    stage = Stage(context, store.get(), JobQueue(database.get()), {"generated_image": generated_image})
+    most = stage.settings.max_faces
+
+    def decides(_job: Job) -> Mapping[str, Any]:
+        return {"detector": detector.get()[0].describe(), "max_faces": most, "padding": PADDING}
+
+    def find(item: Item) -> Done:
+        tool, why = detector.get()
+        pixels = item.needs("generated_image").pixels
+        faces = tool.detect(pixels)[:most]
+        context.log.info(f"{item.job.id}: {len(faces)} faces by {tool.name} ({why}).")
+        if not faces:
+            raise NeedsReviewError(
+                f"No face was found in the image of job {item.job.id} by {tool.name}.",
+                "Use another photo, prompt or seed, or lower FC_DETECTOR_CONFIDENCE.",
+            )
+        return _portraits(item.job.id, tool.name, pixels, faces)
+
+    yield from stage.run(one_by_one(find), decides)
+
+
+def _portraits(job_id: str, detector: str, pixels: NDArray[np.uint8], faces: list[Face]) -> Done:
+    size = (pixels.shape[1], pixels.shape[0])
+    records = [_check(pixels, face, size) for face in faces]
+    passed = [record for record in records if record.passed]
+    if not passed:
+        reasons = "; ".join(reason for record in records for reason in record.reasons)
+        raise NeedsReviewError(
+            f"No portrait of job {job_id} passed its checks: {reasons}.",
+            "Use a larger, sharper or better lit picture.",
+        )
+    cuts = [crop(pixels, Box(*record.crop)) for record in records]
+    extras = [ExtraImage("1-portraits", _name(job_id, number), cut) for number, cut in enumerate(cuts, start=1)]
+    extras += [
+        ExtraImage("2-verified", _name(job_id, number), cut)
+        for number, (record, cut) in enumerate(zip(records, cuts, strict=True), start=1)
+        if record.passed
+    ]
+    record = PortraitRecord(detector=detector, width=size[0], height=size[1], faces=tuple(records))
+    return Done(
+        record,
+        {
+            "detector": detector,
+            "faces": len(records),
+            "passed": len(passed),
+            "boxes": [list(face.box) for face in records],
+            "scores": [face.scores for face in records],
+            "turned_down": [list(face.reasons) for face in records if not face.passed],
+            "advice": [list(face.advice) for face in records],
+        },
+        picture=cuts[0],
+        extras=extras,
+    )
+
+
+def _check(pixels: NDArray[np.uint8], face: Face, size: tuple[int, int]) -> FaceRecord:
+    box = portrait_box(face.box, size, PADDING)
+    verdict = verify_portrait(crop(pixels, face.box), face, size)
+    return FaceRecord(
+        box=face.box.as_tuple(),
+        crop=box.as_tuple(),
+        score=face.score,
+        landmarks=face.landmarks,
+        passed=verdict.passed,
+        scores=verdict.scores,
+        reasons=verdict.reasons,
+        advice=verdict.advice,
+    )
+
+
+def _name(job_id: str, number: int) -> str:
+    """The largest face has the job's own file name, the others a number."""
+    return f"{job_id}.png" if number == 1 else f"{job_id}.face-{number}.png"

@@ -1,0 +1,115 @@
+"""What is written into the PNGs of a job: the A1111 text, our own record, the kind of origin.
+
+Belongs here: which facts go in. Does not: the chunks' format (`imaging.provenance`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.metadata import version
+from typing import Any
+
+from imaging.provenance import Provenance, a1111_parameters, digital_source_type
+from jobs.queue import Job
+from resources.generators.base import ImageTask
+from resources.sources import SourceInfo
+
+TOOL = f"face-changer {version('face-changer')}"
+PAINTERS = ("sketch",)  # generators that no model was trained for
+
+
+def generated_provenance(job: Job, task: ImageTask, generator: str, made_by: Mapping[str, Any]) -> Provenance:
+    """For an image that was generated from a prompt."""
+    record = {
+        **_common(job),
+        "origin": "generated",
+        "generator": generator,
+        "prompt": task.prompt,
+        "negative_prompt": task.negative_prompt,
+        "seed": task.seed,
+        "width": task.width,
+        "height": task.height,
+        "steps": task.steps,
+        "cfg_scale": task.cfg_scale,
+        "scheduler": task.scheduler,
+        "made_by": _lasting(made_by),
+    }
+    source_type = digital_source_type(trained=generator not in PAINTERS, from_photo=False)
+    return Provenance(_parameters(record, (task.width, task.height)), record, source_type, TOOL)
+
+
+def imported_provenance(job: Job, source: SourceInfo) -> Provenance:
+    """For a photo that was imported and not changed; how it came to be is not known."""
+    record = {
+        **_common(job),
+        "origin": "photo",
+        "source_sha256": source.sha256,
+        "width": source.width,
+        "height": source.height,
+    }
+    return Provenance("", record, None, TOOL)
+
+
+def final_provenance(
+    job: Job, before: Mapping[str, Any], faces: Mapping[str, Any], size: tuple[int, int]
+) -> Provenance:
+    """For the finished picture.
+
+    Args:
+        job: the job.
+        before: the record of the generated or imported image.
+        faces: how the faces were made anew.
+        size: (width, height) of the finished picture.
+    """
+    generator = str(faces["generator"])
+    from_photo = before.get("origin") == "photo"
+    record = {
+        **before,
+        "origin": "edited photo" if from_photo else "generated",
+        "generator": generator,
+        "face_prompt": faces["prompt"],
+        "face_pass": _lasting(faces),
+        "seed": job.request.seed,
+        "steps": job.request.steps,
+        "cfg_scale": job.request.cfg_scale,
+        "scheduler": job.request.scheduler,
+        "width": size[0],
+        "height": size[1],
+    }
+    source_type = digital_source_type(trained=generator not in PAINTERS, from_photo=from_photo)
+    return Provenance(_parameters(record, size), record, source_type, TOOL)
+
+
+def _lasting(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """The facts without times, so that the same request gives the same bytes."""
+    lasting = {name: value for name, value in facts.items() if name != "seconds"}
+    if "faces" in lasting:
+        lasting["faces"] = [_lasting(face) for face in lasting["faces"]]
+    return lasting
+
+
+def _common(job: Job) -> dict[str, Any]:
+    return {
+        "job_id": job.id,
+        "job_type": job.job_type,
+        "tool": TOOL,
+        "request": job.request.model_dump(mode="json"),
+    }
+
+
+def _parameters(record: Mapping[str, Any], size: tuple[int, int]) -> str:
+    settings: dict[str, str | float] = {
+        "Steps": record["steps"],
+        "Sampler": record["scheduler"],
+        "CFG scale": record["cfg_scale"],
+        "Seed": record["seed"],
+        "Size": f"{size[0]}x{size[1]}",
+        "Model": str(record.get("made_by", record.get("face_pass", {})).get("model", record["generator"])),
+        "Version": TOOL,
+    }
+    if "face_prompt" in record:
+        settings["Face prompt"] = record["face_prompt"]
+        settings["Denoising strength"] = record["face_pass"]["face_strength"]
+    return a1111_parameters(
+        record.get("prompt") or record.get("face_prompt", ""), record.get("negative_prompt", ""), settings
+    )

@@ -1,0 +1,444 @@
+"""How a stage works through the jobs of a run, each apart from its neighbours.
+
+Belongs here: what all eight assets share: which jobs of the partition range are at work, what was computed before and
+need not be again, storing and recording each result as it comes, and how each job ends when something goes wrong.
+Does not: what any one stage does (its own module), or the words of the records (`resources.records`).
+
+The way of one stage through a run:
+
+1. `Stage.open` takes the partition keys of the run, looks their jobs up, and starts those that this run may work on.
+2. For each job it computes the content key: the stage's code version, the hashes of its inputs, the settings that
+   decide the result. If the stage's stored result has the same key and its file still has the same bytes, that is the
+   result (`cached: true`).
+3. The rest is worked on. Every finished value is stored, recorded in the database and logged as materialized at once.
+4. A job that needs review or is rejected ends there; the others go on. A job that fails ends the step, once all its
+   neighbours are through this stage; they go back to the queue, where the sensor asks for their next stage anew.
+5. A job whose last stage of this run is done is completed, or waits for a person to materialize the rest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import dagster as dg
+import numpy as np
+from numpy.typing import NDArray
+
+from fc_assets.limits import time_limit
+from imaging.errors import BackendError, FaceChangerError, NeedsReviewError, RejectedError, TransientError
+from imaging.provenance import encode_png
+from imaging.thumbnail import thumbnail_markdown
+from jobs.lifecycle import BATCH_TAG, settle_if_over
+from jobs.queue import FINAL, ImageRow, Job, JobBusyError, JobQueue
+from jobs.stages import PLANS
+from resources import stage_files
+from resources.settings import Settings, load_settings
+from resources.store import ImageStore, StoredFile
+
+# Dagster logs every partition of a range as materialized once a step yields its output, also those that this run left
+# out. The stages log each job themselves, so the automatic event is turned off by the one key with which Dagster does
+# so for its own observation assets. tests/test_graph_runs.py holds this.
+_NO_AUTOMATIC_EVENT: Final = {"__source_asset_observation__": True}
+
+RETRY_DELAY_SECONDS: Final = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class ExtraImage:
+    """A picture that is kept beside the stage's value, for people to look at: uint8, RGB or grey."""
+
+    folder: str
+    name: str
+    pixels: NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The result of one stage for one job.
+
+    Attributes:
+        value: what the next stages read; see `resources.records`.
+        metadata: what the Dagster UI shows for this partition; JSON values.
+        picture: uint8 pixels of the thumbnail, RGB or grey; None for a stage without a picture.
+        extras: further pictures to keep.
+        face_boxes: (left, top, right, bottom) of the faces in `picture`, when they are known.
+        quality: 0 to 1, when it was measured.
+    """
+
+    value: Any
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    picture: NDArray[np.uint8] | None = None
+    extras: Sequence[ExtraImage] = ()
+    face_boxes: Sequence[tuple[int, int, int, int]] | None = None
+    quality: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One job at one stage.
+
+    Attributes:
+        job: the job.
+        inputs: the values of earlier stages, by stage; a stage that the job does not have is missing.
+        input_hashes: SHA-256 of the same stages' files.
+        content_key: SHA-256 over all that decides the result.
+    """
+
+    job: Job
+    inputs: Mapping[str, Any]
+    input_hashes: Mapping[str, str]
+    content_key: str
+
+    def needs(self, stage: str) -> Any:  # noqa: ANN401 - the value of any stage
+        """The value of an earlier stage.
+
+        Raises:
+            BackendError: when the job does not have it yet.
+        """
+        if stage not in self.inputs:
+            raise BackendError(
+                f"Job {self.job.id} has no {stage} yet.", f"Materialize {stage} of this partition first."
+            )
+        return self.inputs[stage]
+
+
+StageOutput = dg.Output[dict[str, StoredFile]]
+Work = Callable[[Sequence[Item]], Iterator[Done | Exception]]
+
+
+def one_by_one(work: Callable[[Item], Done]) -> Work:
+    """A stage that works on one job at a time."""
+    return lambda items: (work(item) for item in items)
+
+
+@dataclass
+class Stage:
+    """One stage in one run.
+
+    Attributes:
+        context: Dagster's context of the step.
+        store: where values go.
+        queue: where each job's life is recorded.
+        inputs: the values of earlier stages: stage name to job id to value.
+        failures: why a job failed in this step, by job id; one that has failed before `run` is not worked on.
+    """
+
+    context: dg.AssetExecutionContext
+    store: ImageStore
+    queue: JobQueue
+    inputs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    settings: Settings = field(default_factory=load_settings)
+    failures: dict[str, Exception] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """The stage's name, which is its asset's key."""
+        return self.context.asset_key.path[-1]
+
+    @property
+    def run_id(self) -> str:
+        """The Dagster run."""
+        return self.context.run.run_id
+
+    @property
+    def batch_id(self) -> str | None:
+        """The batch that the sensor asked this run for; None when a person started it."""
+        return self.context.run.tags.get(BATCH_TAG)
+
+    @property
+    def code_version(self) -> str:
+        """The asset's code version."""
+        return str(self.context.assets_def.code_versions_by_key[self.context.asset_key])
+
+    def run(self, work: Work, decides: Callable[[Job], Mapping[str, Any]]) -> Iterator[StageOutput]:
+        """Work through the jobs of the run's partitions and yield the step's output.
+
+        Args:
+            work: makes the results of several jobs, in their order. It yields an error for a job that fails, or
+                raises it; after a raise it is called again for the jobs behind that one.
+            decides: everything besides the inputs that decides a job's result: request fields, settings of the back
+                end. JSON values.
+
+        Raises:
+            dagster.Failure: when a job failed, naming each and why.
+        """
+        stored: dict[str, StoredFile] = {}
+        waiting: deque[Item] = deque()
+        for job in self._open():
+            with self._failing(job.id):
+                item = self._item(job, decides(job))
+                file = self._cached(item)
+                if file is None:
+                    waiting.append(item)
+                else:
+                    stored[job.id] = file
+        results: Iterator[Done | Exception] | None = None
+        while waiting:
+            if results is None:
+                results = work(tuple(waiting))
+            item = waiting.popleft()
+            started = time.monotonic()
+            try:
+                done = self._next_result(item, results)
+            except Exception as error:  # noqa: BLE001 - kept as this job's failure
+                self.failures[item.job.id] = error
+                results = None  # an iterator that raised is at its end
+                continue
+            with self._failing(item.job.id):
+                if isinstance(done, Exception):
+                    raise done
+                stored[item.job.id] = self._finish(item, done, started)
+        yield from self._settle(stored)
+
+    @contextmanager
+    def _failing(self, job_id: str) -> Iterator[None]:
+        """Keep an exception of the block as the failure of one job, and go on."""
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 - kept; `_settle` ends the job with it
+            self.failures[job_id] = error
+
+    def _open(self) -> list[Job]:
+        """The jobs that this stage is to work on, in the order of their partitions, started.
+
+        Left out: jobs that ended earlier in this run, and jobs whose type has no such stage. An unknown job, or one
+        that another run works on, becomes a failure.
+        """
+        keys = [key for key in self.context.partition_keys if key not in self.failures]
+        known = self.queue.get_many(keys)
+        opened = []
+        for key in keys:
+            with self._failing(key):
+                if key not in known:
+                    raise BackendError(
+                        f"There is no job {key} in the face-changer database.",
+                        "Materialize its job_request with the request as run config, or use `fc submit`.",
+                    )
+                job = known[key]
+                if self.name not in PLANS[job.job_type]:
+                    self.context.log.info(f"{key}: a {job.job_type} job has no stage {self.name}; nothing to do.")
+                elif self._ended_here(job):
+                    self.context.log.info(f"{key}: ended earlier in this run as {job.status}; nothing to do.")
+                else:
+                    opened.append(self._start(job))
+        return opened
+
+    def _start(self, job: Job) -> Job:
+        try:
+            return self.queue.start(job.id, run_id=self.run_id, batch_id=self.batch_id)
+        except JobBusyError:
+            # The run that has it may have died while no daemon was there to notice.
+            if job.run_id is None or not settle_if_over(self.context.instance, self.queue, job.run_id, self.settings):
+                raise
+            return self.queue.start(job.id, run_id=self.run_id, batch_id=self.batch_id)
+
+    def _ended_here(self, job: Job) -> bool:
+        return job.run_id == self.run_id and job.status in FINAL
+
+    def _item(self, job: Job, decides: Mapping[str, Any]) -> Item:
+        values = {stage: by_job[job.id] for stage, by_job in self.inputs.items() if job.id in by_job}
+        hashes = {
+            result.stage: str(result.output["sha256"])
+            for result in self.queue.stage_results(job.id)
+            if result.stage in values and result.output
+        }
+        text = json.dumps(
+            {"stage": self.name, "code": self.code_version, "inputs": hashes, "decides": decides},
+            sort_keys=True,
+        )
+        return Item(job, values, hashes, hashlib.sha256(text.encode()).hexdigest())
+
+    def _cached(self, item: Item) -> StoredFile | None:
+        """The stored result, if it was made from the same inputs and settings and its file is whole."""
+        job_id = item.job.id
+        result = self.queue.stage_result(job_id, self.name)
+        if result is None or result.status != "completed" or result.content_key != item.content_key:
+            return None
+        output = dict(result.output or {})
+        try:
+            data = self.store.read(*stage_files.main_file(self.name, job_id))
+        except FileNotFoundError:
+            return None
+        if hashlib.sha256(data).hexdigest() != output["sha256"]:
+            return None
+        file = StoredFile(path=output["path"], sha256=output["sha256"], bytes=len(data))
+        self.queue.finish_stage(
+            job_id,
+            self.name,
+            run_id=self.run_id,
+            output=output,
+            milliseconds=result.milliseconds or 0,
+            cached=True,
+            content_key=item.content_key,
+        )
+        self._log_materialization(item, file, {**output["metadata"], "cached": True})
+        self._close(item.job)
+        return file
+
+    def _next_result(self, item: Item, results: Iterator[Done | Exception]) -> Done | Exception:
+        self.queue.begin_stage(
+            item.job.id,
+            self.name,
+            run_id=self.run_id,
+            content_key=item.content_key,
+            input={"sha256": dict(item.input_hashes)},
+        )
+        with time_limit(self.settings.stage_timeout, f"The stage {self.name} of job {item.job.id}"):
+            done = next(results, None)
+        if done is None:
+            raise BackendError(
+                f"The stage {self.name} gave no result for job {item.job.id}.",
+                "This is a fault of its back end.",
+            )
+        return done
+
+    def _finish(self, item: Item, done: Done, started: float) -> StoredFile:
+        """Store a result, record it, and show it in Dagster."""
+        job = item.job
+        images = [self._keep(extra) for extra in done.extras]
+        file = stage_files.save(self.store, self.name, job.id, done.value)
+        if done.picture is not None and self.name in stage_files.PNG_STAGES:
+            images.append(_image_row(file, self.name, done.picture, done.face_boxes, done.quality))
+        seconds = time.monotonic() - started
+        metadata = {**done.metadata, "seconds": round(seconds, 3), "cached": False, "job_type": job.job_type}
+        if done.picture is not None:
+            metadata["preview"] = thumbnail_markdown(done.picture, f"{self.name} of {job.id}")
+        is_result = self.name == "final_image" or (
+            self.name == "generated_image" and "final_image" not in PLANS[job.job_type]
+        )
+        self.queue.finish_stage(
+            job.id,
+            self.name,
+            run_id=self.run_id,
+            output={"path": file.path, "sha256": file.sha256, "metadata": metadata},
+            milliseconds=round(seconds * 1000),
+            content_key=item.content_key,
+            images=images,
+            final_image=file.path if is_result else None,
+        )
+        self._log_materialization(item, file, metadata)
+        self._close(job)
+        return file
+
+    def _keep(self, extra: ExtraImage) -> ImageRow:
+        file = self.store.write(extra.folder, extra.name, data=encode_png(extra.pixels))
+        return _image_row(file, self.name, extra.pixels)
+
+    def _log_materialization(self, item: Item, file: StoredFile, metadata: Mapping[str, Any]) -> None:
+        shown = {name: _shown(name, value) for name, value in metadata.items()}
+        shown["path"] = dg.MetadataValue.path(file.path)
+        tags = {
+            "dagster/data_version": file.sha256[:16],
+            "dagster/code_version": self.code_version,
+            **{f"dagster/input_data_version/{stage}": sha256[:16] for stage, sha256 in item.input_hashes.items()},
+        }
+        self.context.log_event(
+            dg.AssetMaterialization(self.context.asset_key, partition=item.job.id, metadata=shown, tags=tags)
+        )
+
+    def _close(self, job: Job) -> None:
+        """End a job whose last stage of this run this was."""
+        selected = {key.path[-1] for key in self.context.job_def.asset_layer.executable_asset_keys}
+        if self.name != [stage for stage in PLANS[job.job_type] if stage in selected][-1]:
+            return
+        if self.queue.get(job.id).next_stage is None:
+            self.queue.complete(job.id, run_id=self.run_id)
+        else:
+            # A job that was just made from the UI goes to the queue; any other waits for the person who runs it.
+            made_here = self.name == "job_request" and job.origin == "ui"
+            self.queue.release([job.id], run_id=self.run_id, status="pending" if made_here else "held")
+
+    def _settle(self, stored: Mapping[str, StoredFile]) -> Iterator[StageOutput]:
+        failed = {job_id: error for job_id, error in self.failures.items() if not self._ends_quietly(job_id, error)}
+        for job_id, error in failed.items():
+            self._fail(job_id, error)
+        if failed:
+            released = self.queue.release(
+                list(stored), run_id=self.run_id, status="pending" if self.batch_id else "held"
+            )
+            note = f" The others go on in another run: {', '.join(released)}." if released else ""
+            raise dg.Failure(
+                "; ".join(f"{job_id}: {error}" for job_id, error in failed.items()) + note,
+                metadata={"failed": list(failed), "released": released},
+                allow_retries=False,
+            )
+        jobs = self.queue.get_many(list(self.context.partition_keys)).values()
+        if not all(self._ended_here(job) for job in jobs):
+            yield dg.Output(dict(stored), metadata=_NO_AUTOMATIC_EVENT)
+
+    def _ends_quietly(self, job_id: str, error: Exception) -> bool:
+        """End a job without failing the step, if its error is an outcome of its own; True if so."""
+        if isinstance(error, NeedsReviewError):
+            self.queue.review(job_id, run_id=self.run_id, stage=self.name, what=error.what, mend=error.mend)
+        elif isinstance(error, RejectedError):
+            self.queue.reject(job_id, run_id=self.run_id, stage=self.name, what=error.what, mend=error.mend)
+        elif not (isinstance(error, JobBusyError) and self.batch_id is not None):
+            return False  # a job that was cancelled or taken over by hand is no fault of the batch it was in
+        self.context.log.warning(f"{job_id}: {error}")
+        return True
+
+    def _fail(self, job_id: str, error: Exception) -> None:
+        if isinstance(error, JobBusyError):
+            return  # its row belongs to another run
+        self.context.log.error(f"{job_id}: {error}", exc_info=error)
+        what, mend = explain(error)
+        if isinstance(error, TransientError) and self.batch_id is not None:
+            self.queue.retry_later(
+                job_id,
+                run_id=self.run_id,
+                stage=self.name,
+                what=what,
+                mend=mend,
+                delay_seconds=RETRY_DELAY_SECONDS,
+                max_attempts=self.settings.max_attempts,
+            )
+        else:
+            self.queue.fail(job_id, run_id=self.run_id, stage=self.name, what=what, mend=mend)
+
+
+def explain(error: Exception) -> tuple[str, str]:
+    """What is wrong, and the mend, for the job's row."""
+    if isinstance(error, FaceChangerError):
+        return error.what, error.mend
+    return (
+        f"{type(error).__name__}: {error}",
+        "This is a fault of face-changer or of the machine; the run's log has the details.",
+    )
+
+
+def _shown(name: str, value: Any) -> Any:  # noqa: ANN401 - JSON in, Dagster metadata out
+    if name == "preview":
+        return dg.MetadataValue.md(value)
+    if isinstance(value, Mapping | list | tuple):
+        return dg.MetadataValue.json(value)
+    if value is None:
+        return dg.MetadataValue.null()
+    return value
+
+
+def _image_row(
+    file: StoredFile,
+    stage: str,
+    pixels: NDArray[np.uint8],
+    face_boxes: Sequence[tuple[int, int, int, int]] | None = None,
+    quality: float | None = None,
+) -> ImageRow:
+    return ImageRow(
+        path=file.path,
+        stage=stage,
+        width=pixels.shape[1],
+        height=pixels.shape[0],
+        format="PNG",
+        bytes=file.bytes,
+        sha256=file.sha256,
+        face_count=None if face_boxes is None else len(face_boxes),
+        face_boxes=None if face_boxes is None else [list(box) for box in face_boxes],
+        quality_score=quality,
+    )

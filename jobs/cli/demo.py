@@ -1,0 +1,217 @@
+"""`fc demo`: a fresh home, a few jobs of every kind, and a contact sheet of what came out.
+
+Belongs here: the demo's home, its jobs and its report. Does not: process handling (`jobs.cli.processes`), or the
+layout of the sheet (`jobs.cli.contact_sheet`).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+from PIL import Image
+
+from imaging.errors import RejectedError, SettingsError
+from jobs.cli.dagster_side import open_instance, prepare_home, sensor_has_ticked, service_logs
+from jobs.cli.opening import opened_queue
+from jobs.cli.output import FAILED, INTERRUPTED, err, out, reason, say, short, where
+from jobs.cli.processes import Services, StopRequested, stoppable
+from jobs.request import JobRequest
+from resources.settings import load_settings
+
+if TYPE_CHECKING:
+    from jobs.cli.contact_sheet import Row
+    from jobs.queue import Job
+
+MARKER: Final = ".face-changer-demo"
+START_SECONDS: Final = 120.0
+MOST_SECONDS: Final = 1800.0
+COLUMNS: Final = {"before": "generated_image", "mask": "mask", "after": "final_image"}
+
+
+def demo(
+    *,
+    home: Annotated[Path, typer.Option("--home", metavar="DIR", help="The demo's own Dagster home.")] = Path(
+        "demo-home"
+    ),
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Keep what an earlier demo left in DIR; else it is wiped first.")
+    ] = False,
+) -> None:
+    """Run four jobs from request to finished image in a home of their own, and draw a contact sheet of them.
+
+    It uses the embedded painter and writer, unless FC_GENERATOR or FC_WRITER say otherwise. Exit code 0 only if every
+    job completed.
+    """
+    home = home.expanduser().resolve()
+    prepare(home, keep=keep)
+    photo = _save_photo(home)
+    try:
+        with _environment(demo_environment(home)):
+            jobs = _run(home, _requests(photo))
+            sheet = _draw(home, jobs)
+    except KeyboardInterrupt:
+        say(f"Stopped; what was finished lies in {home}.", console=err)
+        raise typer.Exit(INTERRUPTED) from None
+    except StopRequested as signalled:
+        say(f"Stopped by {signalled}; what was finished lies in {home}.", console=err)
+        raise typer.Exit(FAILED) from None
+    from jobs.cli.waiting import result_table
+
+    out.print(result_table(jobs))
+    say(f"Contact sheet: {sheet}", style="bold")
+    bad = [job for job in jobs if job.status != "completed"]
+    for job in bad:
+        say(f"{job.id}: {where(job)}: {reason(job)}", style="bold red", console=err)
+    if bad:
+        say(f"Logs: {service_logs(home)}", console=err)
+        raise typer.Exit(FAILED)
+
+
+def prepare(home: Path, *, keep: bool) -> None:
+    """Make the demo's home. An earlier demo's home is wiped, unless it is kept; any other folder is left alone.
+
+    Raises:
+        RejectedError: the folder holds something else.
+        SettingsError: it cannot be made.
+    """
+    if home.exists() and (not home.is_dir() or any(home.iterdir())):
+        if not (home / MARKER).is_file():
+            raise RejectedError(
+                f"--home: {home} is not empty and is no demo's home.",
+                "Give a new or empty folder; nothing was changed.",
+            )
+        if not keep:
+            shutil.rmtree(home)
+    prepare_home(home)
+    (home / MARKER).write_text("`fc demo` made this folder and wipes it when it runs again.\n", encoding="utf-8")
+
+
+def demo_environment(home: Path) -> dict[str, str]:
+    """The variables of a demo: everything inside `home`, and back ends that need nothing installed."""
+    chosen = load_settings().model_fields_set
+    variables = {
+        "DAGSTER_HOME": str(home),
+        "FC_DATA_DIR": str(home / "data"),
+        "FC_DATABASE_URL": f"sqlite:///{home / 'face-changer.sqlite'}",
+        "FC_INBOX": str(home / "inbox"),
+        "FC_SOURCE_ROOTS": str(home),
+    }
+    embedded = {"generator": "sketch", "writer": "offline"}
+    return variables | {f"FC_{name.upper()}": value for name, value in embedded.items() if name not in chosen}
+
+
+def _save_photo(home: Path) -> Path:
+    """A photo of a real face, in the public domain: NASA's portrait of Eileen Collins."""
+    try:
+        from skimage import data
+    except ImportError:
+        raise SettingsError(
+            "The demo's photo comes from scikit-image, which is not installed.",
+            "Install it: pip install 'face-changer[demo]'.",
+        ) from None
+    path = home / "astronaut.png"
+    Image.fromarray(data.astronaut()).save(path)  # type: ignore[no-untyped-call]
+    return path
+
+
+def _requests(photo: Path) -> list[JobRequest]:
+    return [
+        JobRequest(
+            job_type="face_processing",
+            source_image=str(photo),
+            flux_prompt="a calm woman with short silver hair and green eyes",
+            seed=11,
+        ),
+        JobRequest(
+            pony_prompt="portrait of a young man with curly red hair and a short beard, blue shirt, soft window light",
+            seed=22,
+        ),
+        JobRequest(
+            pony_prompt="two people, a woman with black hair and a man with brown hair, side by side, evening light",
+            width=1024,
+            height=768,
+            seed=33,
+        ),
+        JobRequest(job_type="description", source_image=str(photo), seed=44),
+    ]
+
+
+@contextmanager
+def _environment(variables: dict[str, str]) -> Iterator[None]:
+    """Inside, this process and its children have these variables."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def _run(home: Path, requests: Sequence[JobRequest]) -> list[Job]:
+    from jobs.cli.up import daemon_command, print_trouble
+    from jobs.cli.waiting import wait_until_over
+    from jobs.submit import submit
+    from resources.store import ImageStore
+
+    settings = load_settings()
+    store = ImageStore(settings.resolved_data_dir)
+    with stoppable(), opened_queue() as queue:
+        added = submit(
+            [(None, request) for request in requests], queue=queue, store=store, settings=settings, origin="cli"
+        )
+        instance, start = open_instance(), time.time()
+        with Services({"daemon": daemon_command()}, logs=service_logs(home), on_trouble=print_trouble) as services:
+            say(f"Starting the daemon on {home} ...", console=err)
+            services.wait_until(
+                lambda: sensor_has_ticked(instance, start), seconds=START_SECONDS, what="The first look of a sensor"
+            )
+            return wait_until_over(queue, added, check=services.check, most_seconds=MOST_SECONDS)
+
+
+def _draw(home: Path, jobs: Sequence[Job]) -> Path:
+    from jobs.cli.contact_sheet import write_contact_sheet
+
+    settings = load_settings()
+    painter = "sketch: procedural painter, no model" if settings.generator == "sketch" else settings.generator
+    sheet = home / "contact-sheet.png"
+    write_contact_sheet(
+        sheet,
+        [_row(Path(settings.resolved_data_dir), job) for job in jobs],
+        columns=list(COLUMNS),
+        title="face-changer demo",
+        note=f"Images made by {painter}. Words by {settings.writer}.",
+    )
+    return sheet
+
+
+def _row(data: Path, job: Job) -> Row:
+    from jobs.cli.contact_sheet import Row
+    from resources.stage_files import main_file
+
+    files = [data.joinpath(*main_file(stage, job.id)) for stage in COLUMNS.values()]
+    asked = job.request.pony_prompt or job.request.flux_prompt or "Describe the photo."
+    caption = f"{short(asked, 160)}\n{where(job)}"
+    text = _description(data, job) if job.job_type == "description" else ""
+    return Row(job.job_type, caption, tuple(file if file.is_file() else None for file in files), text)
+
+
+def _description(data: Path, job: Job) -> str:
+    from resources.stage_files import main_file
+
+    path = data.joinpath(*main_file("description", job.id))
+    if not path.is_file():
+        return ""
+    record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return str(record["answer"]["text"])

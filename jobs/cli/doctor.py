@@ -1,0 +1,353 @@
+"""`fc doctor`: what is up, what is missing, and how to mend it.
+
+Belongs here: one function per check; each looks, and changes nothing but what it must to look. Does not: mending.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final, Literal
+
+import typer
+from rich.text import Text
+
+from imaging.errors import FaceChangerError
+from jobs.cli.output import FAILED, out, print_json, printable
+from resources.settings import PROJECT_ROOT, Settings, dagster_home, load_settings
+
+if TYPE_CHECKING:
+    import dagster as dg
+
+Level = Literal["OK", "WARN", "FAIL"]
+
+STYLES: Final[dict[Level, str]] = {"OK": "green", "WARN": "yellow", "FAIL": "bold red"}
+LOW_SPACE: Final = 2 * 1024**3  # bytes; some hundred jobs
+NO_SPACE: Final = 200 * 1024**2
+LEFTOVER_SECONDS: Final = 3600.0  # younger files may belong to a write that is under way
+PACKAGE: Final = "face-changer"
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """What one check found. `mend` says what to do when it is not OK."""
+
+    name: str
+    level: Level
+    found: str
+    mend: str = ""
+
+
+def doctor(*, as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+    """Check everything that face-changer needs; exit code 1 if something FAILs."""
+    checks = list(run_checks())
+    worst_is_fail = any(check.level == "FAIL" for check in checks)
+    if as_json:
+        print_json({"ok": not worst_is_fail, "checks": [asdict(check) for check in checks]})
+    else:
+        for check in checks:
+            _print(check)
+    if worst_is_fail:
+        raise typer.Exit(FAILED)
+
+
+def _print(check: Check) -> None:
+    line = Text.assemble((f"{check.level:4}", STYLES[check.level]), "  ", (check.name, "bold"), "  ")
+    out.print(line.append(printable(check.found)), soft_wrap=True)
+    if check.mend and check.level != "OK":
+        out.print(Text(f"      Mend: {printable(check.mend)}"), soft_wrap=True)
+
+
+def run_checks() -> Iterator[Check]:
+    """Every check, in the order in which things depend on one another."""
+    yield _guarded("python", check_python)
+    yield _guarded("packages", check_packages)
+    yield _guarded("fc", check_shell_builtin)
+    try:
+        settings = load_settings()
+    except FaceChangerError as error:
+        yield Check("settings", "FAIL", error.what, error.mend)
+        return
+    yield Check("settings", "OK", "can be read")
+    yield _guarded("database", lambda: check_database(settings))
+    yield _guarded("data", lambda: check_data(settings))
+    yield _guarded("leftovers", lambda: check_leftovers(settings))
+    yield _guarded("inbox", lambda: check_inbox(settings))
+    yield _guarded("source roots", lambda: check_source_roots(settings))
+    yield _guarded("generator", lambda: check_generator(settings))
+    yield _guarded("writer", lambda: check_writer(settings))
+    yield _guarded("anthropic key", lambda: check_key(settings))
+    yield _guarded("detector", lambda: check_detector(settings))
+    yield _guarded("yunet", lambda: check_yunet(settings))
+    yield _guarded("port", check_port)
+    yield _guarded("dagster home", check_home)
+    yield from _dagster_checks()
+
+
+def _guarded(name: str, check: Callable[[], Check]) -> Check:
+    """Run a check; one that fails itself is a finding."""
+    try:
+        return check()
+    except FaceChangerError as error:
+        return Check(name, "FAIL", error.what, error.mend)
+    except Exception as error:  # noqa: BLE001 - shown, and the other checks go on
+        why = f"{type(error).__name__}: {error}"
+        return Check(name, "FAIL", f"could not be checked: {why}", "This is a fault of face-changer or of the machine.")
+
+
+def _dagster_checks() -> Iterator[Check]:
+    if not dagster_home().is_dir():
+        yield Check("dagster storage", "WARN", f"{dagster_home()} does not exist yet", "Run `fc up`; it makes it.")
+        return
+    from jobs.cli.dagster_side import open_instance
+
+    try:
+        instance = open_instance()
+    except FaceChangerError as error:
+        yield Check("dagster storage", "FAIL", error.what, error.mend)
+        return
+    yield Check("dagster storage", "OK", "answers")
+    yield _guarded("daemon", lambda: check_daemon(instance))
+    yield _guarded("sensors", lambda: check_sensors(instance))
+
+
+# ---- the checks
+
+
+def check_python() -> Check:
+    """The Python that the packages are tested with."""
+    version = ".".join(map(str, sys.version_info[:3]))
+    if (3, 11) <= sys.version_info[:2] <= (3, 12):
+        return Check("python", "OK", f"{version} in {sys.prefix}")
+    return Check("python", "FAIL", f"{version} in {sys.prefix}", "Make the environment with Python 3.11 or 3.12.")
+
+
+def check_packages() -> Check:
+    """Every package that face-changer declares is installed, in a version that it allows."""
+    from packaging.requirements import Requirement
+
+    wrong, versions = [], []
+    for line in importlib.metadata.requires(PACKAGE) or []:
+        requirement = Requirement(line)
+        if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
+            continue
+        try:
+            version = importlib.metadata.version(requirement.name)
+        except importlib.metadata.PackageNotFoundError:
+            wrong.append(f"{requirement.name} is missing")
+            continue
+        versions.append(f"{requirement.name} {version}")
+        if not requirement.specifier.contains(version, prereleases=True):
+            wrong.append(f"{requirement.name} {version} is not {requirement.specifier}")
+    if wrong:
+        mend = f"Run: {sys.executable} -m pip install -e {PROJECT_ROOT} -c {PROJECT_ROOT / 'constraints.txt'}"
+        return Check("packages", "FAIL", "; ".join(wrong), mend)
+    return Check("packages", "OK", ", ".join(versions))
+
+
+def check_shell_builtin() -> Check:
+    """The name `fc` in the user's shell."""
+    shell = Path(os.environ.get("SHELL", "")).name
+    if shell not in ("bash", "zsh"):
+        return Check("fc", "OK", "the shell has no builtin of this name")
+    found = f"in {shell} the word fc is a builtin of the shell, not this command"
+    own = Path(sys.executable).parent / "face-changer"
+    if shutil.which("face-changer"):
+        return Check("fc", "OK", f"{found}; face-changer calls this one")
+    return Check("fc", "WARN", found, f"Call {own}, or put that folder on PATH and call face-changer.")
+
+
+def check_database(settings: Settings) -> Check:
+    """The face-changer database answers, at the newest schema."""
+    from resources.database import HEAD, open_database
+
+    database = open_database(settings.resolved_database_url)
+    try:
+        database.ping()
+        where = database.engine.url.render_as_string(hide_password=True)
+    finally:
+        database.dispose()
+    return Check("database", "OK", f"{where} answers; schema {HEAD}")
+
+
+def check_data(settings: Settings) -> Check:
+    """The image store can be written, and there is space."""
+    from resources.store import ImageStore
+
+    folder = _local(ImageStore(settings.resolved_data_dir).root)
+    if folder is None:
+        return _check_remote_store(settings)
+    mend = "Set FC_DATA_DIR to a folder that this user may write."
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".doctor.", suffix=".tmp"):
+            pass
+    except OSError as error:
+        return Check("data", "FAIL", f"{folder} cannot be written: {error.strerror}", mend)
+    free = shutil.disk_usage(folder).free
+    found = f"{folder} can be written; {free / 1024**3:.1f} GiB free"
+    if free < NO_SPACE:
+        return Check("data", "FAIL", found, "Free some space.")
+    return Check("data", "WARN" if free < LOW_SPACE else "OK", found, "Free some space soon.")
+
+
+def _check_remote_store(settings: Settings) -> Check:
+    from resources.store import ImageStore
+
+    store = ImageStore(settings.resolved_data_dir)
+    store.exists("doctor", "nothing")  # raises when the store cannot be reached
+    return Check("data", "OK", f"{store.url('doctor').removesuffix('/doctor')} answers")
+
+
+def _local(root: str) -> Path | None:
+    return Path(root) if root.startswith("/") else None
+
+
+def check_leftovers(settings: Settings) -> Check:
+    """Temporary files of writers that were killed."""
+    from resources.store import ImageStore
+
+    folder = _local(ImageStore(settings.resolved_data_dir).root)
+    if folder is None or not folder.is_dir():
+        return Check("leftovers", "OK", "none")
+    old = [path for path in folder.rglob(".*.tmp") if time.time() - path.stat().st_mtime > LEFTOVER_SECONDS]
+    if not old:
+        return Check("leftovers", "OK", "none")
+    return Check("leftovers", "WARN", f"{len(old)} temporary files, such as {old[0]}", "They may be deleted.")
+
+
+def check_inbox(settings: Settings) -> Check:
+    """The folder that files are dropped into."""
+    inbox = settings.inbox
+    if inbox is None:
+        return Check("inbox", "OK", "none is set (FC_INBOX)")
+    if not inbox.is_dir():
+        return Check("inbox", "WARN", f"FC_INBOX: there is no folder {inbox}", f"Make it: mkdir -p {inbox}")
+    if not os.access(inbox, os.R_OK | os.W_OK | os.X_OK):
+        return Check("inbox", "FAIL", f"FC_INBOX: {inbox} cannot be read and written", "Correct the folder's rights.")
+    refused = inbox / "rejected"
+    count = len(list(refused.glob("*.error.txt"))) if refused.is_dir() else 0
+    if count:
+        return Check("inbox", "WARN", f"{inbox}: {count} files were rejected", f"Read the *.error.txt in {refused}.")
+    return Check("inbox", "OK", str(inbox))
+
+
+def check_source_roots(settings: Settings) -> Check:
+    """The folders that source images may come from."""
+    if not settings.source_roots:
+        return Check("source roots", "OK", "source images may come from anywhere (FC_SOURCE_ROOTS is not set)")
+    missing = [str(root) for root in settings.source_roots if not root.is_dir()]
+    if missing:
+        return Check("source roots", "WARN", f"no such folder: {', '.join(missing)}", "Correct FC_SOURCE_ROOTS.")
+    return Check("source roots", "OK", ", ".join(map(str, settings.source_roots)))
+
+
+def check_generator(settings: Settings) -> Check:
+    """Which generator would make the images."""
+    from resources.generators.select import make_generator
+
+    generator, why = make_generator(settings)
+    return Check("generator", "OK", f"{generator.name}: {why}")
+
+
+def check_writer(settings: Settings) -> Check:
+    """Which writer would write."""
+    from resources.writers.select import make_writer
+
+    writer, why = make_writer(settings)
+    return Check("writer", "OK", f"{writer.name}: {why}")
+
+
+def check_key(settings: Settings) -> Check:
+    """Whether there is a key for Claude. It is never shown."""
+    if settings.anthropic_api_key.get_secret_value():
+        return Check("anthropic key", "OK", "ANTHROPIC_API_KEY is set")
+    if settings.writer == "claude":
+        return Check("anthropic key", "FAIL", "ANTHROPIC_API_KEY is not set", "Set it, or FC_WRITER=offline.")
+    return Check("anthropic key", "OK", "ANTHROPIC_API_KEY is not set; Claude is not used")
+
+
+def check_detector(settings: Settings) -> Check:
+    """Which detector would look for faces."""
+    from resources.detectors.select import make_detector
+
+    detector, why = make_detector(settings)
+    return Check("detector", "OK", f"{detector.name}: {why}")
+
+
+def check_yunet(settings: Settings) -> Check:
+    """The model file of the better detector."""
+    from resources.detectors.yunet import MODEL_URL, YuNetDetector
+
+    if settings.yunet_model is None:
+        mend = f"Fetch {MODEL_URL} and set FC_YUNET_MODEL to the file."
+        return Check("yunet", "WARN", "FC_YUNET_MODEL is not set; YuNet finds more faces than haar", mend)
+    YuNetDetector(settings.yunet_model)  # raises when it is missing or another file
+    return Check("yunet", "OK", f"{settings.yunet_model} is the right file")
+
+
+def check_port() -> Check:
+    """The default port of the web UI."""
+    from jobs.cli.dagster_side import DEFAULT_PORT
+    from jobs.cli.up import answers, check_port_free
+
+    if answers("127.0.0.1", DEFAULT_PORT):
+        return Check("port", "OK", f"a Dagster web UI answers on {DEFAULT_PORT}")
+    try:
+        check_port_free("127.0.0.1", DEFAULT_PORT)
+    except FaceChangerError as error:
+        return Check("port", "WARN", error.what, f"`fc up --port {DEFAULT_PORT + 1}` uses another one.")
+    return Check("port", "OK", f"{DEFAULT_PORT} is free")
+
+
+def check_home() -> Check:
+    """The Dagster home and its configuration."""
+    home = dagster_home()
+    how = "" if os.environ.get("DAGSTER_HOME") else " (DAGSTER_HOME is not set in the environment)"
+    if not home.is_dir():
+        return Check("dagster home", "WARN", f"there is no folder {home}{how}", "Run `fc up`; it makes it.")
+    if not (home / "dagster.yaml").is_file():
+        mend = f"Run `fc up`, or copy {PROJECT_ROOT / 'dagster.yaml'} there: without it lost runs are not noticed."
+        return Check("dagster home", "WARN", f"{home} has no dagster.yaml{how}", mend)
+    if not os.access(home, os.W_OK | os.X_OK):
+        return Check("dagster home", "FAIL", f"{home} cannot be written{how}", "Correct the folder's rights.")
+    return Check("dagster home", "OK", f"{home}{how}")
+
+
+def check_daemon(instance: dg.DagsterInstance) -> Check:
+    """The heartbeats of the daemons that this instance needs."""
+    from jobs.cli.dagster_side import heartbeat_ages, is_alive
+
+    ages = heartbeat_ages(instance)
+    dead = [name for name, age in ages.items() if not is_alive(age)]
+    if not dead:
+        return Check("daemon", "OK", f"every heartbeat is fresh: {', '.join(ages)}")
+    if len(dead) == len(ages):
+        return Check("daemon", "WARN", "is not running, so no job starts by itself", "Run `fc up`.")
+    return Check(
+        "daemon",
+        "WARN",
+        f"no heartbeat of: {', '.join(dead)}",
+        "See service-logs/daemon.log in the Dagster home; restart `fc up`.",
+    )
+
+
+def check_sensors(instance: dg.DagsterInstance) -> Check:
+    """Sensors that a person has stopped, and those that have run."""
+    from dagster._core.definitions.run_request import InstigatorType
+    from dagster._core.scheduler.instigation import InstigatorStatus
+
+    states = instance.all_instigator_state(instigator_type=InstigatorType.SENSOR)
+    stopped = sorted(state.instigator_name for state in states if state.status == InstigatorStatus.STOPPED)
+    if stopped:
+        return Check("sensors", "WARN", f"stopped: {', '.join(stopped)}", "Start them in the UI, under Automation.")
+    if not states:
+        return Check("sensors", "WARN", "none has run on this home yet", "Run `fc up`; they start with the daemon.")
+    return Check("sensors", "OK", "on: " + ", ".join(sorted(state.instigator_name for state in states)))

@@ -1,0 +1,64 @@
+"""`fc list`: the jobs in a table.
+
+Belongs here: choosing and showing rows. Does not: changing any.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, TypeVar
+
+import typer
+
+from imaging.errors import RejectedError
+from jobs.cli.opening import opened_queue
+from jobs.cli.output import ago, job_json, out, print_json, say, short, status_text, table, where
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+    from jobs.queue import Job
+
+T = TypeVar("T", bound=str)
+
+
+def list_jobs(
+    *,
+    status: Annotated[
+        list[str] | None, typer.Option("--status", help="Only this status; repeatable.", metavar="STATUS")
+    ] = None,
+    job_type: Annotated[
+        list[str] | None, typer.Option("--type", help="Only this job type; repeatable.", metavar="TYPE")
+    ] = None,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="Most jobs shown, newest first.")] = 30,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """List jobs, newest first. Nothing is claimed or changed."""
+    from jobs.queue import JOB_STATUSES
+    from jobs.request import JOB_TYPES
+
+    statuses = _chosen("status", status, JOB_STATUSES)
+    job_types = _chosen("type", job_type, JOB_TYPES)
+    with opened_queue() as queue:
+        jobs = queue.find(statuses=statuses, job_types=job_types, limit=limit)
+    if as_json:
+        print_json([job_json(job) for job in jobs])
+    elif jobs:
+        out.print(table(("job", "type", "status", "prio", "added", "what"), map(_row, jobs)))
+    else:
+        say("No such job." if status or job_type else "There is no job yet. `fc submit -p '...'` adds one.")
+
+
+def _chosen(field: str, given: list[str] | None, known: tuple[T, ...]) -> list[T] | None:
+    if not given:
+        return None
+    for value in given:
+        if value not in known:
+            raise RejectedError(f"--{field}: there is no {value!r}.", f"Use one of {', '.join(known)}.")
+    return [value for value in known if value in given]
+
+
+def _row(job: Job) -> tuple[str | Text, ...]:
+    status = status_text(job.status)
+    status.append(where(job).removeprefix(job.status), style="dim")
+    what = job.error or job.request.pony_prompt or job.request.source_image or ""
+    return (job.id, job.job_type, status, str(job.priority), ago(job.created_at), short(what, 50))

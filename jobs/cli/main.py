@@ -1,0 +1,64 @@
+"""The `fc` command, put together.
+
+Belongs here: the list of subcommands, and what an error becomes. Does not: any subcommand.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import typer
+
+from imaging.errors import FaceChangerError
+from jobs.cli.demo import demo
+from jobs.cli.doctor import doctor
+from jobs.cli.list_jobs import list_jobs
+from jobs.cli.output import exit_code, print_error
+from jobs.cli.show import show
+from jobs.cli.status import status
+from jobs.cli.submit import submit
+from jobs.cli.up import up
+
+EPILOG = """\
+Exit codes: 0 all is well. 1 a job did not complete, or something failed. 2 the input is wrong. 3 there is no such job.
+4 the environment is not ready: settings, database, Dagster. 130 Ctrl-C.
+
+Settings come from the environment and .env: DAGSTER_HOME, FC_DATABASE_URL, FC_DATA_DIR and others.
+
+bash and zsh have a builtin that is called fc as well: there, call .venv/bin/fc or face-changer.
+"""
+
+app = typer.Typer(
+    name="fc",
+    help="Turns prompts and photos into finished, described, traceable portrait images.",
+    epilog=EPILOG.replace("\n\n", "\0").replace("\n", " ").replace("\0", "\n\n"),
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("submit")(submit)
+app.command("list")(list_jobs)
+app.command("show")(show)
+app.command("status")(status)
+app.command("doctor")(doctor)
+app.command("up")(up)
+app.command("demo")(demo)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run `fc` and exit with its code.
+
+    Args:
+        arguments: those of the command line when None.
+    """
+    try:
+        app(args=None if arguments is None else list(arguments), prog_name="fc")
+    except FaceChangerError as error:
+        print_error(error)
+        sys.exit(exit_code(error))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,155 @@
+"""How the commands print, and the exit codes.
+
+Belongs here: the two consoles, JSON, tables' small parts, errors. Does not: what is printed (each command knows).
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from imaging.errors import FaceChangerError, InvalidImageError, RejectedError, SettingsError
+
+if TYPE_CHECKING:
+    from jobs.queue import Job
+
+FAILED: Final = 1
+BAD_INPUT: Final = 2
+NOT_FOUND: Final = 3
+ENVIRONMENT: Final = 4
+INTERRUPTED: Final = 130
+
+_PIPE_WIDTH: Final = 160  # columns when nobody says how wide the reader's page is
+
+STATUS_STYLES: Final = {
+    "held": "dim",
+    "pending": "cyan",
+    "claimed": "cyan",
+    "running": "bold blue",
+    "completed": "green",
+    "needs_review": "yellow",
+    "failed": "bold red",
+    "cancelled": "dim",
+    "rejected": "red",
+}
+
+
+def _console(*, stderr: bool) -> Console:
+    terminal = (sys.stderr if stderr else sys.stdout).isatty()
+    return Console(stderr=stderr, highlight=False, width=None if terminal else _PIPE_WIDTH)
+
+
+out: Final = _console(stderr=False)
+"""For what was asked for."""
+err: Final = _console(stderr=True)
+"""For errors, warnings and progress, so that they never mix with JSON."""
+
+
+def print_json(data: Any) -> None:  # noqa: ANN401 - any JSON value
+    """Print one JSON document on stdout; times become ISO 8601."""
+    sys.stdout.write(json.dumps(data, indent=2, default=_jsonable) + "\n")
+
+
+def _jsonable(value: object) -> str:
+    return value.isoformat() if isinstance(value, datetime) else str(value)
+
+
+def say(text: str, *, style: str = "", console: Console = out) -> None:
+    """Print text as it is: no markup is read in it, no line is broken, no control character gets through."""
+    console.print(Text(printable(text), style=style), soft_wrap=True)
+
+
+def warn(text: str) -> None:
+    """Print a warning on stderr."""
+    say(f"Warning: {text}", style="yellow", console=err)
+
+
+def print_error(error: FaceChangerError) -> None:
+    """Print what is wrong, and the mend, on stderr."""
+    say(f"Error: {error.what}", style="bold red", console=err)
+    if error.mend:
+        say(f"Mend: {error.mend}", console=err)
+
+
+def exit_code(error: FaceChangerError) -> int:
+    """The exit code that stands for an error."""
+    from jobs.queue import UnknownJobError
+
+    if isinstance(error, UnknownJobError):
+        return NOT_FOUND
+    if isinstance(error, RejectedError | InvalidImageError):
+        return BAD_INPUT
+    return ENVIRONMENT if isinstance(error, SettingsError) else FAILED
+
+
+def printable(text: str) -> str:
+    """Text without control characters, which could rewrite the reader's terminal; line breaks stay."""
+    return "".join(char if char.isprintable() or char == "\n" else " " for char in text)
+
+
+def short(text: str, limit: int = 60) -> str:
+    """One line of at most `limit` characters."""
+    line = " ".join(printable(text).split())
+    return line if len(line) <= limit else line[: limit - 1].rstrip() + "…"
+
+
+def table(columns: Iterable[str], rows: Iterable[Iterable[str | Text]], *, title: str = "") -> Table:
+    """A plain table; strings are printed as they are, without markup."""
+    made = Table(*columns, title=title or None, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    for row in rows:
+        made.add_row(*(cell if isinstance(cell, Text) else Text(printable(cell)) for cell in row))
+    return made
+
+
+def status_text(status: str) -> Text:
+    """A job's status in its colour."""
+    return Text(status, style=STATUS_STYLES.get(status, ""))
+
+
+def ago(moment: datetime | None) -> str:
+    """How long ago, in one unit: `12 s`, `5 min`, `3 h`, `8 d`; a dash for never."""
+    if moment is None:
+        return "-"
+    seconds = max(0, round((datetime.now(UTC) - moment).total_seconds()))
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds // size} {unit}"
+    return f"{seconds} s"
+
+
+def seconds_taken(job: Job) -> float | None:
+    """Seconds from the job's first start to its end, or to now; None when it was never started."""
+    if job.started_at is None:
+        return None
+    return ((job.finished_at or datetime.now(UTC)) - job.started_at).total_seconds()
+
+
+def job_json(job: Job) -> dict[str, Any]:
+    """A job as the `--json` outputs show it."""
+    names = (
+        "job_type", "status", "priority", "origin", "parent_id", "attempts", "current_stage", "stages_completed",
+        "final_image", "error", "error_stage", "error_mend", "run_id", "run_ids", "created_at", "started_at",
+        "finished_at", "source",
+    )  # fmt: skip
+    request = job.request.model_dump(mode="json")
+    return {"job_id": job.id} | {name: getattr(job, name) for name in names} | {"request": request}
+
+
+def where(job: Job) -> str:
+    """A job's status, and the stage it is at or stopped at."""
+    stage = job.error_stage if job.error_stage and job.status != "running" else job.current_stage
+    if job.status in ("running", "failed", "needs_review", "rejected") and stage:
+        return f"{job.status} at {stage}"
+    return job.status
+
+
+def reason(job: Job) -> str:
+    """Why a job is not well, in one text; empty when there is nothing to say."""
+    return " ".join(part for part in (job.error, job.error_mend) if part)

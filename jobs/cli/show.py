@@ -1,0 +1,140 @@
+"""`fc show`: everything that is known about one job.
+
+Belongs here: reading and laying it out. Does not: changing the job.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.text import Text
+
+from jobs.cli.opening import opened_database
+from jobs.cli.output import ago, job_json, out, print_json, reason, say, seconds_taken, short, status_text, table, where
+from jobs.stages import PLANS
+
+if TYPE_CHECKING:
+    from jobs.queue import Job, LogEntry, StageResult
+    from resources.database import Database
+
+
+@dataclass(frozen=True, slots=True)
+class _Image:
+    path: str
+    stage: str
+    width: int
+    height: int
+    bytes: int
+    face_count: int | None
+    quality_score: float | None
+
+
+def show(
+    *,
+    job_id: Annotated[str, typer.Argument(metavar="JOB", help="The job's id.")],
+    log_lines: Annotated[int, typer.Option("--log", min=0, help="Most lines of the job's log, newest last.")] = 20,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show one job: request, stages, images, runs, log, and why it is not well if it is not."""
+    from jobs.queue import JobQueue
+
+    with opened_database() as database:
+        queue = JobQueue(database)
+        job = queue.get(job_id)
+        results = queue.stage_results(job_id)
+        images = _images(database, job_id)
+        log = queue.logs(job_id, log_lines) if log_lines else []
+    if as_json:
+        print_json(_as_json(job, results, images, log))
+        return
+    _print_state(job)
+    out.print(table(("field", "value"), _request_rows(job), title="\nRequest"))
+    out.print(table(("stage", "status", "ms", "cached", "file"), _stage_rows(job, results), title="\nStages"))
+    if images:
+        rows = [(image.stage, f"{image.width}x{image.height}", _count(image.face_count)) for image in images]
+        shown = [(*row, Text(image.path, overflow="fold")) for row, image in zip(rows, images, strict=True)]
+        out.print(table(("stage", "size", "faces", "path"), shown, title="\nImages"))
+    if job.run_ids:
+        from jobs.cli.dagster_side import run_url
+
+        say("\nRuns (newest last; the address works while `fc up` runs on its default port)", style="bold")
+        for run_id in job.run_ids:
+            say(run_url(run_id))
+    if log:
+        entries = [(_clock(entry.at), entry.level, entry.stage or "", short(entry.message, 200)) for entry in log]
+        out.print(table(("at (UTC)", "level", "stage", "message"), entries, title="\nLog"))
+
+
+def _images(database: Database, job_id: str) -> list[_Image]:
+    from sqlalchemy import select
+
+    from resources.database import ImageMetadataRow
+
+    query = select(ImageMetadataRow).where(ImageMetadataRow.job_id == job_id).order_by(ImageMetadataRow.id)
+    with database.reader() as session:
+        return [_Image(*(getattr(row, name) for name in _Image.__slots__)) for row in session.scalars(query)]
+
+
+def _as_json(
+    job: Job, results: Sequence[StageResult], images: Sequence[_Image], log: Sequence[LogEntry]
+) -> dict[str, Any]:
+    from jobs.cli.dagster_side import run_url
+
+    return job_json(job) | {
+        "seconds": seconds_taken(job),
+        "stages": [asdict(result) for result in results],
+        "images": [asdict(image) for image in images],
+        "run_urls": [run_url(run_id) for run_id in job.run_ids],
+        "log": [asdict(entry) for entry in log],
+    }
+
+
+def _print_state(job: Job) -> None:
+    out.print(Text.assemble((job.id, "bold"), "  ", job.job_type, "  ", status_text(job.status)))
+    added = f"added {ago(job.created_at)} ago by {job.origin}"
+    taken = seconds_taken(job)
+    say(added if taken is None else f"{added}; {taken:.1f} s from its first start; {job.attempts} failed attempts")
+    why = reason(job)
+    if why and job.status != "completed":
+        say(f"{where(job)}: {job.error}", style="bold")
+        if job.error_mend:
+            say(f"Mend: {job.error_mend}")
+    if job.status == "held":
+        from jobs.cli.dagster_side import materialize_command
+
+        say(f"To run it by hand: {materialize_command(job)}")
+    if job.final_image:
+        say(f"Final image: {job.final_image}")
+
+
+def _request_rows(job: Job) -> list[tuple[str, str | Text]]:
+    fields = job.request.model_dump(mode="json")
+    given = [(name, value) for name, value in fields.items() if value not in (None, "", {})]
+    return [(name, Text(short(str(value), 400), overflow="fold")) for name, value in given]
+
+
+def _stage_rows(job: Job, results: Sequence[StageResult]) -> list[tuple[str | Text, ...]]:
+    by_stage = {result.stage: result for result in results}
+    rows: list[tuple[str | Text, ...]] = []
+    for stage in PLANS[job.job_type]:
+        result = by_stage.get(stage)
+        if result is None:
+            rows.append((stage, "-", "", "", ""))
+            continue
+        file = str((result.output or {}).get("path", "")) or short(result.error or "", 100)
+        milliseconds = "" if result.milliseconds is None else str(result.milliseconds)
+        cached = "yes" if result.cached else ""
+        rows.append((stage, status_text(result.status), milliseconds, cached, Text(file, overflow="fold")))
+    return rows
+
+
+def _count(number: int | None) -> str:
+    return "" if number is None else str(number)
+
+
+def _clock(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M:%S}"

@@ -1,0 +1,121 @@
+"""`fc status`: what runs now, what waits, what failed, and whether the daemon lives.
+
+Belongs here: one look at the queue and at Dagster's heartbeats. Does not: finding out why something is wrong
+(`jobs.cli.doctor`).
+"""
+
+from __future__ import annotations
+
+import time
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+from rich.console import Group, RenderableType
+from rich.live import Live
+from rich.text import Text
+
+from imaging.errors import SettingsError
+from jobs.cli.opening import opened_queue
+from jobs.cli.output import ago, job_json, out, print_json, short, status_text, table, where
+
+if TYPE_CHECKING:
+    from jobs.queue import Job, JobQueue
+
+MOST_RUNNING: Final = 20
+MOST_FAILURES: Final = 5
+WATCH_SECONDS: Final = 2.0
+
+
+def status(
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Look again every 2 seconds, until Ctrl-C.")] = False,
+) -> None:
+    """Say what runs now and at which stage, what waits, what failed last, and whether the daemon lives."""
+    if as_json and watch:
+        raise typer.BadParameter("--json prints one answer, so it cannot be combined with --watch.")
+    with opened_queue() as queue:
+        if as_json:
+            print_json(_as_json(*_look(queue)))
+        elif not watch:
+            out.print(_page(*_look(queue)))
+        else:
+            with Live(_page(*_look(queue)), console=out, auto_refresh=False) as live:
+                while True:
+                    time.sleep(WATCH_SECONDS)
+                    live.update(_page(*_look(queue)), refresh=True)
+
+
+Daemons = dict[str, float | None] | str
+"""Seconds since each daemon's heartbeat, or why that cannot be told."""
+
+
+def _look(queue: JobQueue) -> tuple[dict[str, int], list[Job], list[Job], Daemons]:
+    counts = {str(name): number for name, number in queue.counts().items()}
+    running = queue.find(statuses=["running"], limit=MOST_RUNNING, newest_first=False)
+    failures = queue.find(statuses=["failed", "needs_review", "rejected"])
+    failures.sort(key=lambda job: job.updated_at, reverse=True)
+    return counts, running, failures[:MOST_FAILURES], _daemons()
+
+
+def _daemons() -> Daemons:
+    from jobs.cli.dagster_side import heartbeat_ages, open_instance
+
+    try:
+        return heartbeat_ages(open_instance())
+    except SettingsError as error:
+        return str(error)
+
+
+def _as_json(counts: dict[str, int], running: list[Job], failures: list[Job], daemons: Daemons) -> dict[str, Any]:
+    from jobs.cli.dagster_side import is_alive
+
+    known = {} if isinstance(daemons, str) else daemons
+    return {
+        "counts": counts,
+        "running": [job_json(job) for job in running],
+        "failures": [job_json(job) for job in failures],
+        "daemon_running": any(map(is_alive, known.values())),
+        "daemons": {
+            name: {"alive": is_alive(age), "seconds_since_heartbeat": None if age is None else round(age, 1)}
+            for name, age in known.items()
+        },
+        "daemons_unknown_because": daemons if isinstance(daemons, str) else None,
+    }
+
+
+def _page(counts: dict[str, int], running: list[Job], failures: list[Job], daemons: Daemons) -> RenderableType:
+    parts: list[RenderableType] = []
+    summary = Text("Jobs: ")
+    for name, number in counts.items():
+        if number:
+            summary.append_text(status_text(name)).append(f" {number}   ")
+    parts.append(summary if any(counts.values()) else Text("Jobs: none yet"))
+    if running:
+        rows = [(job.id, job.job_type, job.current_stage or "starting", _since(job.started_at)) for job in running]
+        more = counts["running"] - len(running)
+        title = "\nRunning now" + (f" (and {more} more)" if more > 0 else "")
+        parts.append(table(("job", "type", "stage", "for"), rows, title=title))
+    if failures:
+        lines = [(job.id, where(job), ago(job.updated_at), short(job.error or "", 80)) for job in failures]
+        parts.append(table(("job", "how", "ago", "why"), lines, title="\nLast not well"))
+    parts.append(_daemon_line(daemons))
+    return Group(*parts)
+
+
+def _since(moment: datetime | None) -> str:
+    return ago(moment)
+
+
+def _daemon_line(daemons: Daemons) -> Text:
+    from jobs.cli.dagster_side import is_alive
+
+    if isinstance(daemons, str):
+        return Text(f"\nDaemon: unknown. {daemons}", style="yellow")
+    dead = [name for name, age in daemons.items() if not is_alive(age)]
+    if not dead:
+        return Text("\nDaemon: running", style="green")
+    if len(dead) == len(daemons):
+        return Text("\nDaemon: not running. Nothing starts until `fc up` does.", style="yellow")
+    return Text(f"\nDaemon: running, but without heartbeat: {', '.join(dead)}. `fc doctor` says more.", style="yellow")

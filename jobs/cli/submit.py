@@ -1,0 +1,192 @@
+"""`fc submit`: requests from flags, a file or standard input into the queue.
+
+Belongs here: the command line of a request. Does not: the fields and their ranges (`jobs.request`), file formats and
+checks (`jobs.submit`).
+"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, get_args
+
+import typer
+
+from imaging.errors import RejectedError
+from jobs.cli.opening import opened_queue
+from jobs.cli.output import FAILED, INTERRUPTED, err, job_json, out, print_json, say, table, warn
+from jobs.request import JobRequest, Scheduler, parse_request
+from resources.settings import dagster_home, load_settings
+
+if TYPE_CHECKING:
+    from jobs.queue import Job, JobQueue
+
+
+def _field(name: str, *flags: str, metavar: str | None = None, note: str = "") -> Any:  # noqa: ANN401 - typer.Option says Any as well
+    """An option for one field of the request, with the field's own description and default."""
+    info = JobRequest.model_fields[name]
+    default = info.get_default(call_default_factory=True)
+    shown = f" Default: {default}." if default not in ("", None, {}) else ""
+    options = flags or (f"--{name.replace('_', '-')}",)
+    return typer.Option(
+        *options, help=f"{info.description}{note}{shown}", metavar=metavar, rich_help_panel="The request"
+    )
+
+
+def submit(
+    *,
+    job_type: Annotated[str | None, _field("job_type", "--type", metavar="TYPE")] = None,
+    pony_prompt: Annotated[str | None, _field("pony_prompt", "--pony-prompt", "--prompt", "-p")] = None,
+    flux_prompt: Annotated[str | None, _field("flux_prompt")] = None,
+    negative_prompt: Annotated[str | None, _field("negative_prompt")] = None,
+    source_image: Annotated[str | None, _field("source_image", "--source-image", "-s", metavar="PATH")] = None,
+    seed: Annotated[int | None, _field("seed")] = None,
+    width: Annotated[int | None, _field("width")] = None,
+    height: Annotated[int | None, _field("height")] = None,
+    steps: Annotated[int | None, _field("steps")] = None,
+    cfg_scale: Annotated[float | None, _field("cfg_scale")] = None,
+    scheduler: Annotated[
+        str | None, _field("scheduler", metavar="NAME", note=f" One of {', '.join(get_args(Scheduler))}.")
+    ] = None,
+    face_strength: Annotated[float | None, _field("face_strength")] = None,
+    output_size: Annotated[int | None, _field("output_size")] = None,
+    priority: Annotated[int | None, _field("priority")] = None,
+    tags: Annotated[list[str] | None, _field("tags", "--tag", metavar="KEY=VALUE")] = None,
+    job_id: Annotated[
+        str | None, typer.Option("--id", help="The job's id: a-z, 0-9 and '-'. Empty: one is made.", metavar="ID")
+    ] = None,
+    file: Annotated[
+        str | None,
+        typer.Option(
+            "--file",
+            "-f",
+            metavar="FILE",
+            help="Requests from a .json, .jsonl, .yaml or .csv file; '-': JSON on stdin.",
+        ),
+    ] = None,
+    hold: Annotated[
+        bool, typer.Option("--hold", help="Leave the job out of the queue; prints the command that runs it by hand.")
+    ] = False,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Wait until every job is over; exit code 0 only if all completed.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Put jobs into the queue: one from flags, or many from a file. All are accepted, or none."""
+    if hold and wait:
+        raise typer.BadParameter("A held job waits for you, so --hold cannot be combined with --wait.")
+    given = {
+        "job_type": job_type, "pony_prompt": pony_prompt, "flux_prompt": flux_prompt,
+        "negative_prompt": negative_prompt, "source_image": source_image, "seed": seed, "width": width,
+        "height": height, "steps": steps, "cfg_scale": cfg_scale, "scheduler": scheduler,
+        "face_strength": face_strength, "output_size": output_size, "priority": priority, "tags": tags,
+    }  # fmt: skip
+    fields = {name: value for name, value in given.items() if value not in (None, [])}
+    requests = _from_file(file, fields, job_id) if file is not None else [(job_id, _from_flags(fields))]
+    with opened_queue() as queue:
+        jobs = _add(requests, queue, hold=hold)
+        if wait:
+            jobs = _wait(queue, jobs, quiet=as_json)
+    if as_json:
+        print_json({"jobs": [_described(job) for job in jobs]})
+    elif hold:
+        _print_held(jobs)
+    elif not wait:
+        _print_added(jobs)
+    if wait and any(job.status != "completed" for job in jobs):
+        raise typer.Exit(FAILED)
+
+
+def _from_flags(fields: dict[str, Any]) -> JobRequest:
+    if "tags" in fields:
+        pairs = [text.partition("=") for text in fields["tags"]]
+        for key, equals, value in pairs:
+            if not key or not equals:
+                raise RejectedError(f"tags: {key + equals + value!r} is not KEY=VALUE.", "Write --tag project=spring.")
+        fields = fields | {"tags": {key: value for key, _, value in pairs}}
+    return parse_request(fields)
+
+
+def _from_file(file: str, fields: dict[str, Any], job_id: str | None) -> list[tuple[str | None, JobRequest]]:
+    from jobs.submit import MAX_FILE_BYTES, load_requests, parse_entries, read_entries
+
+    also = [*fields, *(["id"] if job_id is not None else [])]
+    if also:
+        raise RejectedError(
+            f"--file: {also[0]} is given beside the file.", "Write it into the file, or leave --file out."
+        )
+    if file != "-":
+        return load_requests(Path(file))
+    content = sys.stdin.buffer.read(MAX_FILE_BYTES + 1)
+    if len(content) > MAX_FILE_BYTES:
+        raise RejectedError("stdin: is larger than 20 MB.", "Submit it in parts.")
+    return parse_entries("stdin", read_entries("stdin.json", content))
+
+
+def _add(requests: Sequence[tuple[str | None, JobRequest]], queue: JobQueue, *, hold: bool) -> list[Job]:
+    from jobs.submit import submit as submit_all
+    from resources.store import ImageStore
+
+    settings = load_settings()
+    store = ImageStore(settings.resolved_data_dir)
+    if not hold:
+        return submit_all(requests, queue=queue, store=store, settings=settings, origin="cli")
+    from jobs.cli.dagster_side import add_partitions, open_instance, prepare_home
+
+    prepare_home(dagster_home())
+    instance = open_instance()  # first: a held job without a partition could not be started
+    jobs = submit_all(requests, queue=queue, store=store, settings=settings, origin="cli", hold=True)
+    add_partitions(instance, jobs)
+    return jobs
+
+
+def _wait(queue: JobQueue, jobs: Sequence[Job], *, quiet: bool) -> list[Job]:
+    from jobs.cli.waiting import result_table, wait_until_over
+
+    _warn_without_daemon()
+    try:
+        jobs = wait_until_over(queue, jobs)
+    except KeyboardInterrupt:
+        names = ", ".join(job.id for job in jobs)
+        say(f"No longer waiting; the jobs go on: {names}. `fc show JOB` says how far they are.", console=err)
+        raise typer.Exit(INTERRUPTED) from None
+    if not quiet:
+        out.print(result_table(jobs))
+    return list(jobs)
+
+
+def _warn_without_daemon() -> None:
+    from jobs.cli.dagster_side import heartbeat_ages, is_alive, open_instance
+
+    home = dagster_home()
+    if not home.is_dir() or not any(map(is_alive, heartbeat_ages(open_instance()).values())):
+        warn(f"No Dagster daemon runs on {home}; the jobs start when `fc up` does.")
+
+
+def _described(job: Job) -> dict[str, Any]:
+    described = job_json(job)
+    if job.status == "held":
+        from jobs.cli.dagster_side import materialize_command
+
+        described |= {"command": materialize_command(job), "environment": {"DAGSTER_HOME": str(dagster_home())}}
+    return described
+
+
+def _print_held(jobs: Sequence[Job]) -> None:
+    from jobs.cli.dagster_side import materialize_command
+
+    say(f"{_counted(jobs)} held. To run by hand:")
+    say(f"export DAGSTER_HOME={shlex.quote(str(dagster_home()))}")
+    for job in jobs:
+        say(materialize_command(job))
+
+
+def _print_added(jobs: Sequence[Job]) -> None:
+    out.print(table(("job", "type", "priority"), [(job.id, job.job_type, str(job.priority)) for job in jobs]))
+    say(f"{_counted(jobs)} in the queue. It starts while `fc up` runs; `fc show JOB` says how far it is.")
+
+
+def _counted(jobs: Sequence[Job]) -> str:
+    return "1 job" if len(jobs) == 1 else f"{len(jobs)} jobs"

@@ -1,0 +1,86 @@
+"""Where a Dagster run's end meets the queue.
+
+Belongs here: what a finished, failed, cancelled or vanished run means for its jobs. Does not: when that is looked at
+(`sensors`), or how rows are changed (`jobs.queue`).
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Final, Literal
+
+import dagster as dg
+
+from jobs.queue import JobQueue, JobStatus
+from resources.settings import Settings
+
+BATCH_TAG: Final = "face-changer/batch"
+
+Outcome = Literal["success", "failure", "cancelled"]
+
+OUTCOMES: Final[dict[dg.DagsterRunStatus, Outcome]] = {
+    dg.DagsterRunStatus.SUCCESS: "success",
+    dg.DagsterRunStatus.FAILURE: "failure",
+    dg.DagsterRunStatus.CANCELED: "cancelled",
+}
+
+
+def settle_run(queue: JobQueue, run: dg.DagsterRun, *, reason: str = "", max_attempts: int) -> dict[str, JobStatus]:
+    """Bring the end of a run to the jobs that it left unfinished; does nothing for a run that goes on.
+
+    Returns:
+        The new status of each job that was changed. Settling a run twice changes nothing the second time.
+    """
+    outcome = OUTCOMES.get(run.status)
+    if outcome is None:
+        return {}
+    error = reason or f"The Dagster run {run.run_id} ended as {run.status.value} before this job was done."
+    return queue.settle_run(
+        run.run_id, batch_id=run.tags.get(BATCH_TAG), outcome=outcome, error=error, max_attempts=max_attempts
+    )
+
+
+def settle_if_over(
+    instance: dg.DagsterInstance, queue: JobQueue, run_id: str, settings: Settings
+) -> dict[str, JobStatus]:
+    """Settle a run that the queue takes for running, if it is over or lost; the new status of each changed job.
+
+    A run that this Dagster instance does not know may belong to another one (`dagster asset materialize` without a
+    DAGSTER_HOME makes its own), so it counts as lost only when none of its jobs moved for longer than a stage may take.
+    """
+    run = instance.get_run_by_id(run_id)
+    if run is not None:
+        return settle_run(queue, run, max_attempts=settings.max_attempts)
+    if not _is_silent(queue, run_id, settings.stage_timeout):
+        return {}
+    return queue.settle_run(
+        run_id,
+        batch_id=None,
+        outcome="failure",
+        error=f"Dagster does not know the run {run_id} any more.",
+        max_attempts=settings.max_attempts,
+    )
+
+
+def settle_lost_runs(instance: dg.DagsterInstance, queue: JobQueue, settings: Settings) -> dict[str, JobStatus]:
+    """Settle every run that the queue takes for running and that is over or lost.
+
+    The outcome sensors hear of nearly all ends; this finds those they missed: a run whose record was deleted, a
+    Dagster storage that was lost, a run by hand while no daemon was up.
+    """
+    changed: dict[str, JobStatus] = {}
+    for run_id in queue.running_runs():
+        changed |= settle_if_over(instance, queue, run_id, settings)
+    return changed
+
+
+def _is_silent(queue: JobQueue, run_id: str, seconds: float) -> bool:
+    """Whether no job of the run was touched for that long."""
+    since = datetime.now(UTC) - timedelta(seconds=seconds)
+    for job in queue.get_many(queue.running_runs().get(run_id, [])).values():
+        times = [job.updated_at]
+        for result in queue.stage_results(job.id):
+            times += [moment for moment in (result.started_at, result.finished_at) if moment is not None]
+        if max(times) > since:
+            return False
+    return True

@@ -1,0 +1,165 @@
+"""Face detection with the Haar cascades that OpenCV 4 ships: nothing to fetch, frontal faces only.
+
+Belongs here: which cascades vote and how their weights become a score. Does not: what is done with the faces.
+Method: Viola and Jones (2001); cascades by Rainer Lienhart.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any, Final
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from imaging.boxes import Box, Face
+from imaging.errors import BackendError
+from imaging.nms import iou, nms
+from resources.detectors.base import largest_first
+
+LONG_SIDES: Final = (640, 320)
+OVERLAP: Final = 0.35
+SMALLEST_FACE: Final = 24  # pixels at the size looked at; both cascades' own window is 20
+NEIGHBOURS: Final = 3
+FILES: Final = {
+    "default": "haarcascade_frontalface_default.xml",
+    "alt2": "haarcascade_frontalface_alt2.xml",
+    "eyes": "haarcascade_eye.xml",
+}
+# The weight of a hit is the sum of the last stage. Half-way weight and spread for the logistic curve below,
+# read off a few pictures: true faces give 3 to 8 and 55 to 57, chance hits under 2 and under 55.
+CURVES: Final = {"default": (2.5, 1.2), "alt2": (55.0, 0.6)}
+# Nose tip and mouth corners from the middle between the eyes, in eye distances along and across the eye line:
+# the proportions of the five-point template that face recognisers align to (112 x 112, ArcFace, 2019).
+NOSE_AND_MOUTH: Final = ((0.0, 0.57), (-0.41, 1.15), (0.41, 1.15))
+EYES_BONUS: Final = 0.5  # how much of the remaining doubt two well-placed eyes take away
+
+
+class HaarDetector:
+    """Finds upright frontal faces with two cascades that vote, and eyes as a third opinion.
+
+    The score of a hit is a logistic curve of its weight, 0 to 1. Two cascades that agree on a place are taken
+    as independent, `1 - (1 - a)(1 - b)`; a lone hit counts half; two eyes where eyes belong halve the doubt.
+    The score grows with each weight, and is a rank rather than a probability.
+
+    Args:
+        confidence: faces under this score, 0 to 1, are dropped.
+
+    Raises:
+        BackendError: this OpenCV ships no cascades (version 5 does not).
+    """
+
+    name = "haar"
+
+    def __init__(self, confidence: float = 0.6) -> None:
+        self._confidence = confidence
+        self._cascades = {key: _load(file) for key, file in FILES.items()}
+
+    def describe(self) -> dict[str, Any]:
+        """The cascades and every threshold."""
+        return {
+            "detector": self.name,
+            "model": sorted(FILES.values()),
+            "confidence": self._confidence,
+            "long_sides": list(LONG_SIDES),
+            "overlap": OVERLAP,
+            "opencv": cv2.__version__,
+        }
+
+    def detect(self, image: NDArray[np.uint8]) -> list[Face]:
+        """Find the faces in an RGB image; see `Detector.detect`.
+
+        Landmarks are None unless both eyes are found where eyes belong. Nose and mouth are then not seen but
+        placed below the eyes as on the mean frontal face.
+        """
+        grey = cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2GRAY)
+        try:
+            votes = {key: nms(self._hits(grey, key), OVERLAP) for key in CURVES}
+            faces = [self._with_eyes(grey, face) for face in _agree(votes["default"], votes["alt2"])]
+        except cv2.error as error:
+            raise BackendError(
+                f"The Haar cascades failed on an image of {grey.shape[1]}x{grey.shape[0]} pixels: {error}.",
+                "Check the OpenCV installation, or set FC_YUNET_MODEL and FC_DETECTOR=yunet.",
+            ) from error
+        return largest_first(nms([face for face in faces if face.score >= self._confidence], OVERLAP))
+
+    def _hits(self, grey: NDArray[Any], key: str) -> list[Face]:
+        height, width = grey.shape
+        middle, spread = CURVES[key]
+        sides = [side for side in LONG_SIDES if side < max(height, width)] or [max(height, width)]
+        faces = []
+        for side in sides:
+            scale = side / max(height, width)
+            size = (max(1, round(width * scale)), max(1, round(height * scale)))
+            boxes, _, weights = self._cascades[key].detectMultiScale3(
+                cv2.resize(grey, size, interpolation=cv2.INTER_AREA),
+                scaleFactor=1.1,
+                minNeighbors=NEIGHBOURS,
+                minSize=(SMALLEST_FACE, SMALLEST_FACE),
+                outputRejectLevels=True,
+            )
+            for (x, y, box_width, box_height), weight in zip(boxes, weights, strict=True):
+                box = Box(
+                    max(0, int(x / scale)),
+                    max(0, int(y / scale)),
+                    min(width, math.ceil((x + box_width) / scale)),
+                    min(height, math.ceil((y + box_height) / scale)),
+                )
+                faces.append(Face(box, 1 / (1 + math.exp((middle - float(weight)) / spread))))
+        return faces
+
+    def _with_eyes(self, grey: NDArray[Any], face: Face) -> Face:
+        """The face with a higher score when it has one eye on each side, level and of one size."""
+        box = face.box
+        upper = grey[box.top + box.height // 8 : box.top + box.height * 6 // 10, box.left : box.right]
+        scale = 160 / box.width
+        size = (160, max(1, round(upper.shape[0] * scale)))
+        found = self._cascades["eyes"].detectMultiScale(
+            cv2.resize(upper, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR),
+            scaleFactor=1.08,
+            minNeighbors=4,
+            minSize=(24, 24),
+            maxSize=(64, 64),
+        )
+        eyes = sorted((float(x + w / 2), float(y + h / 2)) for x, y, w, h in found)
+        if len(eyes) != 2:
+            return face
+        (left_x, left_y), (right_x, right_y) = eyes
+        apart = right_x - left_x
+        if not (left_x < 80 < right_x and 45 <= apart <= 100 and abs(right_y - left_y) < 0.3 * apart):
+            return face
+        middle = np.array([(left_x + right_x) / 2, (left_y + right_y) / 2])
+        along = np.array([right_x - left_x, right_y - left_y])
+        down = np.array([-along[1], along[0]])
+        points = np.array([*eyes, *(middle + right * along + low * down for right, low in NOSE_AND_MOUTH)])
+        points = points / scale + (box.left, box.top + box.height // 8)
+        landmarks = tuple((float(x), float(y)) for x, y in points.tolist())
+        return Face(box, 1 - (1 - face.score) * EYES_BONUS, landmarks)
+
+
+def _load(file: str) -> cv2.CascadeClassifier:
+    # The folder's own constant, cv2.data.haarcascades, ends in a separator.
+    path = Path(getattr(cv2, "data").haarcascades) / file  # noqa: B009 - cv2's stubs do not know `data`
+    cascade = cv2.CascadeClassifier(str(path)) if path.is_file() else None
+    if cascade is None or cascade.empty():
+        raise BackendError(
+            f"OpenCV {cv2.__version__} does not ship the cascade {file}.",
+            "Install opencv-python-headless 4.12 or newer, below 5, or use FC_DETECTOR=yunet.",
+        )
+    return cascade
+
+
+def _agree(first: list[Face], second: list[Face]) -> list[Face]:
+    """Join the two cascades' hits; agreement raises the score, a lone hit's is halved."""
+    rest = list(second)
+    joined = []
+    for face in first:
+        partner = max(rest, key=lambda other: iou(face.box, other.box), default=None)
+        if partner is not None and iou(face.box, partner.box) > OVERLAP:
+            rest.remove(partner)
+            joined.append(Face(face.box, 1 - (1 - face.score) * (1 - partner.score)))
+        else:
+            joined.append(Face(face.box, face.score / 2))
+    return joined + [Face(face.box, face.score / 2) for face in rest]

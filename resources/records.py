@@ -1,0 +1,143 @@
+"""What each stage of a job leaves behind: the values that pass along the asset graph.
+
+Belongs here: their shape. Does not: how they lie in files (`resources.stage_files`), or how they are made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from imaging.boxes import Box, Face
+from imaging.provenance import Provenance, decode_png_exact, read_provenance
+from resources.sources import SourceInfo
+from resources.writers.base import DescriptionAnswer, PromptAnswer, PromptDraft
+
+
+class Record(BaseModel):
+    """Base of the records that are stored as JSON: frozen, and strict about unknown fields."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class RequestRecord(Record):
+    """A request as it was accepted: every field filled in, the seed drawn, the source image imported."""
+
+    job_id: str
+    request: dict[str, Any]
+    source: SourceInfo | None = None
+
+
+class PromptRecord(Record):
+    """The user's words and the improved ones."""
+
+    writer: str
+    original: PromptDraft
+    enhanced: PromptAnswer
+
+
+class FaceRecord(Record):
+    """One face of a generated image.
+
+    Attributes:
+        box: (left, top, right, bottom) in pixels of the generated image.
+        crop: the square cut around it, same coordinates.
+        landmarks: five (x, y) points, or None.
+        passed: whether the portrait passed its checks; only these faces are made anew.
+        scores: the numbers of the checks.
+        reasons: why it was turned down.
+        advice: what does not decide, but may interest a person.
+    """
+
+    box: tuple[int, int, int, int]
+    crop: tuple[int, int, int, int]
+    score: float
+    landmarks: tuple[tuple[float, float], ...] | None = None
+    passed: bool
+    scores: dict[str, float] = Field(default_factory=dict)
+    reasons: tuple[str, ...] = ()
+    advice: tuple[str, ...] = ()
+
+    def face(self) -> Face:
+        """The face as detectors and masks know it."""
+        return Face(Box(*self.box), self.score, self.landmarks)
+
+
+class PortraitRecord(Record):
+    """The faces of an image, largest first; `width` and `height` are those of the generated image, in pixels."""
+
+    detector: str
+    width: int
+    height: int
+    faces: tuple[FaceRecord, ...]
+
+    def passed_faces(self) -> list[FaceRecord]:
+        """The faces that passed their checks, largest first."""
+        return [face for face in self.faces if face.passed]
+
+
+class DescriptionRecord(Record):
+    """The description of the finished image."""
+
+    writer: str
+    image: str
+    answer: DescriptionAnswer
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRecord:
+    """One image.
+
+    Attributes:
+        pixels: uint8; RGB of shape (height, width, 3), or a mask of shape (height, width).
+        provenance: how it was made, for the PNG's own chunks; None for working images such as masks.
+    """
+
+    pixels: NDArray[np.uint8]
+    provenance: Provenance | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredImage:
+    """An image as it was read from the store; its pixels are decoded when they are asked for, each time anew.
+
+    So a run that carries many jobs holds their compressed bytes, not their pixels.
+    """
+
+    data: bytes
+
+    @property
+    def pixels(self) -> NDArray[np.uint8]:
+        """uint8; RGB of shape (height, width, 3), or a mask of shape (height, width)."""
+        return decode_png_exact(self.data)
+
+    @property
+    def details(self) -> dict[str, Any]:
+        """How it was made: our record in the PNG; empty for a working image."""
+        return (read_provenance(self.data) or {}).get("record") or {}
+
+
+@dataclass(frozen=True, slots=True)
+class Patch:
+    """One face made anew.
+
+    Attributes:
+        box: (left, top, right, bottom) of its crop in the generated image.
+        pixels: RGB uint8 of that crop's size.
+    """
+
+    box: tuple[int, int, int, int]
+    pixels: NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class PatchesRecord:
+    """The faces of one image made anew, in the order of the portrait record, and how."""
+
+    patches: tuple[Patch, ...]
+    details: Mapping[str, Any]

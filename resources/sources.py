@@ -1,0 +1,143 @@
+"""Source photos: from a path in a request into the image store, checked once and never changed.
+
+Belongs here: which files may be read, their limits, and the content-addressed copy. Does not: decoding
+(`imaging.decode`), or which field of a request named the file (the caller says that).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from pathlib import Path
+from typing import Final
+
+from pydantic import BaseModel, ConfigDict
+
+from imaging.decode import ACCEPTED, DecodedImage, decode_image
+from imaging.errors import InvalidImageError
+from resources.settings import Settings
+from resources.store import SOURCES, ImageStore
+
+MAX_BYTES: Final = 50_000_000
+_EXTENSIONS: Final = {"PNG": "png", "JPEG": "jpg", "WEBP": "webp", "HEIF": "heic"}
+
+
+class SourceInfo(BaseModel):
+    """A source photo in the store.
+
+    Attributes:
+        path: the resolved path that it was read from, for people; it may be gone since.
+        sha256: of the file's bytes, as 64 hexadecimal digits.
+        stored: its place in the store: `sources/<sha256>.<ext>`.
+        width: pixels, upright.
+        height: pixels, upright.
+        format: `PNG`, `JPEG`, `WEBP` or `HEIF`.
+        bytes: size of the file.
+        notes: what decoding changed, left out or assumed.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    path: str
+    sha256: str
+    stored: str
+    width: int
+    height: int
+    format: str
+    bytes: int
+    notes: tuple[str, ...] = ()
+
+
+def import_source(path: str, *, settings: Settings, store: ImageStore) -> SourceInfo:
+    """Check a photo completely and copy its bytes into the store.
+
+    The file is read once: what is checked, hashed and stored are the same bytes.
+
+    Args:
+        path: absolute, or relative to the current directory; `~` is the home folder. Links are followed.
+        settings: `source_roots`, when set, must contain the file that the links lead to.
+        store: where the copy goes; one that is already there, whole, is left alone.
+
+    Raises:
+        InvalidImageError: not allowed, not a regular file, too large, or not an image that can be used.
+        BackendError: the store cannot be written.
+    """
+    found = _resolve(path, settings)
+    data = _read(found, path)
+    image = decode_image(data, name=path)
+    sha256 = hashlib.sha256(data).hexdigest()
+    name = f"{sha256}.{_EXTENSIONS[image.format]}"
+    if not (store.exists(SOURCES, name) and store.sha256_of(SOURCES, name) == sha256):
+        store.write(SOURCES, name, data=data)
+    height, width = image.pixels.shape[:2]
+    return SourceInfo(
+        path=str(found).encode("utf-8", "backslashreplace").decode(),  # names on disk need not be UTF-8
+        sha256=sha256,
+        stored=f"{SOURCES}/{name}",
+        width=width,
+        height=height,
+        format=image.format,
+        bytes=len(data),
+        notes=image.notes,
+    )
+
+
+def load_source(info: SourceInfo, store: ImageStore) -> DecodedImage:
+    """Read a source photo back and make sure that it is the one that was imported.
+
+    Raises:
+        InvalidImageError: the copy is missing or was changed.
+        BackendError: the store cannot be read.
+    """
+    mend = f"Submit the job again, so that {info.path} is imported anew."
+    try:
+        data = store.read(*info.stored.split("/"))
+    except FileNotFoundError:
+        raise InvalidImageError(f"The stored copy {info.stored} of {info.path} is missing.", mend) from None
+    if hashlib.sha256(data).hexdigest() != info.sha256:
+        raise InvalidImageError(f"The stored copy {info.stored} of {info.path} was changed or damaged.", mend)
+    return decode_image(data, name=info.path)
+
+
+def _resolve(path: str, settings: Settings) -> Path:
+    """The real path, inside the allowed roots. Outside them nothing is said about what exists."""
+    try:
+        found = Path(path).expanduser().resolve()
+    except (OSError, RuntimeError, ValueError) as error:  # a loop of links, no home folder, a NUL in the name
+        raise InvalidImageError(f"{path!r} is not a usable path: {error}.", "Give the path of an image file.") from None
+    roots = [root.expanduser().resolve() for root in settings.source_roots]
+    if roots and not any(found.is_relative_to(root) for root in roots):
+        allowed = ", ".join(map(str, roots))
+        raise InvalidImageError(
+            f"{path} lies outside the folders that source images may come from.",
+            f"Put it into one of these: {allowed}; or extend FC_SOURCE_ROOTS.",
+        )
+    return found
+
+
+def _read(found: Path, path: str) -> bytes:
+    """The bytes of a regular file. A pipe or device is refused without waiting for it."""
+    try:
+        with open(found, "rb", opener=_open_now) as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise InvalidImageError(f"{path} is not a regular file.", "Give the path of an image file.")
+            data = file.read(MAX_BYTES + 1) if status.st_size <= MAX_BYTES else b""
+    except OSError as error:
+        raise InvalidImageError(
+            f"{path} cannot be read: {error.strerror or error}.",
+            "Check the path, and that this user may read the file.",
+        ) from None
+    size = max(status.st_size, len(data))
+    if size > MAX_BYTES:
+        raise InvalidImageError(
+            f"{path} has {size / 1e6:.1f} MB; at most {MAX_BYTES / 1e6:.0f} MB are accepted.",
+            f"Make it smaller, or save it as a compressed {ACCEPTED}.",
+        )
+    return data
+
+
+def _open_now(path: str, flags: int) -> int:
+    """Open without waiting. The path is resolved: a link in its last place was put there after the check."""
+    return os.open(path, flags | os.O_NONBLOCK | os.O_NOFOLLOW)

@@ -1,0 +1,105 @@
+"""How the value of each stage lies in the image store.
+
+Belongs here: which folder and which files a stage's value becomes, and how it is read back. Does not: Dagster
+(`resources.io_manager`), or how bytes are written (`resources.store`).
+
+    job_request      requests/JOB.json
+    enhanced_prompt  prompts/JOB.json
+    generated_image  0-generated/JOB.png
+    portrait         1-portraits/JOB.json
+    mask             3-masks/JOB.png
+    changed_face     4-results/JOB.json, and JOB.face-1.png, JOB.face-2.png ...
+    final_image      6-final/JOB.png
+    description      descriptions/JOB.json, and the text alone as JOB.txt
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final
+
+from imaging.errors import BackendError
+from imaging.provenance import decode_png_exact, encode_png
+from resources.records import (
+    DescriptionRecord,
+    ImageRecord,
+    Patch,
+    PatchesRecord,
+    PortraitRecord,
+    PromptRecord,
+    Record,
+    RequestRecord,
+    StoredImage,
+)
+from resources.store import ImageStore, StoredFile
+
+JSON_STAGES: Final[dict[str, tuple[str, type[Record]]]] = {
+    "job_request": ("requests", RequestRecord),
+    "enhanced_prompt": ("prompts", PromptRecord),
+    "portrait": ("1-portraits", PortraitRecord),
+    "description": ("descriptions", DescriptionRecord),
+}
+PNG_STAGES: Final = {"generated_image": "0-generated", "mask": "3-masks", "final_image": "6-final"}
+PATCH_FOLDER: Final = "4-results"
+
+
+def main_file(stage: str, job_id: str) -> tuple[str, str]:
+    """(folder, file name) of the file that stands for the stage's value; it is written last."""
+    if stage in JSON_STAGES:
+        return (JSON_STAGES[stage][0], f"{job_id}.json")
+    if stage in PNG_STAGES:
+        return (PNG_STAGES[stage], f"{job_id}.png")
+    return (PATCH_FOLDER, f"{job_id}.json")
+
+
+def save(store: ImageStore, stage: str, job_id: str, value: Any) -> StoredFile:  # noqa: ANN401 - any stage's value
+    """Write the value of one stage of one job; the main file comes last, so a value is whole or absent.
+
+    Raises:
+        TypeError: when the value is not of the stage's kind.
+        BackendError: when the store cannot be written.
+    """
+    folder, name = main_file(stage, job_id)
+    if stage in JSON_STAGES and isinstance(value, JSON_STAGES[stage][1]):
+        if isinstance(value, DescriptionRecord):
+            store.write(folder, f"{job_id}.txt", data=f"{value.answer.text}\n".encode())
+        return store.write(folder, name, data=value.model_dump_json(indent=1).encode())
+    if stage in PNG_STAGES and isinstance(value, ImageRecord):
+        return store.write(folder, name, data=encode_png(value.pixels, provenance=value.provenance))
+    if stage == "changed_face" and isinstance(value, PatchesRecord):
+        index = []
+        for number, patch in enumerate(value.patches, start=1):
+            file = store.write(folder, f"{job_id}.face-{number}.png", data=encode_png(patch.pixels))
+            index.append({"box": patch.box, "sha256": file.sha256})
+        text = json.dumps({"patches": index, "details": dict(value.details)}, indent=1, sort_keys=True)
+        return store.write(folder, name, data=text.encode())
+    raise TypeError(f"The stage {stage} does not store a {type(value).__name__}.")
+
+
+def load(store: ImageStore, stage: str, job_id: str) -> Any:  # noqa: ANN401 - any stage's value
+    """Read back what `save` wrote.
+
+    Raises:
+        FileNotFoundError: when the job has no such value.
+        BackendError: when a file is there but cannot be read as the stage's value.
+    """
+    folder, name = main_file(stage, job_id)
+    data = store.read(folder, name)
+    try:
+        if stage in JSON_STAGES:
+            return JSON_STAGES[stage][1].model_validate_json(data)
+        if stage in PNG_STAGES:
+            return StoredImage(data)
+        index = json.loads(data)
+        patches = [
+            Patch(tuple(entry["box"]), decode_png_exact(store.read(folder, f"{job_id}.face-{number}.png")))
+            for number, entry in enumerate(index["patches"], start=1)
+        ]
+        return PatchesRecord(tuple(patches), index["details"])
+    except FileNotFoundError:
+        raise
+    except Exception as error:
+        raise BackendError(
+            f"{folder}/{name} of job {job_id} cannot be read: {error}",
+            f"Materialize {stage} of this job again; the file was changed or damaged outside face-changer.",
+        ) from error

@@ -1,0 +1,125 @@
+"""The sensor `job_requests`: pending jobs become partitions and runs.
+
+Belongs here: how claimed jobs are put together into runs. Does not: the queue's rules (`jobs.queue`), the inbox's
+(`jobs.inbox`).
+
+What a tick does. A crash between any two steps loses nothing and runs nothing twice, because the next tick starts from
+what the database says:
+
+    1. inbox        files become pending jobs               a job's id follows from its file, so it is added once
+    2. lost runs    jobs of runs that are over are settled  guarded by the run's id
+    3. claim        pending -> claimed                      one transaction
+    4. partitions   the claimed jobs' keys are added        adding twice adds once
+    5. batches      claimed jobs get a batch id             one transaction a batch, all or nothing
+    6. runs         one per batch that has not started      run_key = batch id, so Dagster runs it once
+
+A claimed job that is in no batch (a crash after 3) is put into one by the next tick; a batch without a run (a crash
+after 5) is asked for again by the next tick. A run starts a job only if the job still belongs to the run's batch.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
+
+import dagster as dg
+
+from jobs.inbox import take_inbox
+from jobs.lifecycle import BATCH_TAG, settle_lost_runs
+from jobs.pipelines import PIPELINES
+from jobs.queue import Job, JobQueue
+from jobs.stages import PLANS
+from resources.connections import DatabaseResource, StoreResource
+from resources.settings import load_settings
+
+PARTITIONS = "jobs"
+MOST_CLAIMED_BATCHES = 4  # more waits in the queue, where priority still counts
+INTERVAL_SECONDS = 5
+
+RANGE_START_TAG = "dagster/asset_partition_range_start"
+RANGE_END_TAG = "dagster/asset_partition_range_end"
+MAX_RUNTIME_TAG = "dagster/max_runtime"
+
+
+@dg.sensor(jobs=PIPELINES, minimum_interval_seconds=INTERVAL_SECONDS, default_status=dg.DefaultSensorStatus.RUNNING)
+def job_requests(
+    context: dg.SensorEvaluationContext, database: DatabaseResource, store: StoreResource
+) -> dg.SensorResult | dg.SkipReason:
+    """Claims pending jobs in order of priority and age, and asks for runs that carry up to FC_BATCH_SIZE of them."""
+    settings = load_settings()
+    queue = JobQueue(database.get())
+    if settings.inbox is not None:
+        taken = take_inbox(settings.inbox, queue=queue, store=store.get(), settings=settings)
+        for name, reason in taken.rejected.items():
+            context.log.warning(f"Inbox: {name} was rejected: {reason}")
+    for job_id, status in settle_lost_runs(context.instance, queue, settings).items():
+        context.log.warning(f"{job_id}: its run is over; the job is {status} now.")
+
+    room = MOST_CLAIMED_BATCHES - len(queue.open_batches())
+    if room > 0:
+        queue.claim(room * settings.batch_size)
+    form_batches(context.instance, queue, settings.batch_size)
+    requests = [run_request(batch_id, jobs, settings.stage_timeout) for batch_id, jobs in queue.open_batches().items()]
+    if not requests:
+        return dg.SkipReason("No job is pending.")
+    return dg.SensorResult(run_requests=requests)
+
+
+def form_batches(instance: dg.DagsterInstance, queue: JobQueue, batch_size: int) -> list[str]:
+    """Give every claimed job a partition and a batch; the new batches' ids.
+
+    The jobs of one batch have the same type and the same next stage, and their partitions follow one another.
+    """
+    claimed = queue.unbatched()
+    if not claimed:
+        return []
+    # Jobs of one kind are added side by side, so that they can share a run; between kinds the queue's order stays.
+    groups: dict[tuple[str, str | None], list[Job]] = {}
+    for job in claimed:
+        groups.setdefault((job.job_type, job.next_stage), []).append(job)
+    instance.add_dynamic_partitions(PARTITIONS, [job.id for group in groups.values() for job in group])
+    place = {key: index for index, key in enumerate(instance.get_dynamic_partitions(PARTITIONS))}
+    batches = []
+    for group in groups.values():
+        for jobs in contiguous(group, place, batch_size):
+            batch_id = uuid.uuid4().hex
+            if queue.assign_batch(batch_id, [job.id for job in jobs]):
+                batches.append(batch_id)
+    return batches
+
+
+def contiguous(jobs: Iterable[Job], place: Mapping[str, int], most: int) -> Iterator[list[Job]]:
+    """Runs of jobs whose partitions follow one another, at most `most` each; a job that must run alone is alone.
+
+    Args:
+        jobs: the jobs.
+        place: where each job's partition stands in the set.
+        most: the largest number of jobs together, at least 1.
+    """
+    ordered = sorted(jobs, key=lambda job: place[job.id])
+    for job in ordered:
+        if job.solo:
+            yield [job]
+    others = [job for job in ordered if not job.solo]
+    for _, chain in groupby(enumerate(others), key=lambda pair: place[pair[1].id] - pair[0]):
+        together = [job for _, job in chain]
+        for start in range(0, len(together), most):
+            yield together[start : start + most]
+
+
+def run_request(batch_id: str, jobs: Sequence[Job], stage_timeout: float) -> dg.RunRequest:
+    """The run that carries one batch, from its jobs' next stage on."""
+    first = jobs[0]
+    plan = PLANS[first.job_type]
+    stages = plan[plan.index(first.next_stage or plan[-1]) :]
+    tags = {BATCH_TAG: batch_id, MAX_RUNTIME_TAG: str(round(stage_timeout * len(stages) * len(jobs)))}
+    if len(jobs) > 1:
+        tags |= {RANGE_START_TAG: first.id, RANGE_END_TAG: jobs[-1].id}
+    return dg.RunRequest(
+        run_key=batch_id,
+        job_name=first.job_type,
+        partition_key=first.id if len(jobs) == 1 else None,
+        asset_selection=[dg.AssetKey(stage) for stage in stages],
+        tags=tags,
+    )

@@ -1,0 +1,70 @@
+"""Back ends that work as the embedded ones do, and fail for the prompts that ask for it.
+
+They are named by setting (`FC_GENERATOR=tests.faulty:FaultyGenerator`), as any back end of a user's own would be, so
+that runs in other processes use them too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from imaging.errors import BackendError, NeedsReviewError, TransientError
+from resources.generators.base import ImageTask, InpaintTask, Outcome
+from resources.generators.sketch import SketchGenerator
+from resources.settings import Settings
+from resources.writers.base import DescriptionAnswer, Picture, PromptAnswer, PromptDraft
+from resources.writers.offline import OfflineWriter
+
+
+class FaultyGenerator(SketchGenerator):
+    """The sketch generator, with faults on demand.
+
+    `broken-scene`: an error for that task. `raising-scene`: raises in the middle of the batch. `blank-scene`: a blank
+    image. `broken-face`: an error in the face pass. `busy-scene`: a fault that may pass.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__()
+
+    def generate(self, tasks: Sequence[ImageTask]) -> Iterator[Outcome]:
+        for task in tasks:
+            if "raising-scene" in task.prompt:
+                raise RuntimeError("the GPU fell off the bus")
+            if "broken-scene" in task.prompt:
+                yield BackendError(f"Job {task.job_id} hit a broken scene.", "Mend it.")
+            elif "busy-scene" in task.prompt:
+                yield TransientError(f"Job {task.job_id} met a busy back end.", "Wait.")
+            else:
+                outcome = next(super().generate([task]))
+                if "blank-scene" in task.prompt and not isinstance(outcome, Exception):
+                    outcome = replace(outcome, pixels=np.full_like(outcome.pixels, 127))
+                yield outcome
+
+    def inpaint(self, tasks: Sequence[InpaintTask]) -> Iterator[Outcome]:
+        for task in tasks:
+            if "broken-face" in task.task.prompt:
+                yield BackendError(f"Job {task.task.job_id} hit a broken face.", "Mend it.")
+            else:
+                yield from super().inpaint([task])
+
+
+class FaultyWriter(OfflineWriter):
+    """The offline writer, with faults on demand: `broken-words`, `refused-words`, `broken-description`."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__()
+
+    def enhance(self, draft: PromptDraft) -> PromptAnswer:
+        if "broken-words" in draft.pony_prompt:
+            raise BackendError(f"Job {draft.job_id} hit broken words.", "Mend them.")
+        if "refused-words" in draft.pony_prompt:
+            raise NeedsReviewError(f"The model refused the words of job {draft.job_id}.", "Change them.")
+        return super().enhance(draft)
+
+    def describe_image(self, picture: Picture) -> DescriptionAnswer:
+        if "broken-description" in picture.prompt:
+            raise BackendError(f"Job {picture.job_id} hit a broken description.", "Mend it.")
+        return super().describe_image(picture)
