@@ -60,7 +60,7 @@ def changed_face(
     def make(items: Sequence[Item]) -> Iterator[Done | Exception]:
         tool, why = generator.get()
         size = tool.native_size()
-        context.log.info(f"Generator: {tool.name} ({why}); faces at {size} px.")
+        context.log.info(f"Faces at {size} px by {why}")
         outcomes = tool.inpaint([task for item in items for task in _tasks(item, size)])
         for item in items:
             faces = _faces(item)

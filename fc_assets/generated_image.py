@@ -55,7 +55,7 @@ def generated_image(
         outcomes: Iterator[Outcome] = iter(())
         if wanted:
             tool, why = generator.get()
-            context.log.info(f"Generator: {tool.name} ({why}); {len(wanted)} images.")
+            context.log.info(f"{len(wanted)} images by {why}")
             outcomes = tool.generate([_task(item) for item in wanted])
         for item in items:
             if item.job.source is not None:

@@ -371,7 +371,7 @@ class Stage:
             )
         jobs = self.queue.get_many(list(self.context.partition_keys)).values()
         if not all(self._ended_here(job) for job in jobs):
-            yield dg.Output(dict(stored), metadata=_NO_AUTOMATIC_EVENT)
+            yield dg.Output(dict(stored), output_name=self.name, metadata=_NO_AUTOMATIC_EVENT)
 
     def _ends_quietly(self, job_id: str, error: Exception) -> bool:
         """End a job without failing the step, if its error is an outcome of its own; True if so."""

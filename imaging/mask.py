@@ -20,9 +20,11 @@ MIN_FEATHER = 8.0
 FEATHER_SHARE = 0.08
 
 # A detector's box reaches from brow to chin. The ellipse goes a little beyond it, so that the edge lies on forehead and
-# cheeks, where skin is smooth, and not on the features.
+# cheeks, where skin is smooth, and not on the features. Haar's boxes are square and hold the hair beside the face too,
+# so the half width is also held to what a face of that height has.
 _WIDTH_SHARE = 0.56
 _HEIGHT_SHARE = 0.58
+_WIDTH_OF_HEIGHT = 0.44
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,9 @@ class Ellipse:
 def face_ellipse(face: Face) -> Ellipse:
     """The ellipse over a face from brow to chin, turned so that its short axis is parallel to the eyes."""
     x, y = face.box.center
-    return Ellipse(x, y, face.box.width * _WIDTH_SHARE, face.box.height * _HEIGHT_SHARE, face.roll)
+    width, height = face.box.width, face.box.height
+    across = min(width * _WIDTH_SHARE, height * _WIDTH_OF_HEIGHT)
+    return Ellipse(x, y, across, height * _HEIGHT_SHARE, face.roll)
 
 
 def face_masks(faces: Sequence[Face], shape: tuple[int, int]) -> list[NDArray[np.uint8]]:

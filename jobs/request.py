@@ -38,7 +38,6 @@ Scheduler = Literal[
     "DPM++ 2M Karras",
     "DPM++ SDE Karras",
     "Heun",
-    "LMS",
     "UniPC",
 ]
 

@@ -1,1 +1,1 @@
-"""The tests; run `pytest` in the folder above."""
+"""The tests; a package, so that runs in other processes can name its back ends."""

@@ -16,6 +16,8 @@ from resources.database import Database, open_database
 from resources.settings import PROJECT_ROOT, Settings, load_settings
 from resources.store import ImageStore
 
+pytest_plugins = ["tests.databases"]
+
 hypothesis_settings.register_profile("default", deadline=None)
 hypothesis_settings.load_profile("default")
 

@@ -6,8 +6,11 @@ that runs in other processes use them too.
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
@@ -49,6 +52,21 @@ class FaultyGenerator(SketchGenerator):
                 yield BackendError(f"Job {task.task.job_id} hit a broken face.", "Mend it.")
             else:
                 yield from super().inpaint([task])
+
+
+class KilledOnce(SketchGenerator):
+    """Kills its own process at the third image, the first time; the file named by FC_TEST_KILLED remembers it."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__()
+
+    def generate(self, tasks: Sequence[ImageTask]) -> Iterator[Outcome]:
+        marker = Path(os.environ["FC_TEST_KILLED"])
+        for number, task in enumerate(tasks):
+            if number == 2 and not marker.exists():
+                marker.touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+            yield from super().generate([task])
 
 
 class FaultyWriter(OfflineWriter):

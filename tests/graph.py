@@ -10,6 +10,7 @@ import dagster as dg
 import numpy as np
 from PIL import Image
 
+from fc_assets.asset import op_name
 from fc_assets.definitions import build_defs
 from jobs.lifecycle import BATCH_TAG
 from jobs.queue import Job, JobQueue
@@ -52,7 +53,7 @@ def materialize(
         resources=dict(defs.resources or {}),
         partition_key=keys[0] if len(keys) == 1 else None,
         tags=tags,
-        run_config={"ops": {"job_request": {"config": config}}} if config else None,
+        run_config={"ops": {op_name("job_request"): {"config": config}}} if config else None,
         raise_on_error=False,
     )
 

@@ -20,8 +20,6 @@ from imaging.errors import SettingsError
 from resources.database import HEAD, Base, Database, ImageMetadataRow, LogRow, open_database, utc_now
 from tests.postgres import run_sql
 
-pytest_plugins = ["tests.databases"]
-
 
 @pytest.fixture
 def database(any_database: Database) -> Database:

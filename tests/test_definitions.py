@@ -9,6 +9,7 @@ import sys
 import dagster as dg
 import pytest
 
+from fc_assets.asset import op_name
 from fc_assets.definitions import build_defs
 from jobs.pipelines import PIPELINES
 from jobs.request import JobRequest
@@ -61,10 +62,7 @@ def test_every_asset_is_one_partition_per_job_and_speaks_for_itself(defs: dg.Def
 
 def test_jobs_select_the_stages_of_their_type(defs: dg.Definitions) -> None:
     graph = defs.resolve_asset_graph()
-    stages = {
-        job.name: {key.path[-1] for key in job.selection.resolve(graph)}
-        for job in PIPELINES
-    }
+    stages = {job.name: {key.path[-1] for key in job.selection.resolve(graph)} for job in PIPELINES}
     assert stages == {
         "pony_flux": set(SNAPSHOT),
         "face_processing": set(SNAPSHOT),
@@ -82,7 +80,7 @@ def test_sensors_are_on_from_the_start(defs: dg.Definitions) -> None:
 
 def test_launchpad_shows_every_field_of_a_request(defs: dg.Definitions) -> None:
     fields = defs.resolve_job_def("pony_flux").run_config_schema.config_type.fields["ops"].config_type
-    config = fields.fields["job_request"].config_type.fields["config"].config_type.fields
+    config = fields.fields[op_name("job_request")].config_type.fields["config"].config_type.fields
     assert set(config) == set(JobRequest.model_fields)
     for name, info in JobRequest.model_fields.items():
         assert config[name].description == info.description
@@ -142,3 +140,8 @@ def _imports(source: str) -> set[str]:
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             names.add(node.module)
     return names
+
+
+def test_definitions_load_as_dagster_loads_them(defs: dg.Definitions) -> None:
+    dg.Definitions.validate_loadable(defs)
+    defs.get_repository_def().load_all_definitions()

@@ -31,8 +31,6 @@ from jobs.stages import PLANS, STAGES
 from resources.database import Database, IdeationRow, ImageMetadataRow, JobRow, StateRow, open_database, utc_now
 from tests.postgres import run_sql, url_of
 
-pytest_plugins = ["tests.databases"]
-
 REQUEST = {"pony_prompt": "a lighthouse keeper", "seed": 7}
 
 

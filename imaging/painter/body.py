@@ -336,7 +336,6 @@ class Body:
             self.canvas.stroke([self.frame.at(band)], trim, self.unit * 0.055, 0.9)
         patch = ellipse(-0.32 * self.light.side, 1.22, 0.085, 0.085)
         self.canvas.shape(self.frame.at(patch), rgb(46, 78, 140))
-        self.canvas.shape(self.frame.at(patch * (1.0, 1.0) + (0.0, 0.0)), rgb(200, 60, 50), 0.0)
         star = curve([(-0.39 * self.light.side, 1.25), (-0.32 * self.light.side, 1.2), (-0.25 * self.light.side, 1.18)])
         self.canvas.stroke([self.frame.at(star)], _WHITE, self.unit * 0.014)
         for low, tone, width in (

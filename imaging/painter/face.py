@@ -167,7 +167,7 @@ class Head:
         wide = 0.066 + 0.009 * self.nose_width + (0.0 if self.look.woman else 0.006)
         side = curve([(-s * 0.045, -0.075), (-s * 0.026, 0.0), (-s * 0.03, 0.10), (-s * 0.032, 0.155),
                       (-s * wide, 0.19), (-s * (wide + 0.02), 0.165), (-s * 0.07, 0.09),
-                                  (-s * 0.062, 0.0)], closed=True)  # fmt: skip
+                      (-s * 0.062, 0.0)], closed=True)  # fmt: skip
         self._shape(side, skin.shade, 0.75, 0.009, 0.8)
         self._shape(
             np.array([(s * 0.05, 0.1), (s * wide, 0.14), (s * wide, 0.2), (s * 0.04, 0.2)]), skin.shade, 0.3, 0.014, 0.8
@@ -359,7 +359,7 @@ class Head:
         if open_:
             floor = [(-wide * 0.9, y + lift + 0.004), (-wide * 0.5, y + 0.01 + drop * 0.78),
                      (0.0, y + 0.012 + drop * 0.98), (wide * 0.5, y + 0.01 + drop * 0.78),
-                                 (wide * 0.9, y + lift + 0.004)]  # fmt: skip
+                     (wide * 0.9, y + lift + 0.004)]  # fmt: skip
             inside = np.concatenate([curve(seam), curve(floor)[::-1]])
             hole = self.canvas.mask(self.frame.at(inside, 0.6))
             self.canvas.paint(hole, rgb(74, 26, 30))

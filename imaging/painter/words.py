@@ -277,7 +277,7 @@ def _read_people(text: str) -> list[Wish]:
     mentions = _mentions(text)
     named = [(start, gender, count) for start, gender, count in mentions if gender != "any"]
     anyone = [(start, gender, count) for start, gender, count in mentions if gender == "any"]
-    if "group of" in text and any(said_count for said_count in anyone if said_count[2] not in (1, 4)):
+    if "group of" in text and any(count not in (1, _GROUPS["group"]) for _, _, count in anyone):
         anyone = [mention for mention in anyone if mention[2] != _GROUPS["group"]]  # `group of three friends`
     whole = max((count for _, _, count in anyone), default=0)
     said = sum(count for _, _, count in named)

@@ -110,6 +110,10 @@ class Services:
     ) -> None:
         self.stop()
 
+    def pid(self, name: str) -> int:
+        """The process id of a child."""
+        return self._children[name].pid
+
     def log_path(self, name: str) -> Path:
         """The file that a child's output goes to."""
         return self.logs / f"{name}.log"

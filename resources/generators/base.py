@@ -81,7 +81,10 @@ Outcome = Generated | BackendError | NeedsReviewError
 class Generator(Protocol):
     """A back end that makes images. One instance may be used by one thread at a time."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """The back end's name, as the settings and the records write it."""
+        ...
 
     def describe(self) -> dict[str, Any]:
         """Everything that decides the pixels besides the task: model, its hash, versions, dtype. JSON values.

@@ -1,0 +1,162 @@
+"""Putting a face back: nothing changes outside the mask, and no cast is left inside."""
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from skimage import data
+
+from imaging.blend import match_ring_color, merge, merge_into
+from imaging.boxes import Box, Face
+from imaging.crop import crop, portrait_box
+from imaging.mask import face_masks
+
+FACE = Face(Box(179, 62, 269, 175), 0.9)  # of skimage's astronaut
+
+
+def random_image(seed: int, height: int, width: int) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+@pytest.fixture(scope="module")
+def portrait() -> tuple[np.ndarray, np.ndarray]:
+    """The astronaut's portrait and the mask of her face, of the crop's size."""
+    image = data.astronaut()
+    box = portrait_box(FACE.box, (512, 512), 0.6)
+    return crop(image, box), crop(face_masks([FACE], (512, 512))[0], box)
+
+
+def test_merge_by_hand():
+    original = np.full((10, 10, 3), 10, np.uint8)
+    patch = np.full((10, 10, 3), 210, np.uint8)
+    mask = np.zeros((10, 10), np.uint8)
+    mask[4:7, 4:7] = 51  # a fifth
+    mask[5, 5] = 255
+    expected = np.full((10, 10), 10)
+    expected[4:7, 4:7] = 50
+    expected[5, 5] = 210
+    assert np.array_equal(merge(original, patch, mask), np.repeat(expected[:, :, None], 3, axis=2))
+
+
+@given(
+    arrays(np.uint8, (7, 5, 3)),
+    arrays(np.uint8, (7, 5, 3)),
+    arrays(np.uint8, (7, 5), elements=st.sampled_from([0, 0, 1, 127, 254, 255])),
+)
+def test_merge_keeps_the_outside_takes_the_inside_and_lies_between_elsewhere(original, patch, mask):
+    merged = merge(original, patch, mask)
+    assert merged.dtype == np.uint8
+    assert np.array_equal(merged[mask == 0], original[mask == 0])
+    assert np.array_equal(merged[mask == 255], patch[mask == 255])
+    assert (merged >= np.minimum(original, patch)).all()
+    assert (merged <= np.maximum(original, patch)).all()
+    assert np.array_equal(merge(original, original, mask), original)
+
+
+@pytest.mark.parametrize(("height", "width"), [(64, 96), (101, 67), (200, 200)])
+@pytest.mark.parametrize("place", ["corner", "edge", "middle", "beyond"])
+def test_faces_at_borders_change_nothing_outside_their_masks(height, width, place):
+    left, top = {
+        "corner": (0, 0),
+        "edge": (width - 30, height // 3),
+        "middle": (width // 3, height // 3),
+        "beyond": (width - 15, height - 20),  # half of the face is missing
+    }[place]
+    faces = [Face(Box(left, top, left + 30, top + 36), 0.9), Face(Box(left - 12, top, left + 10, top + 30), 0.8)]
+    image = random_image(1, height, width)
+    before = image.copy()
+    masks = face_masks(faces, (height, width))
+    merged = image
+    for number, (face, mask) in enumerate(zip(faces, masks, strict=True)):
+        box = portrait_box(face.box, (width, height), 0.4)
+        patch = random_image(2 + number, box.height, box.width)
+        own = crop(mask, box)
+        merged = merge_into(merged, match_ring_color(patch, crop(image, box), own), own, box)
+    outside = np.max(masks, axis=0) == 0
+    assert merged[outside].tobytes() == before[outside].tobytes()
+    assert (merged != before).any()
+    assert np.array_equal(image, before)
+
+
+@given(st.integers(0, 50), st.integers(4, 40), st.integers(4, 40), st.booleans())
+def test_an_identical_patch_gives_the_identical_image(seed, height, width, soft):
+    image = random_image(seed, height, width)
+    mask = random_image(seed + 100, height, width)[:, :, 0] if soft else np.full((height, width), 255, np.uint8)
+    patch = match_ring_color(image, image, mask)
+    assert np.array_equal(patch, image)
+    assert np.array_equal(merge_into(image, patch, mask, Box(0, 0, width, height)), image)
+
+
+def test_every_color_cast_of_up_to_twelve_levels_is_taken_away(portrait):
+    """Levels by which the inside differs from the photo: 6 to 12 before; at most 1 on average, 1.5 at worst, after."""
+    photo, mask = portrait
+    inside = mask == 255
+    before, after = [], []
+    for cast in itertools.product((-12, 0, 12), repeat=3):
+        if any(cast):
+            patch = np.clip(photo.astype(int) + cast, 0, 255).astype(np.uint8)
+            merged = merge(photo, match_ring_color(patch, photo, mask), mask)
+            before.append(np.abs(patch[inside].astype(int) - photo[inside]).mean())
+            after.append(np.abs(merged[inside].astype(int) - photo[inside]).mean())
+    assert np.mean(before) > 7
+    assert np.mean(after) < 1
+    assert max(after) < 1.5
+
+
+def test_a_flat_patch_takes_the_contrast_of_its_surroundings_within_the_limit(portrait):
+    photo, mask = portrait
+    ring = (mask > 0) & (mask < 255)
+    mean = photo[ring].mean(axis=0)
+    for factor, least, most in ((0.9, 0.97, 1.03), (0.4, 0.4 * 1.2, 0.4 * 1.3)):
+        patch = np.clip(np.rint((photo - mean) * factor + mean), 0, 255).astype(np.uint8)
+        matched = match_ring_color(patch, photo, mask)
+        assert least < matched[ring].std() / photo[ring].std() < most
+
+
+def test_a_difference_that_is_meant_stays(portrait):
+    """Black on white: the lightness moves by 20 of 100 and no further."""
+    photo, mask = portrait
+    black, white = np.zeros_like(photo), np.full_like(photo, 255)
+    matched = match_ring_color(black, white, mask)
+    assert (matched == 48).all()  # sRGB of L* = 20
+
+
+def test_only_the_ring_decides(portrait):
+    """A new expression in the middle of the face does not move the colours at its edge."""
+    photo, mask = portrait
+    patch = np.clip(photo.astype(int) + (9, -4, 3), 0, 255).astype(np.uint8)
+    other = patch.copy()
+    other[mask == 255] = 255 - other[mask == 255]
+    one, two = match_ring_color(patch, photo, mask), match_ring_color(other, photo, mask)
+    assert np.array_equal(one[mask < 255], two[mask < 255])
+
+
+@pytest.mark.parametrize("level", [0, 255])
+def test_without_a_ring_the_patch_is_left_as_it_is(level):
+    patch, target = random_image(1, 9, 9), random_image(2, 9, 9)
+    assert np.array_equal(match_ring_color(patch, target, np.full((9, 9), level, np.uint8)), patch)
+
+
+def test_what_does_not_fit_is_refused_by_name():
+    image, mask = random_image(1, 6, 8), np.zeros((6, 8), np.uint8)
+    wrong = [
+        (image.astype(np.float32), mask, "must be uint8; got float32"),
+        (image[:, :7], mask, r"\(6, 7, 3\)"),
+        (image[:, :, 0], mask, r"\(6, 8\)"),
+        (image, mask[:5], r"\(5, 8\)"),
+        (image, mask > 0, "bool"),
+    ]
+    for patch, drawn, said in wrong:
+        with pytest.raises(ValueError, match=said):
+            merge(image, patch, drawn)
+        with pytest.raises(ValueError, match=said):
+            match_ring_color(patch, image, drawn)
+
+
+@pytest.mark.parametrize("box", [Box(-8, 0, -3, 5), Box(5, -1, 10, 4), Box(17, 0, 22, 5), Box(0, 17, 5, 22)])
+def test_a_box_outside_the_image_is_refused(box):
+    with pytest.raises(ValueError, match="reaches out of an image of 20x20"):
+        merge_into(random_image(1, 20, 20), random_image(2, 5, 5), np.full((5, 5), 255, np.uint8), box)
