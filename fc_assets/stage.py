@@ -25,6 +25,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Final
 
 import dagster as dg
@@ -156,6 +157,16 @@ class Stage:
     def code_version(self) -> str:
         """The asset's code version."""
         return str(self.context.assets_def.code_versions_by_key[self.context.asset_key])
+
+    @cached_property
+    def _input_events(self) -> dict[str, Mapping[str, int]]:
+        """Which event each input of each job was materialized by; Dagster tells from it what is out of date."""
+        return {
+            stage: self.context.instance.get_latest_storage_id_by_partition(
+                dg.AssetKey(stage), dg.DagsterEventType.ASSET_MATERIALIZATION, set(by_job)
+            )
+            for stage, by_job in self.inputs.items()
+        }
 
     def run(self, work: Work, decides: Callable[[Job], Mapping[str, Any]]) -> Iterator[StageOutput]:
         """Work through the jobs of the run's partitions and yield the step's output.
@@ -334,11 +345,10 @@ class Stage:
     def _log_materialization(self, item: Item, file: StoredFile, metadata: Mapping[str, Any]) -> None:
         shown = {name: _shown(name, value) for name, value in metadata.items()}
         shown["path"] = dg.MetadataValue.path(file.path)
-        tags = {
-            "dagster/data_version": file.sha256[:16],
-            "dagster/code_version": self.code_version,
-            **{f"dagster/input_data_version/{stage}": sha256[:16] for stage, sha256 in item.input_hashes.items()},
-        }
+        tags = {"dagster/data_version": file.sha256[:16], "dagster/code_version": self.code_version}
+        for stage, sha256 in item.input_hashes.items():
+            tags[f"dagster/input_data_version/{stage}"] = sha256[:16]
+            tags[f"dagster/input_event_pointer/{stage}"] = str(self._input_events[stage].get(item.job.id, "NULL"))
         self.context.log_event(
             dg.AssetMaterialization(self.context.asset_key, partition=item.job.id, metadata=shown, tags=tags)
         )

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imaging.boxes import Box
+from imaging.crop import crop
 
 MOST_SHIFT = 20.0  # of L, a and b; a larger difference is meant, not a cast
 LEAST_RATIO, MOST_RATIO = 0.8, 1.25
@@ -82,11 +83,10 @@ def merge_into(
         box: where the patch belongs; inside the image.
 
     Raises:
-        ValueError: shapes or dtypes that do not fit.
+        ValueError: shapes or dtypes that do not fit, or a box that reaches out of the image.
     """
     merged = image.copy()
-    window = merged[box.top : box.bottom, box.left : box.right]
-    window[...] = merge(window, patch, mask)
+    merged[box.top : box.bottom, box.left : box.right] = merge(crop(image, box), patch, mask)
     return merged
 
 

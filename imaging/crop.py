@@ -71,7 +71,7 @@ def resize(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]
     """Bring an image or a mask to `size` (width, height).
 
     Shrinking averages areas, so nothing is lost between samples; enlarging an RGB image uses Lanczos, a mask linear
-    interpolation, which does not ring.
+    interpolation, which does not ring. Where one side shrinks and the other grows, the shrinking is done first.
 
     Args:
         image: uint8, RGB of shape (height, width, 3) or a mask of shape (height, width).
@@ -80,11 +80,13 @@ def resize(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]
     height, width = image.shape[:2]
     if (width, height) == size:
         return image.copy()
-    if size[0] <= width and size[1] <= height:
-        method = cv2.INTER_AREA
-    else:
+    smaller = (min(width, size[0]), min(height, size[1]))
+    if smaller != (width, height):
+        image = np.asarray(cv2.resize(image, smaller, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+    if smaller != size:
         method = cv2.INTER_LANCZOS4 if image.ndim == 3 else cv2.INTER_LINEAR
-    return np.asarray(cv2.resize(image, size, interpolation=method), dtype=np.uint8)
+        image = np.asarray(cv2.resize(image, size, interpolation=method), dtype=np.uint8)
+    return image
 
 
 def fit_within(size: tuple[int, int], longest: int) -> tuple[int, int]:

@@ -57,9 +57,16 @@ class Ellipse:
 
 
 def face_ellipse(face: Face) -> Ellipse:
-    """The ellipse over a face from brow to chin, turned so that its short axis is parallel to the eyes."""
+    """The ellipse over a face from brow to chin, turned so that its short axis is parallel to the eyes.
+
+    A face that lies on its side, with a roll nearer to a quarter turn than to none or a half, has its length along the
+    width of its box.
+    """
     x, y = face.box.center
     width, height = face.box.width, face.box.height
+    turn = math.radians(face.roll)
+    if abs(math.sin(turn)) > abs(math.cos(turn)):
+        width, height = height, width
     across = min(width * _WIDTH_SHARE, height * _WIDTH_OF_HEIGHT)
     return Ellipse(x, y, across, height * _HEIGHT_SHARE, face.roll)
 

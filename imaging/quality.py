@@ -29,7 +29,8 @@ LEAST_FACE = 24  # pixels across; below, five landmarks are guesses
 LEAST_SHARPNESS = 20.0
 SOFT = 200.0
 SHARPNESS_SIDE = 64
-LUMINANCE = (0.08, 0.92)
+LUMINANCE = (0.08, 0.92)  # wider than for passport photos: dark skin in low light is no fault, nor is high-key art
+USUAL_LUMINANCE = (0.2, 0.8)  # OFIQ's range; advice only
 MOST_BURNT = 0.4  # share of pixels at 247 and above
 
 
@@ -75,10 +76,16 @@ def verify_output(pixels: NDArray[np.uint8], size: tuple[int, int]) -> Verdict:
 
 
 def _neighbour_correlation(grey: NDArray[np.float32]) -> float:
-    """Pearson correlation of horizontally adjacent pixels: near 1 for pictures, near 0 for white noise."""
-    left, right = grey[:, :-1].ravel(), grey[:, 1:].ravel()
-    spread = float(left.std() * right.std())
-    return float(((left - left.mean()) * (right - right.mean())).mean() / spread) if spread > 0 else 1.0
+    """Pearson correlation of adjacent pixels, along rows or columns, whichever is lower.
+
+    Near 1 for pictures, near 0 for white noise and for rows or columns of random colours.
+    """
+    return min(_correlation(grey[:, :-1], grey[:, 1:]), _correlation(grey[:-1], grey[1:]))
+
+
+def _correlation(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
+    spread = float(one.std() * other.std())
+    return float(((one - one.mean()) * (other - other.mean())).mean() / spread) if spread > 0 else 1.0
 
 
 def verify_portrait(face_pixels: NDArray[np.uint8], face: Face, size: tuple[int, int]) -> Verdict:
@@ -92,6 +99,7 @@ def verify_portrait(face_pixels: NDArray[np.uint8], face: Face, size: tuple[int,
     grey: NDArray[np.uint8] = np.asarray(cv2.cvtColor(face_pixels, cv2.COLOR_RGB2GRAY), dtype=np.uint8)
     luminance = float(grey.mean()) / 255
     burnt = float(np.mean(grey >= 247))
+    dark = float(np.mean(grey <= 25))
     sharpness = _sharpness(grey)
     share = face.box.area / (size[0] * size[1])
     scores = {
@@ -100,6 +108,7 @@ def verify_portrait(face_pixels: NDArray[np.uint8], face: Face, size: tuple[int,
         "sharpness": round(sharpness, 1),
         "luminance": round(luminance, 3),
         "burnt": round(burnt, 4),
+        "dark": round(dark, 4),
         "confidence": round(face.score, 3),
     }
     reasons = []
@@ -114,6 +123,12 @@ def verify_portrait(face_pixels: NDArray[np.uint8], face: Face, size: tuple[int,
     advice = _pose_advice(face, scores)
     if LEAST_SHARPNESS <= sharpness < SOFT:
         advice = (*advice, f"the face is soft: sharpness {sharpness:.0f}, {SOFT:g} and more is crisp")
+    if not USUAL_LUMINANCE[0] <= luminance <= USUAL_LUMINANCE[1]:
+        low, high = USUAL_LUMINANCE
+        advice = (*advice, f"the light is unusual: luminance {luminance:.2f}, {low:g} to {high:g} is usual")
+    box = face.box
+    if box.left <= 0 or box.top <= 0 or box.right >= size[0] or box.bottom >= size[1]:
+        advice = (*advice, "the face touches the border of the image and may be cut off")
     return Verdict(not reasons, scores, tuple(reasons), advice)
 
 
@@ -123,8 +138,10 @@ def _pose_advice(face: Face, scores: dict[str, float]) -> tuple[str, ...]:
     if face.landmarks is None or not distance:
         return ()
     roll = face.roll
-    (left_x, _), (right_x, _), (nose_x, _) = face.landmarks[:3]
-    yaw = ((nose_x - left_x) - (right_x - nose_x)) / (abs(right_x - left_x) + 1e-6)  # 0: the nose is in the middle
+    (left_x, left_y), (right_x, right_y), (nose_x, nose_y) = face.landmarks[:3]
+    # Along the line between the eyes, whatever the roll; 0: the nose is in the middle, 1 or -1: at an eye.
+    across, down = right_x - left_x, right_y - left_y
+    yaw = ((2 * nose_x - left_x - right_x) * across + (2 * nose_y - left_y - right_y) * down) / distance**2
     scores["eye_distance"] = round(distance, 1)
     # Sigmoid of OFIQ's inter-eye distance measure: 70 px gives 50 of 100, with a width of 20 px.
     scores["eye_distance_score"] = round(100 / (1 + math.exp(-(distance - 70) / 20)), 1)

@@ -462,7 +462,7 @@ def test_doctor_fails_where_nothing_can_work(fc, monkeypatch, tmp_path):
     assert {name for name in ("data", "database", "detector", "yunet") if found[name] == "FAIL"} == {
         "data", "database", "detector", "yunet",
     }  # fmt: skip
-    assert (found["source roots"], found["inbox"]) == ("WARN", "WARN")
+    assert (found["source roots"], found["inbox"]) == ("WARN", "FAIL")
     assert result.out.count("Mend: ") >= 6
 
 

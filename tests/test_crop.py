@@ -89,13 +89,13 @@ def test_the_same_size_is_the_same_pixels_in_a_new_array():
 
 @pytest.mark.parametrize("shape", [(4, 64), (4, 64, 3)])
 def test_a_side_that_shrinks_is_averaged_although_the_other_one_grows(shape):
-    """Stripes of one pixel that shrink by 16 are grey; a filter for enlarging would pick some of them."""
+    """Stripes of one pixel that shrink by 13 are grey; a filter for enlarging would pick some of them."""
     stripes = np.zeros(shape, np.uint8)
     stripes[:, ::2] = 255
-    small = resize(stripes, (4, 8))
-    assert small.shape[:2] == (8, 4)
-    assert small.min() >= 127
-    assert small.max() <= 128
+    small = resize(stripes, (5, 8))
+    assert small.shape[:2] == (8, 5)
+    assert small.min() >= 115
+    assert small.max() <= 140
 
 
 def test_an_enlarged_mask_does_not_ring():

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from fc_assets.asset import op_name
+from fc_assets.definitions import build_defs
 from imaging.provenance import read_provenance
 from jobs.queue import JobQueue
 from jobs.stages import PLANS, STAGES
@@ -398,3 +399,26 @@ def test_records_are_plain_json(instance: dg.DagsterInstance, queue: JobQueue, s
     assert prompts["enhanced"]["pony_prompt"].startswith(ONE_PERSON)
     assert json.loads(store.read("1-portraits", "a.json"))["faces"][0]["passed"] is True
     assert json.loads(store.read("descriptions", "a.json"))["answer"]["people"] == 1
+
+
+def test_dagster_knows_what_is_up_to_date(
+    instance: dg.DagsterInstance, queue: JobQueue, store: ImageStore, monkeypatch: pytest.MonkeyPatch, yunet_model: Path
+) -> None:
+    from dagster._core.definitions.data_version import CachingStaleStatusResolver, StaleStatus
+    from dagster._core.loader import LoadingContextForTest
+
+    graph = build_defs().resolve_asset_graph()
+
+    def status(stage: str) -> StaleStatus:
+        resolver = CachingStaleStatusResolver(instance, graph, LoadingContextForTest(instance))
+        return resolver.get_status(dg.AssetKey(stage), "a")
+
+    add_jobs(queue, store, {"pony_prompt": ONE_PERSON})
+    assert materialize(instance, "a").success
+    assert {stage: status(stage) for stage in STAGES} == dict.fromkeys(STAGES, StaleStatus.FRESH)
+    monkeypatch.setenv("FC_DETECTOR", "yunet")
+    monkeypatch.setenv("FC_YUNET_MODEL", str(yunet_model))
+    assert materialize(instance, "a", selection=["portrait"]).success
+    assert status("portrait") == StaleStatus.FRESH
+    assert status("mask") == StaleStatus.STALE
+    assert status("generated_image") == StaleStatus.FRESH

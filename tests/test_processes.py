@@ -143,6 +143,8 @@ def test_a_log_folder_that_cannot_be_made_is_named(tmp_path):
 
 TROUBLE = r"""
 echo all well
+echo 10:00 ERROR again
+echo 10:05 ERROR again
 printf 'daemon - \033[34mERROR\033[0m - lost\nTraceback:\n  raise ValueError\n'
 echo dagster.core.BadError: no
 printf 'ValueError: half'
@@ -157,14 +159,18 @@ def test_trouble_in_a_log_is_told_once_line_by_line(tmp_path):
     ) as services:
         services.wait_until(lambda: "half" in services.log_path("daemon").read_text(), seconds=20, what="It")
         services.check()
-        assert told == [("daemon", "daemon - ERROR - lost"), ("daemon", "dagster.core.BadError: no")]
+        assert told == [
+            ("daemon", "10:00 ERROR again"),
+            ("daemon", "daemon - ERROR - lost"),
+            ("daemon", "dagster.core.BadError: no"),
+        ]
         with services.log_path("daemon").open("a") as log:
             log.write(" and whole\n")
         services.check()
-        assert told[2:] == [("daemon", "ValueError: half and whole")]
+        assert told[3:] == [("daemon", "ValueError: half and whole")]
         services.log_path("daemon").unlink()  # somebody tidies up
         services.check()
-        assert len(told) == 3
+        assert len(told) == 4
 
 
 def test_the_log_of_the_time_before_is_kept(tmp_path):

@@ -8,7 +8,7 @@ import pytest
 from skimage import data
 
 from imaging.boxes import Box, Face
-from imaging.crop import crop, resize
+from imaging.crop import clamp, crop, resize
 from imaging.quality import Verdict, quality_score, verify_output, verify_portrait
 
 FACE = Face(  # skimage's astronaut, as YuNet finds her
@@ -131,9 +131,28 @@ def test_a_face_of_a_few_pixels_is_turned_down():
 
 
 def test_a_soft_face_passes_with_advice():
-    verdict = check(cv2.GaussianBlur(data.astronaut(), (0, 0), 1.5))
+    verdict = check(cv2.GaussianBlur(data.astronaut(), (0, 0), 2))
     assert verdict.passed
     assert any("soft" in advice for advice in verdict.advice)
+
+
+def test_dim_light_passes_with_advice():
+    verdict = check(scaled(0.25))
+    assert verdict.passed
+    assert any("0.2 to 0.8 is usual" in advice for advice in verdict.advice)
+    assert verdict.scores["dark"] > check(data.astronaut()).scores["dark"]
+
+
+@pytest.mark.parametrize("cut", [Box(200, 0, 512, 512), Box(0, 80, 512, 512), Box(0, 0, 240, 512), Box(0, 0, 512, 160)])
+def test_a_face_at_the_border_passes_with_advice(cut):
+    pixels = crop(data.astronaut(), cut)
+    box = clamp(
+        Box(*(side - start for side, start in zip(FACE.box.as_tuple(), (cut.left, cut.top) * 2, strict=True))),
+        size_of(pixels),
+    )
+    verdict = check(pixels, Face(box, 0.9))
+    assert verdict.passed
+    assert any("touches the border" in advice for advice in verdict.advice)
 
 
 def turn(pixels: np.ndarray, face: Face, quarters: int) -> tuple[np.ndarray, Face]:
@@ -205,6 +224,6 @@ def test_each_part_falls_with_what_it_measures():
 
 def test_a_blank_image_scores_nothing_but_its_resolution():
     assert quality_score(np.zeros((1000, 1000, 3), np.uint8)) == (
-        0.204,
-        {"sharpness": 0.0, "contrast": 0.0, "exposure": 0.02, "saturation": 0.0, "resolution": 1.0},
+        0.2,
+        {"sharpness": 0.0, "contrast": 0.0, "exposure": 0.0, "saturation": 0.0, "resolution": 1.0},
     )

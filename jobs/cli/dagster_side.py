@@ -120,13 +120,16 @@ def heartbeat_ages(instance: dg.DagsterInstance) -> dict[str, float | None]:
     }
 
 
-def sensor_has_ticked(instance: dg.DagsterInstance, since: float) -> bool:
-    """Whether a sensor was evaluated after `since` (Unix time), so its code could be loaded."""
+def sensors_work(instance: dg.DagsterInstance, since: float) -> bool:
+    """Whether every sensor that ran on this home was evaluated without an error after `since` (Unix time)."""
     from dagster._core.definitions.run_request import InstigatorType
+    from dagster._core.scheduler.instigation import TickStatus
 
-    return any(
-        instance.get_ticks(state.instigator_origin_id, state.selector_id, after=since, limit=1)
-        for state in instance.all_instigator_state(instigator_type=InstigatorType.SENSOR)
+    good = [TickStatus.SUCCESS, TickStatus.SKIPPED]
+    states = instance.all_instigator_state(instigator_type=InstigatorType.SENSOR)
+    return bool(states) and all(
+        instance.get_ticks(state.instigator_origin_id, state.selector_id, after=since, limit=1, statuses=good)
+        for state in states
     )
 
 

@@ -19,7 +19,7 @@ import typer
 from PIL import Image
 
 from imaging.errors import RejectedError, SettingsError
-from jobs.cli.dagster_side import open_instance, prepare_home, sensor_has_ticked, service_logs
+from jobs.cli.dagster_side import open_instance, prepare_home, sensors_work, service_logs
 from jobs.cli.opening import opened_queue
 from jobs.cli.output import FAILED, INTERRUPTED, err, out, reason, say, short, where
 from jobs.cli.processes import Services, StopRequested, stoppable
@@ -32,8 +32,14 @@ if TYPE_CHECKING:
 
 MARKER: Final = ".face-changer-demo"
 START_SECONDS: Final = 120.0
-MOST_SECONDS: Final = 1800.0
-COLUMNS: Final = {"before": "generated_image", "mask": "mask", "after": "final_image"}
+MOST_SECONDS: Final = 900.0
+STAGES_SHOWN: Final = {"before": "generated_image", "mask": "mask", "after": "final_image"}
+CLOSE_UPS: Final = ("close-up before", "close-up after")
+CLOSE_UP_MARGIN: Final = 0.25  # around the mask, as a share of its longer side
+ABOUT: Final = {
+    "sketch": "sketch: procedural painter, no model",
+    "offline": "offline: rules and measurements, no model",
+}
 
 
 def demo(
@@ -91,6 +97,7 @@ def prepare(home: Path, *, keep: bool) -> None:
         if not keep:
             shutil.rmtree(home)
     prepare_home(home)
+    (home / "inbox").mkdir(exist_ok=True)
     (home / MARKER).write_text("`fc demo` made this folder and wipes it when it runs again.\n", encoding="utf-8")
 
 
@@ -127,7 +134,8 @@ def _requests(photo: Path) -> list[JobRequest]:
         JobRequest(
             job_type="face_processing",
             source_image=str(photo),
-            flux_prompt="a calm woman with short silver hair and green eyes",
+            flux_prompt="a woman with green eyes and freckles",
+            face_strength=0.8,
             seed=11,
         ),
         JobRequest(
@@ -175,7 +183,9 @@ def _run(home: Path, requests: Sequence[JobRequest]) -> list[Job]:
         with Services({"daemon": daemon_command()}, logs=service_logs(home), on_trouble=print_trouble) as services:
             say(f"Starting the daemon on {home} ...", console=err)
             services.wait_until(
-                lambda: sensor_has_ticked(instance, start), seconds=START_SECONDS, what="The first look of a sensor"
+                lambda: sensors_work(instance, start),
+                seconds=START_SECONDS,
+                what="A first look of every sensor, without error,",
             )
             return wait_until_over(queue, added, check=services.check, most_seconds=MOST_SECONDS)
 
@@ -184,27 +194,45 @@ def _draw(home: Path, jobs: Sequence[Job]) -> Path:
     from jobs.cli.contact_sheet import write_contact_sheet
 
     settings = load_settings()
-    painter = "sketch: procedural painter, no model" if settings.generator == "sketch" else settings.generator
     sheet = home / "contact-sheet.png"
     write_contact_sheet(
         sheet,
-        [_row(Path(settings.resolved_data_dir), job) for job in jobs],
-        columns=list(COLUMNS),
+        [_row(home, Path(settings.resolved_data_dir), job) for job in jobs],
+        columns=[*STAGES_SHOWN, *CLOSE_UPS],
         title="face-changer demo",
-        note=f"Images made by {painter}. Words by {settings.writer}.",
+        note=f"Images: {ABOUT.get(settings.generator, settings.generator)}. "
+        f"Words: {ABOUT.get(settings.writer, settings.writer)}.",
     )
     return sheet
 
 
-def _row(data: Path, job: Job) -> Row:
+def _row(home: Path, data: Path, job: Job) -> Row:
     from jobs.cli.contact_sheet import Row
     from resources.stage_files import main_file
 
-    files = [data.joinpath(*main_file(stage, job.id)) for stage in COLUMNS.values()]
+    files = [data.joinpath(*main_file(stage, job.id)) for stage in STAGES_SHOWN.values()]
+    before, mask, after = (file if file.is_file() else None for file in files)
+    close_ups = [
+        _close_up(image, mask, home / f"{job.id}.{name.replace(' ', '-')}.png") if image and mask else None
+        for name, image in zip(CLOSE_UPS, (before, after), strict=True)
+    ]
     asked = job.request.pony_prompt or job.request.flux_prompt or "Describe the photo."
     caption = f"{short(asked, 160)}\n{where(job)}"
     text = _description(data, job) if job.job_type == "description" else ""
-    return Row(job.job_type, caption, tuple(file if file.is_file() else None for file in files), text)
+    return Row(job.job_type, caption, (before, mask, after, *close_ups), text)
+
+
+def _close_up(image: Path, mask: Path, path: Path) -> Path | None:
+    """The part of an image that its mask covers, with a little around it, as a file of its own."""
+    with Image.open(image) as whole, Image.open(mask) as where_changed:
+        box = where_changed.convert("L").getbbox()
+        if box is None:
+            return None
+        left, top, right, bottom = box
+        around = round(max(right - left, bottom - top) * CLOSE_UP_MARGIN)
+        inside = (max(0, left - around), max(0, top - around), right + around, bottom + around)
+        whole.crop((*inside[:2], min(whole.width, inside[2]), min(whole.height, inside[3]))).save(path)
+    return path
 
 
 def _description(data: Path, job: Job) -> str:

@@ -229,7 +229,9 @@ def check_inbox(settings: Settings) -> Check:
     if inbox is None:
         return Check("inbox", "OK", "none is set (FC_INBOX)")
     if not inbox.is_dir():
-        return Check("inbox", "WARN", f"FC_INBOX: there is no folder {inbox}", f"Make it: mkdir -p {inbox}")
+        return Check(
+            "inbox", "FAIL", f"FC_INBOX: there is no folder {inbox}; no job starts", f"Make it: mkdir -p {inbox}"
+        )
     if not os.access(inbox, os.R_OK | os.W_OK | os.X_OK):
         return Check("inbox", "FAIL", f"FC_INBOX: {inbox} cannot be read and written", "Correct the folder's rights.")
     refused = inbox / "rejected"

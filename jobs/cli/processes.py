@@ -69,7 +69,8 @@ class Services:
         env: variables to add to, or replace in, this process's own.
         grace_seconds: how long the children may take to stop after an interrupt, and again after a terminate, before
             they are killed.
-        on_trouble: told by `check` each new line of a log that looks like an error: the child's name, and the line.
+        on_trouble: told by `check` what looks like an error in a log: the child's name, and the line. Lines that
+            differ only in digits, as in their time, are told once.
     """
 
     def __init__(
@@ -89,6 +90,7 @@ class Services:
         self._children: dict[str, subprocess.Popen[bytes]] = {}
         self._lock: IO[str] | None = None
         self._output: dict[str, BinaryIO] = {}
+        self._told: set[tuple[str, str]] = set()
 
     def __enter__(self) -> Self:
         """Start every command.
@@ -125,7 +127,10 @@ class Services:
             ServiceDiedError: says which one died, how, and its last words.
         """
         for name, line in self._trouble():
-            self._on_trouble(name, line)
+            kind = (name, re.sub(r"\d+", "", line))
+            if kind not in self._told:
+                self._told.add(kind)
+                self._on_trouble(name, line)
         for name, child in self._children.items():
             if child.poll() is not None:
                 raise ServiceDiedError(

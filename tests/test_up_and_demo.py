@@ -1,0 +1,73 @@
+"""`fc up` and `fc demo` for real: the webserver, the daemon, the code location, and nothing left at the end."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from jobs.cli.demo import MARKER
+from jobs.cli.up import answers
+
+pytestmark = pytest.mark.slow
+
+PROGRAM = Path(sys.executable).parent / "face-changer"
+
+
+def processes_of(home: Path) -> list[str]:
+    """The commands of the living processes whose Dagster home this is."""
+    found = []
+    for environ in Path("/proc").glob("[0-9]*/environ"):
+        try:
+            if f"DAGSTER_HOME={home}\0".encode() in environ.read_bytes():
+                found.append((environ.parent / "cmdline").read_text().replace("\0", " "))
+        except OSError:
+            continue  # it ended meanwhile, or is not ours
+    return found
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
+def test_up_comes_up_and_goes_down_without_a_trace(tmp_path, number, code):
+    home = tmp_path / "home"  # does not exist yet
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    environment = {**os.environ, "DAGSTER_HOME": str(home)}
+    with subprocess.Popen(
+        [PROGRAM, "up", "--port", str(port)], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as up:
+        assert up.stdout is not None
+        first = up.stdout.readline()
+        assert first == f"face-changer is up: http://127.0.0.1:{port}\n", up.communicate()
+        assert answers("127.0.0.1", port)
+        status = subprocess.run([PROGRAM, "status", "--json"], env=environment, capture_output=True, check=True)
+        assert json.loads(status.stdout)["daemon_running"]
+        second = subprocess.run([PROGRAM, "up", "--port", "65000"], env=environment, capture_output=True, check=False)
+        assert (second.returncode, b"already runs" in second.stderr) == (4, True)
+        assert len(processes_of(home)) >= 3  # fc itself gives its children the variable it was given
+        up.send_signal(number)
+        up.communicate(timeout=60)
+    assert up.returncode == code
+    assert processes_of(home) == []
+    assert not answers("127.0.0.1", port)
+
+
+def test_demo_finishes_every_job_and_draws_the_sheet(tmp_path):
+    home = tmp_path / "demo"
+    done = subprocess.run(
+        [PROGRAM, "demo", "--home", str(home)], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("completed") == 4
+    with Image.open(home / "contact-sheet.png") as sheet:
+        assert min(sheet.size) > 1000
+    assert (home / MARKER).exists()
+    assert len(list((home / "data" / "6-final").glob("*.png"))) == 3
+    assert processes_of(home) == []
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["demo"]
