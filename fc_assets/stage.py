@@ -318,9 +318,16 @@ class Stage:
         if done.picture is not None and self.name in stage_files.PNG_STAGES:
             images.append(_image_row(file, self.name, done.picture, done.face_boxes, done.quality))
         seconds = time.monotonic() - started
-        metadata = {**done.metadata, "seconds": round(seconds, 3), "cached": False, "job_type": job.job_type}
-        if done.picture is not None:
-            metadata["preview"] = thumbnail_markdown(done.picture, f"{self.name} of {job.id}")
+        preview = (
+            {} if done.picture is None else {"preview": thumbnail_markdown(done.picture, f"{self.name} of {job.id}")}
+        )
+        metadata = {
+            **preview,
+            **done.metadata,
+            "job_type": job.job_type,
+            "seconds": round(seconds, 3),
+            "cached": False,
+        }
         is_result = self.name == "final_image" or (
             self.name == "generated_image" and "final_image" not in PLANS[job.job_type]
         )

@@ -243,3 +243,19 @@ def test_a_second_interrupt_kills_at_once(tmp_path):
         program.send_signal(signal.SIGINT)
         assert program.wait(timeout=30) == 130
     assert not lives(int(ready.read_text()))
+
+
+def test_what_a_killed_program_left_keeps_others_away_and_is_named(tmp_path, family):
+    command = (sys.executable, "-c", PROGRAM, str(tmp_path), str(tmp_path / "family.pids"), *family("family"))
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as program:
+        assert program.stdout is not None
+        assert program.stdout.readline() == "ready\n"
+        program.kill()
+    sleeper, child = pids(tmp_path / "family.pids")
+    with pytest.raises(SettingsError, match=rf"process {program.pid}\) or, .* \(processes {child}\)"):
+        Services({}, logs=tmp_path).__enter__()
+    os.killpg(child, signal.SIGKILL)
+    with Services({}, logs=tmp_path / "other") as clock:
+        clock.wait_until(lambda: not lives(child) and not lives(sleeper), seconds=20, what="The end")
+    with Services({}, logs=tmp_path):
+        pass

@@ -102,7 +102,7 @@ def _write_tokenizer(folder: Path) -> None:
 
 
 def _byte_letters() -> list[str]:
-    """The visible letter that byte-level BPE writes for each byte: itself where it can be seen, else one from 256 on."""
+    """The visible letter that byte-level BPE writes for each byte: itself if it can be seen, else one from 256 on."""
     seen = {*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)}
     hidden = [byte for byte in range(256) if byte not in seen]
     return [chr(byte) if byte in seen else chr(256 + hidden.index(byte)) for byte in range(256)]

@@ -101,7 +101,7 @@ class Services:
         self._lock = _locked(self.logs)
         try:
             for name, command in self._commands.items():
-                self._start(name, command)
+                self._start(name, command, self._lock)
         except BaseException:
             self.stop()
             raise
@@ -173,7 +173,7 @@ class Services:
                 self._lock.close()
                 self._lock = None
 
-    def _start(self, name: str, command: Sequence[str]) -> None:
+    def _start(self, name: str, command: Sequence[str], lock: IO[str]) -> None:
         path = self.log_path(name)
         if path.exists():
             path.replace(path.with_suffix(".previous.log"))
@@ -187,12 +187,16 @@ class Services:
                     stderr=subprocess.STDOUT,
                     env=self._env,
                     start_new_session=True,
+                    # Each child holds the lock too: if this process is killed, what it leaves keeps others away.
+                    pass_fds=(lock.fileno(),),
                 )
             except OSError as error:
                 raise SettingsError(
                     f"{name} cannot be started: {command[0]}: {error.strerror}.",
                     "Install face-changer with its dependencies in this environment.",
                 ) from error
+        lock.write(f"{self._children[name].pid} ")
+        lock.flush()
 
     def _trouble(self) -> Iterator[tuple[str, str]]:
         for name in self._children:
@@ -229,10 +233,10 @@ class Services:
 
 
 def _locked(logs: Path) -> IO[str]:
-    """An open file that this process alone has locked; the lock goes when it is closed, or with the process."""
+    """An open file that this process alone has locked, holding its id; the lock goes when all who hold it are gone."""
     try:
         logs.mkdir(parents=True, exist_ok=True)
-        lock = (logs / ".services.lock").open("w", encoding="utf-8")
+        lock = (logs / ".services.lock").open("a+", encoding="utf-8")
     except OSError as error:
         raise SettingsError(
             f"The log folder {logs} cannot be written: {error.strerror}.", "Check DAGSTER_HOME and this user's rights."
@@ -240,10 +244,17 @@ def _locked(logs: Path) -> IO[str]:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
+        lock.seek(0)
+        first, *children = lock.read().split() or ["unknown"]
         lock.close()
         raise SettingsError(
-            f"face-changer already runs on {logs.parent}.", "Stop that `fc up`, or set DAGSTER_HOME to another folder."
+            f"face-changer already runs on {logs.parent}.",
+            f"Stop that `fc up` (process {first}) or, if it was killed, what it left (processes {' '.join(children)}); "
+            "or set DAGSTER_HOME to another folder.",
         ) from None
+    lock.truncate(0)
+    lock.write(f"{os.getpid()} ")
+    lock.flush()
     return lock
 
 

@@ -62,7 +62,8 @@ class Checkpoint:
     def native_size(self) -> int:
         """The side in pixels of the square that the UNet was made for."""
         latent = int(self._config("unet")["sample_size"])
-        return latent * 2 ** (len(self._config("vae")["block_out_channels"]) - 1)
+        halvings = len(self._config("vae")["block_out_channels"]) - 1
+        return latent << halvings
 
     def _config(self, part: str) -> dict[str, Any]:
         return _read_json(self.folder / part / "config.json")

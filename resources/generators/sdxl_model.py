@@ -82,7 +82,7 @@ class Model:
         for task in tasks:
             _check(task)
         if tasks[0].denoising_strength == 0:
-            return np.stack([task.image for task in tasks]).astype(np.float32) / 255
+            return np.stack([task.image for task in tasks]).astype(np.float32) / np.float32(255)
         import torch
         from diffusers import StableDiffusionXLInpaintPipeline
 
@@ -106,7 +106,7 @@ class Model:
         tokenizer = self.parts["tokenizer"]
         return max(0, len(tokenizer(text, verbose=False).input_ids) - int(tokenizer.model_max_length))
 
-    def _call(self, kind: Any, tasks: Sequence[ImageTask], inputs: dict[str, Any]) -> NDArray[np.float32]:
+    def _call(self, kind: type[Any], tasks: Sequence[ImageTask], inputs: dict[str, Any]) -> NDArray[np.float32]:
         import torch
 
         first = tasks[0]
@@ -229,11 +229,11 @@ def _load(checkpoint: Checkpoint, fingerprint: str, device: str, dtype: str) -> 
     import torch
     import transformers
 
-    diffusers.utils.logging.disable_progress_bar()
+    diffusers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     transformers.utils.logging.disable_progress_bar()
     start = time.perf_counter()
     try:
-        pipeline = diffusers.StableDiffusionXLPipeline.from_pretrained(
+        pipeline = diffusers.StableDiffusionXLPipeline.from_pretrained(  # type: ignore[no-untyped-call]
             checkpoint.folder,
             dtype=getattr(torch, dtype),
             variant=checkpoint.variant,

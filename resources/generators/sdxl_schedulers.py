@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from imaging.errors import BackendError
+
+if TYPE_CHECKING:
+    from diffusers import SchedulerMixin
 
 _EVEN: Final = {"use_karras_sigmas": False, "use_exponential_sigmas": False, "use_beta_sigmas": False}
 _KARRAS: Final = {**_EVEN, "use_karras_sigmas": True}
@@ -31,7 +34,7 @@ SCHEDULERS: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {
 }
 
 
-def make_scheduler(name: str, model_config: Mapping[str, Any]) -> Any:
+def make_scheduler(name: str, model_config: Mapping[str, Any]) -> SchedulerMixin:
     """A new scheduler, which holds no state of an earlier image.
 
     Args:
@@ -61,4 +64,5 @@ def make_scheduler(name: str, model_config: Mapping[str, Any]) -> Any:
             f"The checkpoint was trained down to zero signal ({zero_snr}), which the scheduler {name} cannot run.",
             "Use Euler, Euler a, DDIM, DPM++ 2M, DPM++ 2M Karras or UniPC.",
         )
-    return kind.from_config(model_config, **own)
+    scheduler: SchedulerMixin = kind.from_config(model_config, **own)
+    return scheduler
