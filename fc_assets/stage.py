@@ -146,7 +146,7 @@ class Stage:
     @property
     def run_id(self) -> str:
         """The Dagster run."""
-        return self.context.run.run_id
+        return str(self.context.run.run_id)
 
     @property
     def batch_id(self) -> str | None:

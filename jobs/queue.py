@@ -560,6 +560,14 @@ class JobQueue:
             for row in reversed(rows)
         ]
 
+    def images(self, job_id: str) -> list[ImageRow]:
+        """The images that a job's stages stored, in the order in which they were first stored."""
+        query = select(ImageMetadataRow).where(ImageMetadataRow.job_id == job_id).order_by(ImageMetadataRow.id)
+        with self._database.reader() as session:
+            return [
+                ImageRow(**{name: getattr(row, name) for name in ImageRow.__slots__}) for row in session.scalars(query)
+            ]
+
     def record_ideation(
         self,
         job_id: str,

@@ -22,16 +22,19 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
+from pathlib import Path
 
 import dagster as dg
 
+from imaging.errors import FaceChangerError
 from jobs.inbox import take_inbox
 from jobs.lifecycle import BATCH_TAG, settle_lost_runs
 from jobs.pipelines import PIPELINES
 from jobs.queue import Job, JobQueue
 from jobs.stages import PLANS
 from resources.connections import DatabaseResource, StoreResource
-from resources.settings import load_settings
+from resources.settings import Settings, load_settings
+from resources.store import ImageStore
 
 PARTITIONS = "jobs"
 MOST_CLAIMED_BATCHES = 4  # more waits in the queue, where priority still counts
@@ -50,9 +53,7 @@ def job_requests(
     settings = load_settings()
     queue = JobQueue(database.get())
     if settings.inbox is not None:
-        taken = take_inbox(settings.inbox, queue=queue, store=store.get(), settings=settings)
-        for name, reason in taken.rejected.items():
-            context.log.warning(f"Inbox: {name} was rejected: {reason}")
+        _look_into_inbox(context, settings.inbox, queue, store.get(), settings)
     for job_id, status in settle_lost_runs(context.instance, queue, settings).items():
         context.log.warning(f"{job_id}: its run is over; the job is {status} now.")
 
@@ -64,6 +65,19 @@ def job_requests(
     if not requests:
         return dg.SkipReason("No job is pending.")
     return dg.SensorResult(run_requests=requests)
+
+
+def _look_into_inbox(
+    context: dg.SensorEvaluationContext, inbox: Path, queue: JobQueue, store: ImageStore, settings: Settings
+) -> None:
+    """Take what lies in the inbox. One that cannot be used is an error in every tick's log, and stops no other job."""
+    try:
+        taken = take_inbox(inbox, queue=queue, store=store, settings=settings)
+    except FaceChangerError as error:
+        context.log.error(str(error))  # noqa: TRY400 - the message says it all
+        return
+    for name, reason in taken.rejected.items():
+        context.log.warning(f"Inbox: {name} was rejected: {reason}")
 
 
 def form_batches(instance: dg.DagsterInstance, queue: JobQueue, batch_size: int) -> list[str]:

@@ -35,7 +35,7 @@ def daemon(home: Path) -> Iterator[Services]:
     program = Path(sys.executable).parent / "dagster-daemon"
     command = [str(program), "run", "--workspace", str(PROJECT_ROOT / "workspace.yaml")]
     env = {**os.environ, "PYTHONPATH": str(PROJECT_ROOT)}
-    with Services({"daemon": command}, logs=home / "logs", env=env) as services:
+    with Services({"daemon": command}, logs=home / "service-logs", env=env) as services:
         yield services
 
 

@@ -201,3 +201,12 @@ def test_inbox_file_becomes_a_run(
     assert request.partition_key == "from-inbox"
     assert (inbox / "accepted" / "good.json").exists()
     assert "pony_promt" in (inbox / "rejected" / "bad.json.error.txt").read_text()
+
+
+def test_inbox_that_cannot_be_used_stops_no_other_job(
+    instance: dg.DagsterInstance, queue: JobQueue, store: ImageStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FC_INBOX", str(tmp_path / "not-there"))
+    add_jobs(queue, store, PROMPT)
+    (request,) = tick(instance)
+    assert request.partition_key == "a"

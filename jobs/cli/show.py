@@ -6,31 +6,19 @@ Belongs here: reading and laying it out. Does not: changing the job.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.text import Text
 
-from jobs.cli.opening import opened_database
+from jobs.cli.opening import opened_queue
 from jobs.cli.output import ago, job_json, out, print_json, reason, say, seconds_taken, short, status_text, table, where
 from jobs.stages import PLANS
 
 if TYPE_CHECKING:
-    from jobs.queue import Job, LogEntry, StageResult
-    from resources.database import Database
-
-
-@dataclass(frozen=True, slots=True)
-class _Image:
-    path: str
-    stage: str
-    width: int
-    height: int
-    bytes: int
-    face_count: int | None
-    quality_score: float | None
+    from jobs.queue import ImageRow, Job, LogEntry, StageResult
 
 
 def show(
@@ -40,13 +28,10 @@ def show(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Show one job: request, stages, images, runs, log, and why it is not well if it is not."""
-    from jobs.queue import JobQueue
-
-    with opened_database() as database:
-        queue = JobQueue(database)
+    with opened_queue() as queue:
         job = queue.get(job_id)
         results = queue.stage_results(job_id)
-        images = _images(database, job_id)
+        images = queue.images(job_id)
         log = queue.logs(job_id, log_lines) if log_lines else []
     if as_json:
         print_json(_as_json(job, results, images, log))
@@ -69,18 +54,8 @@ def show(
         out.print(table(("at (UTC)", "level", "stage", "message"), entries, title="\nLog"))
 
 
-def _images(database: Database, job_id: str) -> list[_Image]:
-    from sqlalchemy import select
-
-    from resources.database import ImageMetadataRow
-
-    query = select(ImageMetadataRow).where(ImageMetadataRow.job_id == job_id).order_by(ImageMetadataRow.id)
-    with database.reader() as session:
-        return [_Image(*(getattr(row, name) for name in _Image.__slots__)) for row in session.scalars(query)]
-
-
 def _as_json(
-    job: Job, results: Sequence[StageResult], images: Sequence[_Image], log: Sequence[LogEntry]
+    job: Job, results: Sequence[StageResult], images: Sequence[ImageRow], log: Sequence[LogEntry]
 ) -> dict[str, Any]:
     from jobs.cli.dagster_side import run_url
 
