@@ -141,7 +141,7 @@ class Stage:
     @property
     def name(self) -> str:
         """The stage's name, which is its asset's key."""
-        return self.context.asset_key.path[-1]
+        return str(self.context.asset_key.path[-1])
 
     @property
     def run_id(self) -> str:
