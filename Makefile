@@ -30,7 +30,6 @@ up: .venv/installed-base
 
 .venv/installed-base: pyproject.toml constraints.txt | .venv/bin/python
 	$(PIP) --editable '.[demo]'
-	test -e .env || echo 'DAGSTER_HOME=$(CURDIR)' > .env
 	touch $@
 
 .venv/installed-test: .venv/installed-base

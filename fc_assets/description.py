@@ -48,7 +48,8 @@ def description(
         return {"writer": writer.get()[0].describe(), "detector": detector.get()[0].describe()}
 
     def describe(item: Item) -> Done:
-        tool, _why = writer.get()
+        tool, why = writer.get()
+        context.log.info(f"{item.job.id}: description by {why}")
         found, _why_found = detector.get()
         changed = "final_image" in item.inputs and item.job.job_type != "description"
         image: StoredImage = item.needs("final_image" if changed else "generated_image")

@@ -37,7 +37,8 @@ def enhanced_prompt(
         return {"draft": _draft(job).model_dump(mode="json"), "writer": writer.get()[0].describe()}
 
     def improve(item: Item) -> Done:
-        tool, _why = writer.get()
+        tool, why = writer.get()
+        context.log.info(f"{item.job.id}: prompts by {why}")
         draft = _draft(item.job)
         answer = tool.enhance(draft)
         record = PromptRecord(writer=tool.name, original=draft, enhanced=answer)

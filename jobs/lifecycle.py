@@ -63,14 +63,17 @@ def settle_if_over(
 
 
 def settle_lost_runs(instance: dg.DagsterInstance, queue: JobQueue, settings: Settings) -> dict[str, JobStatus]:
-    """Settle every run that the queue takes for running and that is over or lost.
+    """Settle every run that the queue waits for and that is over or lost.
 
     The outcome sensors hear of nearly all ends; this finds those they missed: a run whose record was deleted, a
-    Dagster storage that was lost, a run by hand while no daemon was up.
+    Dagster storage that was lost, a run by hand while no daemon was up, an outcome sensor that is switched off.
     """
     changed: dict[str, JobStatus] = {}
     for run_id in queue.running_runs():
         changed |= settle_if_over(instance, queue, run_id, settings)
+    for batch_id in queue.open_batches():
+        for run in instance.get_runs(dg.RunsFilter(tags={BATCH_TAG: batch_id})):
+            changed |= settle_run(queue, run, max_attempts=settings.max_attempts)
     return changed
 
 

@@ -7,6 +7,7 @@ A variable that is set in the environment wins over `.env`.
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -26,6 +27,14 @@ def dagster_home() -> Path:
     for file in () if named else ENV_FILES:
         named = dotenv_values(file).get("DAGSTER_HOME") or named
     return Path(named or PROJECT_ROOT).expanduser().resolve()
+
+
+def environment() -> dict[str, str]:
+    """This process's environment, completed from `.env`: what a child needs to see the same settings anywhere."""
+    found: dict[str, str] = {}
+    for file in ENV_FILES:
+        found |= {name: value for name, value in dotenv_values(file).items() if value is not None}
+    return found | os.environ
 
 
 class Settings(BaseSettings):
@@ -75,7 +84,27 @@ class Settings(BaseSettings):
     @classmethod
     def _split_roots(cls, value: object) -> object:
         if isinstance(value, str):
-            return [Path(part).expanduser().resolve() for part in value.split(os.pathsep) if part]
+            return [part for part in value.split(os.pathsep) if part]
+        return value
+
+    @field_validator("inbox", "yunet_model", "source_roots")
+    @classmethod
+    def _absolute(cls, value: Path | list[Path] | None) -> Path | list[Path] | None:
+        if isinstance(value, list):
+            return [_absolute(path).resolve() for path in value]
+        return value and _absolute(value)
+
+    @field_validator("data_dir")
+    @classmethod
+    def _absolute_or_url(cls, value: str) -> str:
+        return value if not value or "://" in value else str(_absolute(Path(value)))
+
+    @field_validator("database_url")
+    @classmethod
+    def _absolute_file(cls, value: SecretStr) -> SecretStr:
+        file = re.match(r"sqlite[^:]*:///([^?]+)", value.get_secret_value())
+        if file and file[1] != ":memory:":
+            _absolute(Path(file[1]))
         return value
 
     @property
@@ -89,6 +118,18 @@ class Settings(BaseSettings):
         return self.database_url.get_secret_value() or f"sqlite:///{dagster_home() / 'data' / 'face-changer.sqlite'}"
 
 
+def _absolute(path: Path) -> Path:
+    """The path with `~` resolved. A relative one would be another place for each process, so it is refused."""
+    path = path.expanduser()
+    if not path.is_absolute():
+        raise ValueError(f"{path} is a relative path; give the whole path, from the root")
+    return path
+
+
+def _variable(field: str) -> str:
+    return field if field.isupper() else f"FC_{field.upper()}"
+
+
 def load_settings() -> Settings:
     """Read the settings.
 
@@ -99,7 +140,7 @@ def load_settings() -> Settings:
         return Settings()
     except ValidationError as error:
         problems = error.errors(include_input=False)
-        lines = [f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in problems]
+        lines = [f"{_variable(str(problem['loc'][0]))}: {problem['msg']}" for problem in problems]
         raise SettingsError(
             "These settings cannot be used: " + "; ".join(lines) + ".",
             "Correct them in the environment or in .env; .env.example explains each.",

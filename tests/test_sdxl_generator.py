@@ -490,7 +490,7 @@ def test_a_checkpoint_with_half_precision_files_only_is_loaded(own_copy, generat
 @pytest.mark.parametrize("model", ["/no/such/folder", "./models/none", "just-a-name", "~/none/at/all"])
 def test_a_folder_that_is_not_there_is_told(model, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(SettingsError, match="neither a folder on this machine nor a Hub id"):
+    with pytest.raises(SettingsError, match="neither the whole path of a folder on this machine nor a Hub id"):
         SdxlGenerator(model=model).native_size()
 
 

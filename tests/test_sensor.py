@@ -210,3 +210,16 @@ def test_inbox_that_cannot_be_used_stops_no_other_job(
     add_jobs(queue, store, PROMPT)
     (request,) = tick(instance)
     assert request.partition_key == "a"
+
+
+def test_batch_whose_run_failed_before_it_started_goes_back_to_the_queue(
+    instance: dg.DagsterInstance, queue: JobQueue, store: ImageStore
+) -> None:
+    add_jobs(queue, store, PROMPT)
+    (request,) = tick(instance)
+    instance.add_run(
+        dg.DagsterRun(job_name="pony_flux", run_id="r1", status=dg.DagsterRunStatus.FAILURE, tags=request.tags)
+    )
+    (again,) = tick(instance)
+    assert again.run_key != request.run_key
+    assert (queue.get("a").status, queue.get("a").attempts) == ("claimed", 1)

@@ -60,6 +60,8 @@ def test_up_comes_up_and_goes_down_without_a_trace(tmp_path, number, code):
 
 def test_demo_finishes_every_job_and_draws_the_sheet(tmp_path):
     home = tmp_path / "demo"
+    # Dagster's programs let a .env of their working folder win over the environment: this one must not lead them away.
+    (tmp_path / ".env").write_text(f"DAGSTER_HOME={tmp_path / 'elsewhere'}\n", encoding="utf-8")
     done = subprocess.run(
         [PROGRAM, "demo", "--home", str(home)], cwd=tmp_path, capture_output=True, text=True, check=False
     )
@@ -70,4 +72,4 @@ def test_demo_finishes_every_job_and_draws_the_sheet(tmp_path):
     assert (home / MARKER).exists()
     assert len(list((home / "data" / "6-final").glob("*.png"))) == 3
     assert processes_of(home) == []
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["demo"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".env", "demo"]

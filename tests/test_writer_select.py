@@ -31,8 +31,8 @@ class PluginWriter(OfflineWriter):
         ("auto", "sk-1", ClaudeWriter, "ANTHROPIC_API_KEY is set"),
         ("auto", "", OfflineWriter, "ANTHROPIC_API_KEY is not set"),
         ("auto", "  ", OfflineWriter, "ANTHROPIC_API_KEY is not set"),
-        ("claude", "sk-1", ClaudeWriter, "FC_WRITER is claude"),
-        ("offline", "sk-1", OfflineWriter, "FC_WRITER is offline"),
+        ("claude", "sk-1", ClaudeWriter, "claude, as FC_WRITER says"),
+        ("offline", "sk-1", OfflineWriter, "offline, as FC_WRITER says"),
     ],
 )
 def test_the_choice_and_its_reason(name: str, key: str, kind: type, reason: str) -> None:

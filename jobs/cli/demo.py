@@ -24,7 +24,7 @@ from jobs.cli.opening import opened_queue
 from jobs.cli.output import FAILED, INTERRUPTED, err, out, reason, say, short, where
 from jobs.cli.processes import Services, StopRequested, stoppable
 from jobs.request import JobRequest
-from resources.settings import load_settings
+from resources.settings import environment, load_settings
 
 if TYPE_CHECKING:
     from jobs.cli.contact_sheet import Row
@@ -180,7 +180,9 @@ def _run(home: Path, requests: Sequence[JobRequest]) -> list[Job]:
             [(None, request) for request in requests], queue=queue, store=store, settings=settings, origin="cli"
         )
         instance, start = open_instance(), time.time()
-        with Services({"daemon": daemon_command()}, logs=service_logs(home), on_trouble=print_trouble) as services:
+        with Services(
+            {"daemon": daemon_command()}, logs=service_logs(home), env=environment(), on_trouble=print_trouble
+        ) as services:
             say(f"Starting the daemon on {home} ...", console=err)
             services.wait_until(
                 lambda: sensors_work(instance, start),

@@ -5,6 +5,9 @@ commands they are (`jobs.cli.up`, `jobs.cli.demo`).
 
 Each child leads its own session and so its own process group. What it starts itself (Dagster's code servers, the
 processes of runs) belongs to that group, which is how nothing is left behind.
+
+Children run in the log folder, because Dagster's programs let a `.env` of the folder they run in win over the
+environment: in a folder of the user's, it could send them to another Dagster home than the one they were given.
 """
 
 from __future__ import annotations
@@ -61,7 +64,8 @@ class Services:
     Only one `Services` at a time may use a log folder: two daemons on one Dagster home would run everything twice.
 
     Attributes:
-        logs: the folder of the log files, one per command: `<name>.log`, and `<name>.previous.log` of the time before.
+        logs: the folder of the log files, one per command: `<name>.log`, and `<name>.previous.log` of the time before;
+            the children's working folder too.
 
     Args:
         commands: what to start, by name, in this order.
@@ -186,6 +190,7 @@ class Services:
                     stdout=log,
                     stderr=subprocess.STDOUT,
                     env=self._env,
+                    cwd=self.logs,
                     start_new_session=True,
                     # Each child holds the lock too: if this process is killed, what it leaves keeps others away.
                     pass_fds=(lock.fileno(),),

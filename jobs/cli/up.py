@@ -21,7 +21,7 @@ from imaging.errors import SettingsError
 from jobs.cli.dagster_side import DEFAULT_PORT, heartbeat_ages, open_instance, prepare_home, program, service_logs
 from jobs.cli.output import INTERRUPTED, err, say, warn
 from jobs.cli.processes import Services, StopRequested, stoppable
-from resources.settings import PROJECT_ROOT, dagster_home
+from resources.settings import PROJECT_ROOT, dagster_home, environment
 
 START_SECONDS: Final = 120.0
 LOOK_SECONDS: Final = 0.5
@@ -74,7 +74,10 @@ def up(
         with (
             stoppable(),
             Services(
-                commands, logs=service_logs(home), env={"DAGSTER_HOME": str(home)}, on_trouble=print_trouble
+                commands,
+                logs=service_logs(home),
+                env=environment() | {"DAGSTER_HOME": str(home)},
+                on_trouble=print_trouble,
             ) as services,
         ):
             say(f"Starting the webserver and the daemon on {home} ...", console=err)

@@ -80,17 +80,17 @@ def find_checkpoint(model: str, revision: str) -> Checkpoint | None:
         SettingsError: it is neither, or the folder is incomplete or holds what may not be loaded.
     """
     folder = Path(model).expanduser()
-    if folder.is_dir():
+    if folder.is_absolute() and folder.is_dir():
         return _open(folder, folder.resolve().name, None)
-    if folder.is_file():
+    if folder.is_absolute() and folder.is_file():
         raise SettingsError(
             f"FC_SDXL_MODEL={model} is a single file, and a folder in diffusers format is needed.",
             "Convert it: StableDiffusionXLPipeline.from_single_file(FILE).save_pretrained(FOLDER).",
         )
     if not _HUB_ID.fullmatch(model) or model.startswith("."):
         raise SettingsError(
-            f"FC_SDXL_MODEL={model!r} is neither a folder on this machine nor a Hub id.",
-            "Set it to a folder in diffusers format, or to a Hub id such as stabilityai/stable-diffusion-xl-base-1.0.",
+            f"FC_SDXL_MODEL={model!r} is neither the whole path of a folder on this machine nor a Hub id.",
+            "Set it to such a folder in diffusers format, or to a Hub id, as stabilityai/stable-diffusion-xl-base-1.0.",
         )
     snapshot = _hub_snapshot(model, revision)
     if snapshot is None:

@@ -109,7 +109,8 @@ class Writer(Protocol):
     """A back end that writes prompts and descriptions.
 
     Errors: `TransientError` when the service is busy, down or too slow after its own retries; `NeedsReviewError`
-    when the model refuses; `BackendError` for anything else (a wrong key, an answer that stays malformed).
+    when the model refuses; `RejectedError` when the request itself is unsafe; `BackendError` for anything else (a wrong
+    key, an answer that stays malformed).
     """
 
     name: str

@@ -25,21 +25,21 @@ def make_writer(settings: Settings) -> tuple[Writer, str]:
     has_key = bool(settings.anthropic_api_key.get_secret_value().strip())
     choice = settings.writer
     if is_dotted_path(choice):
-        return load_plugin(choice, "FC_WRITER")(settings), f"FC_WRITER names {choice}"
+        return load_plugin(choice, "FC_WRITER")(settings), f"{choice}, as FC_WRITER says."
     match choice:
         case "auto" if has_key:
-            return ClaudeWriter.from_settings(settings), "auto: ANTHROPIC_API_KEY is set"
+            return ClaudeWriter.from_settings(settings), "claude, as ANTHROPIC_API_KEY is set."
         case "auto":
-            return OfflineWriter(), "auto: ANTHROPIC_API_KEY is not set"
+            return OfflineWriter(), "offline, as ANTHROPIC_API_KEY is not set; no model writes these words."
         case "claude" if has_key:
-            return ClaudeWriter.from_settings(settings), "FC_WRITER is claude"
+            return ClaudeWriter.from_settings(settings), "claude, as FC_WRITER says."
         case "claude":
             raise SettingsError(
                 "FC_WRITER is claude, but ANTHROPIC_API_KEY is not set.",
                 "Set ANTHROPIC_API_KEY, or set FC_WRITER to offline.",
             )
         case "offline":
-            return OfflineWriter(), "FC_WRITER is offline"
+            return OfflineWriter(), "offline, as FC_WRITER says."
         case _:
             raise SettingsError(
                 f"FC_WRITER is {choice!r}, which is no writer.",
