@@ -248,7 +248,7 @@ def test_a_database_that_cannot_be_reached_is_an_environment_problem(fc, monkeyp
 def test_a_setting_that_cannot_be_used_is_an_environment_problem(fc, monkeypatch):
     monkeypatch.setenv("FC_BATCH_SIZE", "many")
     result = fc("list")
-    assert (result.code, "batch_size" in result.err) == (4, True)
+    assert (result.code, "FC_BATCH_SIZE" in result.err) == (4, True)
 
 
 def test_waiting_ends_with_1_unless_every_job_completed(fc, queue, monkeypatch):
@@ -476,7 +476,7 @@ def test_doctor_never_prints_the_key(fc, monkeypatch):
 def test_doctor_names_settings_that_cannot_be_read(fc, monkeypatch):
     monkeypatch.setenv("FC_MAX_FACES", "none")
     result = fc("doctor")
-    assert (result.code, "max_faces" in result.out) == (1, True)
+    assert (result.code, "FC_MAX_FACES" in result.out) == (1, True)
 
 
 def test_doctor_counts_leftovers_but_not_what_is_being_written(fc, home):
