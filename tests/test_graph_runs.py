@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import cv2
 import dagster as dg
 import numpy as np
 import pytest
@@ -117,6 +118,39 @@ def test_photo_outside_the_mask_is_untouched(
     record = read_provenance(store.read("6-final", "a.png"))
     assert record["record"]["origin"] == "edited photo"
     assert record["digital_source_type"] == "composite"
+
+
+def test_photos_of_several_sizes_and_faces_at_borders_are_untouched_outside_the_mask(
+    instance: dg.DagsterInstance, queue: JobQueue, store: ImageStore, tmp_path: Path
+) -> None:
+    from skimage import data
+
+    astronaut = data.astronaut()
+    upper = astronaut[:330]
+    views = {
+        "left border": (astronaut[40:300, 172:400], 1),
+        "upper left corner": (astronaut[60:, 176:], 1),
+        "right border": (astronaut[:257, :277], 1),
+        "two faces": (np.concatenate([upper[:, 100:360], upper[:, 90:351]], axis=1), 2),
+        "three faces, two at borders": (
+            np.concatenate([upper[:, 172:360], upper[:, 90:351], upper[:, :277]], axis=1),
+            3,
+        ),
+    }
+    requests: list[dict[str, object]] = []
+    for name, (view, _count) in views.items():
+        Image.fromarray(view).save(tmp_path / f"{name}.png")
+        photo = str(tmp_path / f"{name}.png")
+        requests.append({"job_type": "face_processing", "source_image": photo, "face_strength": 0.9})
+    jobs = add_jobs(queue, store, *requests)
+    assert materialize(instance, *(job.id for job in jobs)).success
+    for job, (before, count) in zip(jobs, views.values(), strict=True):
+        mask, after = (pixels(store, folder, f"{job.id}.png") for folder in ("3-masks", "6-final"))
+        assert after.shape == before.shape
+        assert np.array_equal(before[mask == 0], after[mask == 0])
+        changed = np.abs(before.astype(int) - after).max(axis=2) > 3
+        assert cv2.connectedComponents((mask > 200).astype(np.uint8))[0] - 1 == count, "each face has its mask"
+        assert changed[mask > 200].mean() > 0.5, "and each was painted anew"
 
 
 def test_final_image_has_the_size_asked_for(instance: dg.DagsterInstance, queue: JobQueue, store: ImageStore) -> None:
