@@ -43,13 +43,14 @@ def description(
         "generated_image": generated_image,
         "final_image": final_image,
     }
+    stage = Stage(context, store.get(), JobQueue(database.get()), inputs)
 
     def decides(_job: Job) -> Mapping[str, Any]:
         return {"writer": writer.get()[0].describe(), "detector": detector.get()[0].describe()}
 
     def describe(item: Item) -> Done:
         tool, why = writer.get()
-        context.log.info(f"{item.job.id}: description by {why}")
+        stage.tell_once(f"Descriptions by {why}")
         found, _why_found = detector.get()
         changed = "final_image" in item.inputs and item.job.job_type != "description"
         image: StoredImage = item.needs("final_image" if changed else "generated_image")
@@ -80,4 +81,4 @@ def description(
             picture=pixels,
         )
 
-    yield from Stage(context, store.get(), JobQueue(database.get()), inputs).run(one_by_one(describe), decides)
+    yield from stage.run(one_by_one(describe), decides)

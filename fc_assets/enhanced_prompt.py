@@ -32,13 +32,14 @@ def enhanced_prompt(
     ones, the model, its token use and cost are kept.
     """
     queue = JobQueue(database.get())
+    stage = Stage(context, store.get(), queue, {"job_request": job_request})
 
     def decides(job: Job) -> Mapping[str, Any]:
         return {"draft": _draft(job).model_dump(mode="json"), "writer": writer.get()[0].describe()}
 
     def improve(item: Item) -> Done:
         tool, why = writer.get()
-        context.log.info(f"{item.job.id}: prompts by {why}")
+        stage.tell_once(f"Prompts by {why}")
         draft = _draft(item.job)
         answer = tool.enhance(draft)
         record = PromptRecord(writer=tool.name, original=draft, enhanced=answer)
@@ -62,7 +63,7 @@ def enhanced_prompt(
             },
         )
 
-    yield from Stage(context, store.get(), queue, {"job_request": job_request}).run(one_by_one(improve), decides)
+    yield from stage.run(one_by_one(improve), decides)
 
 
 def _draft(job: Job) -> PromptDraft:

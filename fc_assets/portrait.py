@@ -46,7 +46,7 @@ def portrait(
         tool, why = detector.get()
         pixels = item.needs("generated_image").pixels
         faces = tool.detect(pixels)[:most]
-        context.log.info(f"{item.job.id}: {len(faces)} faces by {why}")
+        stage.tell_once(f"Faces by {why}")
         if not faces:
             raise NeedsReviewError(
                 f"No face was found in the image of job {item.job.id} by {tool.name}.",

@@ -137,6 +137,7 @@ class Stage:
     inputs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     settings: Settings = field(default_factory=load_settings)
     failures: dict[str, Exception] = field(default_factory=dict)
+    _told: set[str] = field(default_factory=set)
 
     @property
     def name(self) -> str:
@@ -167,6 +168,12 @@ class Stage:
             )
             for stage, by_job in self.inputs.items()
         }
+
+    def tell_once(self, text: str) -> None:
+        """Put a line into the run's log, unless this step has done so: a line per job would cost more than the job."""
+        if text not in self._told:
+            self._told.add(text)
+            self.context.log.info(text)
 
     def run(self, work: Work, decides: Callable[[Job], Mapping[str, Any]]) -> Iterator[StageOutput]:
         """Work through the jobs of the run's partitions and yield the step's output.
