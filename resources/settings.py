@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from dotenv import dotenv_values
 from pydantic import Field, SecretStr, ValidationError, field_validator
@@ -53,18 +53,57 @@ class Settings(BaseSettings):
         default_factory=list,
         description=f"Folders from which source images may be read, separated by '{os.pathsep}'. Default: anywhere.",
     )
-    generator: str = Field("auto", description="auto, sdxl, sketch, or package.module:Class.")
+    generator: str = Field("auto", description="auto, sdxl, forge, comfyui, sketch, or package.module:Class.")
     writer: str = Field("auto", description="auto, claude, offline, or package.module:Class.")
     detector: str = Field("auto", description="auto, yunet, haar, or package.module:Class.")
     batch_size: int = Field(16, ge=1, le=256, description="Most jobs that one run carries.")
     max_attempts: int = Field(3, ge=1, le=20, description="How often a job whose fault may pass is tried.")
     stage_timeout: float = Field(600.0, gt=0, description="Seconds that one job may spend in one stage.")
 
-    sdxl_model: str = Field("", description="Hub id or diffusers folder of the SDXL checkpoint.")
+    sdxl_model: str = Field("", description="SDXL checkpoint: Hub id, diffusers folder, or single .safetensors file.")
+    sdxl_revision: str = Field("", description="Branch, tag or commit of a Hub id; empty: main.")
+    sdxl_config: str = Field(
+        "stabilityai/stable-diffusion-xl-base-1.0",
+        description="Configs and tokenizers for a single file: Hub id or diffusers folder; its weights are not used.",
+    )
+    sdxl_vae: str = Field("", description="Another VAE: Hub id, diffusers folder, or single .safetensors file.")
+    sdxl_loras: Annotated[list[str], NoDecode] = Field(
+        default_factory=list,
+        description="LoRAs, separated by ';': .safetensors file or Hub id, then =WEIGHT when it is not 1.",
+    )
+    sdxl_embeddings: Annotated[list[Path], NoDecode] = Field(
+        default_factory=list,
+        description=f"Textual inversions, .safetensors files separated by '{os.pathsep}'; a file's name is its word.",
+    )
+    sdxl_clip_skip: int = Field(2, ge=1, le=12, description="Clip skip as A1111 counts; 2 is what SDXL was made with.")
     sdxl_device: str = Field("auto", description="auto, cuda, mps or cpu.")
     sdxl_dtype: str = Field("auto", description="auto (bfloat16 on cuda, else float32), or a torch dtype.")
     sdxl_batch_size: int = Field(8, ge=1, le=64, description="Most images that one pipeline call makes.")
+    sdxl_compile: Literal["off", "default", "max"] = Field(
+        "off", description="torch.compile: off; default; max: slower to start, fastest after."
+    )
+    image_timeout: float = Field(300.0, gt=0, description="Seconds that one image may take in the generator.")
+    model_memory: float = Field(
+        0.0, ge=0, description="GiB that loaded models may take on the device; 0: as much as there is."
+    )
+    face_model: str = Field(
+        "", description="Another model for the face pass: SDXL inpainting or Flux, as FC_SDXL_MODEL; empty: the same."
+    )
     face_size: int = Field(0, ge=0, le=2048, description="Side of the face pass in pixels; 0: the model's own.")
+
+    prompt_prefix: str = Field("", description="Put before every scene prompt, such as Pony's score tags.")
+    prompt_suffix: str = Field("", description="Put behind every scene prompt.")
+    face_prompt_prefix: str = Field("", description="Put before every face prompt.")
+    face_prompt_suffix: str = Field("", description="Put behind every face prompt.")
+    negative_prompt_suffix: str = Field("", description="Put behind every negative prompt.")
+
+    forge_url: str = Field("", description="Address of a Forge or A1111 server with --api.")
+    forge_auth: SecretStr = Field(SecretStr(""), description="user:password of --api-auth.")
+    forge_model: str = Field("", description="Checkpoint to use, by its title or name there; empty: the loaded one.")
+    comfyui_url: str = Field("", description="Address of a ComfyUI server.")
+    comfyui_workflow: Path | None = Field(None, description="Workflow of the scene: JSON in API format, inputs marked.")
+    comfyui_face_workflow: Path | None = Field(None, description="Workflow of the face pass.")
+    comfyui_pack: Path | None = Field(None, description="Pack: JSON that lists the models and nodes that are needed.")
 
     anthropic_api_key: SecretStr = Field(
         SecretStr(""), validation_alias="ANTHROPIC_API_KEY", description="Key for Claude."
@@ -80,14 +119,27 @@ class Settings(BaseSettings):
     detector_confidence: float = Field(0.6, gt=0, lt=1, description="Faces under this score are dropped.")
     max_faces: int = Field(8, ge=1, le=64, description="Most faces of an image that are worked on, largest first.")
 
-    @field_validator("source_roots", mode="before")
+    @field_validator("sdxl_loras", mode="before")
     @classmethod
-    def _split_roots(cls, value: object) -> object:
+    def _split_loras(cls, value: object) -> object:
+        return [part.strip() for part in value.split(";") if part.strip()] if isinstance(value, str) else value
+
+    @field_validator("source_roots", "sdxl_embeddings", mode="before")
+    @classmethod
+    def _split_paths(cls, value: object) -> object:
         if isinstance(value, str):
             return [part for part in value.split(os.pathsep) if part]
         return value
 
-    @field_validator("inbox", "yunet_model", "source_roots")
+    @field_validator(
+        "inbox",
+        "yunet_model",
+        "source_roots",
+        "sdxl_embeddings",
+        "comfyui_workflow",
+        "comfyui_face_workflow",
+        "comfyui_pack",
+    )
     @classmethod
     def _absolute(cls, value: Path | list[Path] | None) -> Path | list[Path] | None:
         if isinstance(value, list):

@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import math
 import threading
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,9 +17,10 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from imaging.errors import BackendError, SettingsError
+from imaging.errors import BackendError
 from resources.generators.base import ImageTask, InpaintTask
-from resources.generators.sdxl_checkpoint import Checkpoint, find_checkpoint
+from resources.generators.sdxl_checkpoint import find_checkpoint
+from resources.generators.sdxl_loading import download, load_parts, pick_device
 from resources.generators.sdxl_schedulers import make_scheduler
 
 _log = logging.getLogger(__name__)
@@ -175,99 +175,29 @@ def load_model(model: str, revision: str, device: str, dtype: str) -> Model:
         SettingsError: the checkpoint or the device is not there.
         BackendError: it cannot be downloaded or loaded.
     """
-    device = _pick_device(device)
+    device = pick_device(device)
     if dtype == "auto":
         dtype = "bfloat16" if device == "cuda" else "float32"
     with _loading:
-        checkpoint = find_checkpoint(model, revision) or _download(model, revision)
+        checkpoint = find_checkpoint(model, revision) or download(model, revision)
         key = (checkpoint.folder.resolve(), device, dtype)
         fingerprint = checkpoint.fingerprint()
         if key not in _models or _models[key].fingerprint != fingerprint:
             _models.pop(key, None)  # first, so that two never lie in the GPU's memory
-            _models[key] = _load(checkpoint, fingerprint, device, dtype)
+            loaded = load_parts(checkpoint, device, dtype)
+            _models[key] = Model(
+                fingerprint=fingerprint,
+                device=device,
+                gpu=_gpu(device),
+                dtype=dtype,
+                parts=loaded.parts,
+                scheduler_config=loaded.scheduler_config,
+                zero_negative=loaded.zero_negative,
+            )
         return _models[key]
 
 
-def _pick_device(device: str) -> str:
+def _gpu(device: str) -> str | None:
     import torch
 
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if device == "auto":
-        return next(name for name, found in there.items() if found)
-    if not there[device]:
-        raise SettingsError(
-            f"FC_SDXL_DEVICE={device}, and torch {torch.__version__} finds no such device here.",
-            f"Set it to auto or cpu, or install the driver and a torch build for {device}.",
-        )
-    return device
-
-
-def _download(model: str, revision: str) -> Checkpoint:
-    from diffusers import StableDiffusionXLPipeline
-
-    _log.info("Downloading the SDXL checkpoint %s into the Hub cache.", model)
-    version = f" --revision {revision}" if revision else ""
-    mend = (
-        f"Run, where the Hub can be reached: hf download {model}{version}; or set FC_SDXL_MODEL to a folder in "
-        "diffusers format."
-    )
-    try:
-        StableDiffusionXLPipeline.download(model, revision=revision or None, use_safetensors=True)
-    except Exception as error:
-        raise BackendError(
-            f"FC_SDXL_MODEL={model} is not a folder on this machine, and as a Hub id it cannot be downloaded "
-            f"({type(error).__name__}: {_first_line(error)}).",
-            mend,
-        ) from error
-    checkpoint = find_checkpoint(model, revision)
-    if checkpoint is None:
-        raise BackendError(f"FC_SDXL_MODEL={model}: the Hub gave no complete SDXL checkpoint.", mend)
-    return checkpoint
-
-
-def _load(checkpoint: Checkpoint, fingerprint: str, device: str, dtype: str) -> Model:
-    import diffusers
-    import torch
-    import transformers
-
-    diffusers.utils.logging.disable_progress_bar()
-    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    logging.getLogger("diffusers.models.modeling_utils").addFilter(_is_worth_telling)
-    start = time.perf_counter()
-    try:
-        pipeline = diffusers.StableDiffusionXLPipeline.from_pretrained(  # type: ignore[no-untyped-call]
-            checkpoint.folder,
-            dtype=getattr(torch, dtype),
-            variant=checkpoint.variant,
-            use_safetensors=True,
-            local_files_only=True,
-            add_watermarker=False,
-        ).to(device)
-    except Exception as error:
-        raise BackendError(
-            f"FC_SDXL_MODEL: the checkpoint {checkpoint.folder} cannot be loaded on {device} as {dtype} "
-            f"({type(error).__name__}: {_first_line(error)}).",
-            "Download or copy it again if it is damaged; free memory on the device if that was short.",
-        ) from error
-    seconds = time.perf_counter() - start
-    _log.info("Loaded the SDXL checkpoint %s on %s as %s in %.1f s.", checkpoint.label, device, dtype, seconds)
-    parts = dict(pipeline.components)
-    scheduler = parts.pop("scheduler")
-    return Model(
-        fingerprint=fingerprint,
-        device=device,
-        gpu=torch.cuda.get_device_name() if device == "cuda" else None,
-        dtype=dtype,
-        parts=parts,
-        scheduler_config=dict(scheduler.config),
-        zero_negative=bool(pipeline.config.force_zeros_for_empty_prompt),
-    )
-
-
-def _is_worth_telling(record: logging.LogRecord) -> bool:
-    """Not the warning of diffusers 0.42 that a cast leaves out an empty list of modules, on every inpainting call."""
-    return "should be kept in float32: []" not in record.getMessage()
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [""])[0]
+    return torch.cuda.get_device_name() if device == "cuda" else None
