@@ -16,7 +16,7 @@ from resources.database import Database, open_database
 from resources.settings import PROJECT_ROOT, Settings, load_settings
 from resources.store import ImageStore
 
-pytest_plugins = ["tests.databases"]
+pytest_plugins = ["tests.databases", "tests.sdxl"]
 
 hypothesis_settings.register_profile("default", deadline=None)
 hypothesis_settings.load_profile("default")

@@ -18,12 +18,14 @@ from pydantic import ValidationError
 
 from imaging.errors import BackendError, SettingsError
 from jobs.request import Scheduler
-from resources.generators.base import Generated, ImageTask, InpaintTask
-from resources.generators.sdxl import SdxlGenerator, batches
+from resources.generators.base import Generated
+from resources.generators.calls import batches
+from resources.generators.sdxl import SdxlGenerator
 from resources.generators.sdxl_model import load_model, steps_done
 from resources.generators.sdxl_schedulers import SCHEDULERS, make_scheduler
 from resources.generators.select import make_generator
 from resources.settings import PROJECT_ROOT, Settings
+from tests.sdxl import SIDE, inpaint_task, photo, pixels, task
 from tests.tiny_sdxl import NATIVE_SIZE, build_tiny_sdxl
 
 pytest.importorskip("diffusers")
@@ -32,26 +34,6 @@ pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:Depreca
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 BAD_PROMPT = 12  # the tokenizer refuses it, and with it the whole call
 NAN_PROMPT = "Q"
-SIDE = 32  # pixels; small, as most tests care for the calls and not for the pictures
-
-
-@pytest.fixture(scope="session")
-def tiny_sdxl(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    import torch
-
-    torch.set_num_threads(1)  # for tensors this small, threads that wait for each other cost more than they bring
-    return build_tiny_sdxl(tmp_path_factory.mktemp("sdxl") / "tiny")
-
-
-@pytest.fixture
-def own_copy(tiny_sdxl: Path, tmp_path: Path) -> Path:
-    """A copy of the checkpoint that a test may change."""
-    return Path(shutil.copytree(tiny_sdxl, tmp_path / "own"))
-
-
-@pytest.fixture
-def generator(tiny_sdxl: Path) -> SdxlGenerator:
-    return SdxlGenerator(model=str(tiny_sdxl), device="cpu", batch_size=4)
 
 
 @pytest.fixture
@@ -60,42 +42,6 @@ def hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     return tmp_path / "hub"
-
-
-def task(job_id="job-1", **changes) -> ImageTask:
-    fields = {
-        "job_id": job_id,
-        "prompt": "a woman in the rain",
-        "negative_prompt": "blur",
-        "seed": 7,
-        "width": SIDE,
-        "height": SIDE,
-        "steps": 2,
-        "cfg_scale": 6.0,
-        "scheduler": "Euler a",
-    }
-    return ImageTask(**{**fields, **changes})
-
-
-def photo(size=SIDE) -> np.ndarray:
-    rows, columns = np.mgrid[0:size, 0:size] * 255 // size
-    return np.dstack([rows, columns, np.full_like(rows, 90)]).astype(np.uint8)
-
-
-def inpaint_task(strength=0.5, size=SIDE, **changes) -> InpaintTask:
-    mask = np.zeros((size, size), np.uint8)
-    mask[8:24, 8:24] = 255
-    return InpaintTask(task(width=size, height=size, **changes), photo(size), mask, strength)
-
-
-def pixels(outcomes) -> list[np.ndarray]:
-    """The images of outcomes that must all be good."""
-    return [outcome.pixels for outcome in outcomes if _good(outcome)]
-
-
-def _good(outcome) -> bool:
-    assert isinstance(outcome, Generated), outcome
-    return True
 
 
 def furthest(one: np.ndarray, other: np.ndarray) -> int:
@@ -120,6 +66,8 @@ def test_an_image_has_the_size_asked_for_and_says_how_it_was_made(generator):
         "dtype": "float32",
         "batch_size": 1,
         "batch_index": 0,
+        "compiled": False,
+        "memory_savings": [],
         "scheduler_class": "EulerAncestralDiscreteScheduler",
         "denoising_steps": 2,
         "prompt_tokens_cut": 0,
@@ -361,12 +309,13 @@ def test_an_unknown_scheduler_is_named_with_the_known_ones(generator):
     assert isinstance(good, Generated)
 
 
-def test_out_of_memory_is_told_with_the_size(generator, monkeypatch):
+def test_out_of_memory_is_told_with_the_size(own_copy, monkeypatch):
     import torch
 
     def no_memory(*args, **kwargs):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
 
+    generator = SdxlGenerator(model=str(own_copy), device="cpu")
     model = load_model(generator.model, "", "cpu", "auto")
     monkeypatch.setattr(model.parts["unet"], "forward", no_memory)
     first, second = generator.generate([task("one"), task("two")])
@@ -475,7 +424,7 @@ def test_other_models_and_foreign_code_are_refused(own_copy, change, message):
 def test_damaged_weights_are_told_with_the_folder(own_copy):
     weights = own_copy / "vae/diffusion_pytorch_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
-    with pytest.raises(BackendError, match="cannot be loaded on cpu") as caught:
+    with pytest.raises(BackendError, match="cannot be read") as caught:
         next(SdxlGenerator(model=str(own_copy), device="cpu").generate([task()]))
     assert str(own_copy) in caught.value.what
 
@@ -590,6 +539,9 @@ def test_every_field_comes_from_the_settings():
         sdxl_dtype="float16",
         sdxl_batch_size=3,
         face_size=512,
+        sdxl_compile="max",
+        model_memory=20,
+        image_timeout=60,
     )
     assert SdxlGenerator.from_settings(settings).model_dump() == {
         "model": "somebody/some-model",
@@ -598,6 +550,9 @@ def test_every_field_comes_from_the_settings():
         "dtype": "float16",
         "batch_size": 3,
         "face_size": 512,
+        "compile_mode": "max",
+        "memory": 20.0,
+        "image_timeout": 60.0,
     }
 
 

@@ -21,6 +21,7 @@ Model = TypeVar("Model")
 @dataclass(frozen=True, slots=True)
 class _Entry:
     model: Any
+    version: Hashable
     label: str
     needs: int
 
@@ -36,12 +37,20 @@ class ModelCache:
         self._lock = threading.RLock()
 
     def get(
-        self, key: Hashable, load: Callable[[], Model], *, label: str, needs: int, budget: int | None = None
+        self,
+        key: Hashable,
+        load: Callable[[], Model],
+        *,
+        label: str,
+        needs: int,
+        version: Hashable = None,
+        budget: int | None = None,
     ) -> Model:
         """The model of this key, loaded when it is not here.
 
         Args:
-            key: what the model is: its files' fingerprint, device, dtype.
+            key: which model it is: its place, device, dtype.
+            version: its files' fingerprint. A model of the same key and another version goes before the load.
             load: loads it. Called with the cache locked, so that no two models are loaded at once.
             label: its name in the log.
             needs: bytes that it takes on the device.
@@ -49,10 +58,12 @@ class ModelCache:
                 is larger than the budget stays alone. None: no limit.
         """
         with self._lock:
+            if key in self._entries and self._entries[key].version != version:
+                self.drop(key)
             if key not in self._entries:
                 if budget is not None:
                     self._make_room(budget - needs)
-                self._entries[key] = _Entry(load(), label, needs)
+                self._entries[key] = _Entry(load(), version, label, needs)
             self._entries.move_to_end(key)
             model: Model = self._entries[key].model
             return model
@@ -67,6 +78,15 @@ class ModelCache:
         with self._lock:
             if self._entries.pop(key, None) is not None:
                 _free_memory()
+
+    def keep_only(self, model: object) -> list[str]:
+        """Let go of all models but this one; the labels of those that went."""
+        with self._lock:
+            others = [key for key, entry in self._entries.items() if entry.model is not model]
+            labels = [self._entries.pop(key).label for key in others]
+            if labels:
+                _free_memory()
+            return labels
 
     def clear(self) -> None:
         """Let go of all."""
@@ -88,6 +108,15 @@ class ModelCache:
 
 MODELS = ModelCache()
 """This process's own."""
+
+
+def memory_budget(device: str) -> int | None:
+    """Bytes that models may take where no setting says so: nine tenths of a GPU's memory; None: no limit is known."""
+    import torch
+
+    if device != "cuda":
+        return None
+    return int(torch.cuda.get_device_properties(device).total_memory * 0.9)
 
 
 def _free_memory() -> None:

@@ -21,6 +21,7 @@ from pydantic import Field, ValidationError
 
 from imaging.errors import BackendError, SettingsError
 from resources.generators.base import Generated, ImageTask, InpaintTask, Outcome
+from resources.generators.calls import ImageTimeoutError, StoppedError, Watch, run_batches
 from resources.generators.sdxl_checkpoint import HUB_SIZE, find_checkpoint
 from resources.generators.sdxl_model import Model, free_memory, load_model, steps_done
 from resources.generators.sdxl_schedulers import SCHEDULERS
@@ -49,6 +50,9 @@ class SdxlGenerator(dg.ConfigurableResource):  # type: ignore[type-arg]
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field(
         "auto", description="What it computes in; auto: bfloat16 on cuda, else float32."
     )
+    compile_mode: Literal["off", "default", "max"] = Field("off", description="torch.compile: off, default or max.")
+    memory: float = Field(0.0, ge=0, description="GiB that all loaded models may take; 0: what the device has.")
+    image_timeout: float = Field(300.0, gt=0, description="Seconds that one image may take.")
     batch_size: int = Field(8, ge=1, le=64, description="Most images that one pipeline call makes.")
     face_size: int = Field(
         0, ge=0, le=2048, multiple_of=8, description="Side of the face pass in pixels; 0: the model's own."
@@ -72,13 +76,15 @@ class SdxlGenerator(dg.ConfigurableResource):  # type: ignore[type-arg]
             "dtype": settings.sdxl_dtype,
             "batch_size": settings.sdxl_batch_size,
             "face_size": settings.face_size,
+            "compile_mode": settings.sdxl_compile,
+            "memory": settings.model_memory,
+            "image_timeout": settings.image_timeout,
         }
         try:
             return cls(**values)
         except ValidationError as error:
             problems = [
-                f"{'FC_' if problem['loc'] == ('face_size',) else 'FC_SDXL_'}{str(problem['loc'][0]).upper()}="
-                f"{problem['input']}: {problem['msg']}"
+                f"{_variable(str(problem['loc'][0]))}={problem['input']}: {problem['msg']}"
                 for problem in error.errors()
             ]
             raise SettingsError(
@@ -103,6 +109,7 @@ class SdxlGenerator(dg.ConfigurableResource):  # type: ignore[type-arg]
             "weights": checkpoint.fingerprint() if checkpoint else None,
             "device": self.device,
             "dtype": self.dtype,
+            "compile": self.compile_mode,
             **_versions(),
         }
 
@@ -139,29 +146,29 @@ class SdxlGenerator(dg.ConfigurableResource):  # type: ignore[type-arg]
         self,
         tasks: Sequence[Task],
         key: Callable[[Task], Hashable],
-        call: Callable[[Model, Sequence[Task]], NDArray[np.float32]],
+        call: Callable[[Model, Sequence[Task], Watch], NDArray[np.float32]],
     ) -> Iterator[Outcome]:
-        """One outcome per task, in order; a batch is made when the first of its tasks is due."""
         if not tasks:
             return
-        model = load_model(self.model, self.revision, self.device, self.dtype)
-        batch_of = {
-            index: batch for batch in batches([key(task) for task in tasks], self.batch_size) for index in batch
-        }
-        made: dict[int, Outcome] = {}
-        for index in range(len(tasks)):
-            if index not in made:
-                batch = batch_of[index]
-                made.update(zip(batch, _outcomes(model, [tasks[other] for other in batch], call), strict=True))
-            yield made.pop(index)
+        budget = int(self.memory * 2**30) or None
+        model = load_model(
+            self.model, self.revision, self.device, self.dtype, compile_mode=self.compile_mode, budget=budget
+        )
+
+        def make(batch: Sequence[Task], watch: Watch) -> list[Outcome]:
+            return _outcomes(model, batch, call, watch)
+
+        yield from run_batches(tasks, key=key, size=self.batch_size, make=make, seconds=self.image_timeout)
 
 
-def batches(keys: Sequence[Hashable], size: int) -> list[list[int]]:
-    """The indices of equal keys together, at most `size` in a batch, each batch in ascending order."""
-    groups: dict[Hashable, list[int]] = {}
-    for index, key in enumerate(keys):
-        groups.setdefault(key, []).append(index)
-    return [group[start : start + size] for group in groups.values() for start in range(0, len(group), size)]
+def _variable(field: str) -> str:
+    known = {
+        "compile_mode": "FC_SDXL_COMPILE",
+        "face_size": "FC_FACE_SIZE",
+        "image_timeout": "FC_IMAGE_TIMEOUT",
+        "memory": "FC_MODEL_MEMORY",
+    }
+    return known.get(field, f"FC_SDXL_{field.upper()}")
 
 
 def _sampling(task: ImageTask) -> tuple[Hashable, ...]:
@@ -174,12 +181,21 @@ def _inpaint_sampling(task: InpaintTask) -> tuple[Hashable, ...]:
 
 
 def _outcomes(
-    model: Model, tasks: Sequence[Task], call: Callable[[Model, Sequence[Task]], NDArray[np.float32]]
+    model: Model,
+    tasks: Sequence[Task],
+    call: Callable[[Model, Sequence[Task], Watch], NDArray[np.float32]],
+    watch: Watch,
 ) -> list[Outcome]:
-    """One batch; when it fails, its tasks one by one, so that only the bad ones fail."""
+    """One batch. When it does not fit into memory, in smaller ones; when it fails, its tasks one by one."""
+    most = model.fits(_sampling_of(tasks[0])) or len(tasks)
+    if len(tasks) > most:
+        parts = [tasks[start : start + most] for start in range(0, len(tasks), most)]
+        return [outcome for part in parts for outcome in _outcomes(model, part, call, watch)]
     start = time.perf_counter()
     try:
-        images = call(model, tasks)
+        images = call(model, tasks, watch)
+    except StoppedError:
+        raise
     except Exception as error:  # noqa: BLE001 - told as the outcome of each task that fails alone
         failure = error
     else:
@@ -192,10 +208,15 @@ def _outcomes(
         ]
     traceback.clear_frames(failure.__traceback__)  # they hold the call's tensors in the GPU's memory
     free_memory()
-    if len(tasks) == 1:
-        return [_failed(model, tasks[0], failure)]
-    _log.warning("A batch of %d images failed, so they are made one by one: %s", len(tasks), failure)
-    return [outcome for task in tasks for outcome in _outcomes(model, [task], call)]
+    if _is_out_of_memory(failure):
+        saving = model.save_memory(len(tasks), _sampling_of(tasks[0]))
+        if saving is not None:
+            _log.warning("The %s is out of memory; going on %s.", model.device, saving)
+            return _outcomes(model, tasks, call, watch)
+    elif len(tasks) > 1 and not isinstance(failure, ImageTimeoutError):
+        _log.warning("A batch of %d images failed, so they are made one by one: %s", len(tasks), failure)
+        return [outcome for task in tasks for outcome in _outcomes(model, [task], call, watch)]
+    return [_failed(model, task, failure) for task in tasks]
 
 
 def _finished(model: Model, task: Task, image: NDArray[np.float32], batch: Mapping[str, Any]) -> Outcome:
@@ -213,6 +234,8 @@ def _finished(model: Model, task: Task, image: NDArray[np.float32], batch: Mappi
             "gpu": model.gpu,
             "dtype": model.dtype,
             **batch,
+            "compiled": model.is_compiled(sampling),
+            "memory_savings": model.savings(sampling),
             "scheduler_class": SCHEDULERS[sampling.scheduler][0],
             "denoising_steps": steps_done(task.denoising_strength, sampling.steps)
             if isinstance(task, InpaintTask)
@@ -229,7 +252,7 @@ def _failed(model: Model, task: Task, error: Exception) -> BackendError:
     size = f"{sampling.width}x{sampling.height} pixels, {model.dtype} on {model.device}"
     if isinstance(error, BackendError):
         failed = type(error)(f"Job {sampling.job_id}: {error.what}", error.mend)
-    elif any(words in str(error).lower() for words in ("out of memory", "can't allocate memory")):
+    elif _is_out_of_memory(error):
         failed = BackendError(
             f"Job {sampling.job_id}: the {model.device} is out of memory ({size}, one image alone).",
             "Ask for a smaller image, stop other programs on the device, or set FC_SDXL_DTYPE=bfloat16.",
@@ -241,6 +264,10 @@ def _failed(model: Model, task: Task, error: Exception) -> BackendError:
         )
     failed.__cause__ = error
     return failed
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    return any(words in str(error).lower() for words in ("out of memory", "can't allocate memory"))
 
 
 def _sampling_of(task: ImageTask | InpaintTask) -> ImageTask:

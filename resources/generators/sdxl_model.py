@@ -1,17 +1,19 @@
-"""A loaded SDXL checkpoint: its weights, once per process, and one pipeline call over them.
+"""A loaded SDXL checkpoint: one pipeline call over its weights, compiled or not, in as much memory as there is.
 
-Belongs here: torch and diffusers, device and dtype. Does not: which images share a call, or what becomes of an error
-(`resources.generators.sdxl`).
+Belongs here: torch and diffusers, and what a call needs besides its tasks. Does not: loading (`sdxl_loading`), which
+images share a call, or what becomes of an error (`resources.generators.sdxl`).
 """
 
 from __future__ import annotations
 
+import functools
 import logging
 import math
+import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -19,16 +21,32 @@ from numpy.typing import NDArray
 
 from imaging.errors import BackendError
 from resources.generators.base import ImageTask, InpaintTask
+from resources.generators.calls import Watch
+from resources.generators.model_cache import MODELS, memory_budget
 from resources.generators.sdxl_checkpoint import find_checkpoint
-from resources.generators.sdxl_loading import download, load_parts, pick_device
+from resources.generators.sdxl_loading import download, load_parts, pick_device, weight_bytes
 from resources.generators.sdxl_schedulers import make_scheduler
+from resources.settings import dagster_home
 
 _log = logging.getLogger(__name__)
 
+COMPILER: Final = "inductor"  # the back end of torch.compile
+COMPILE_MODES: Final = {"default": "default", "max": "max-autotune-no-cudagraphs"}
+COMPILED_BATCHES: Final = (1, 2, 4, 8, 16, 32, 64)
+# The sizes that SDXL was trained at most (Podell et al. 2023, arXiv:2307.01952, appendix I) and that people use, as
+# shares of its native 1024 pixels. Only these are compiled: each size costs a compilation of up to minutes.
+_COMPILED_SIDES: Final = (
+    (1024, 1024),
+    (1152, 896),
+    (1216, 832),
+    (1344, 768),
+    (1536, 640),
+)
 _TEXT_CHANNELS: Final = 4  # of a UNet that starts from noise alone; 9 take a mask and a masked image beside it
+_SMALLEST_TILE: Final = 8  # latents
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Model:
     """A checkpoint in memory. Calls from several threads wait for each other: fp16 changes the VAE during a call.
 
@@ -40,6 +58,11 @@ class Model:
         parts: UNet, VAE, text encoders and tokenizers by their names in diffusers, without the scheduler.
         scheduler_config: of the checkpoint's own scheduler.
         zero_negative: whether no negative prompt means zero embeddings, as the checkpoint says.
+        native_size: side in pixels of the square that the UNet was made for.
+        compile_mode: `off`, `default` or `max`.
+        most_pixels: most pixels of one call, images together; learned when more did not fit. None: no limit.
+        tiled_from: pixels of an image from which the VAE works in tiles; learned likewise. None: never.
+        offloaded: whether the parts wait in main memory and go to the device one by one; learned likewise.
     """
 
     fingerprint: str
@@ -49,9 +72,15 @@ class Model:
     parts: dict[str, Any]
     scheduler_config: dict[str, Any]
     zero_negative: bool
+    native_size: int
+    compile_mode: str = "off"
+    most_pixels: int | None = None
+    tiled_from: int | None = None
+    offloaded: bool = False
     lock: threading.Lock = field(default_factory=threading.Lock)
+    _compiled: dict[str, Any] = field(default_factory=dict)
 
-    def generate(self, tasks: Sequence[ImageTask]) -> NDArray[np.float32]:
+    def generate(self, tasks: Sequence[ImageTask], watch: Watch) -> NDArray[np.float32]:
         """Make one image per task in one call; all tasks share size, steps, CFG, scheduler, and having a negative.
 
         Returns:
@@ -67,9 +96,9 @@ class Model:
             )
         from diffusers import StableDiffusionXLPipeline
 
-        return self._call(StableDiffusionXLPipeline, tasks, {})
+        return self._call(StableDiffusionXLPipeline, tasks, {}, watch)
 
-    def inpaint(self, tasks: Sequence[InpaintTask]) -> NDArray[np.float32]:
+    def inpaint(self, tasks: Sequence[InpaintTask], watch: Watch) -> NDArray[np.float32]:
         """Like `generate`, for masked areas; the tasks share the denoising strength too.
 
         Every cell of the latent grid that holds a pixel over 0 in the mask is made anew, so that the caller's soft edge
@@ -99,27 +128,85 @@ class Model:
             # diffusers cuts steps * strength to a whole number, and half a step keeps clear of its rounding errors
             "strength": min(1.0, (done + 0.5) / steps),
         }
-        return self._call(StableDiffusionXLInpaintPipeline, sampling, inputs)
+        return self._call(StableDiffusionXLInpaintPipeline, sampling, inputs, watch)
 
     def tokens_cut(self, text: str) -> int:
         """How many tokens of a text lie beyond CLIP's 77 and are not seen."""
         tokenizer = self.parts["tokenizer"]
         return max(0, len(tokenizer(text, verbose=False).input_ids) - int(tokenizer.model_max_length))
 
-    def _call(self, kind: type[Any], tasks: Sequence[ImageTask], inputs: dict[str, Any]) -> NDArray[np.float32]:
+    def fits(self, task: ImageTask) -> int | None:
+        """How many images like this one fit into one call, as far as is known; at least 1; None: no limit is known."""
+        return None if self.most_pixels is None else max(1, self.most_pixels // (task.width * task.height))
+
+    def save_memory(self, images: int, task: ImageTask) -> str | None:
+        """After a call did not fit into memory: what is done about it from now on, or None when nothing is left to do.
+
+        First other models go, then the batch is halved, then the VAE works in tiles, then (on cuda) the parts wait in
+        main memory and go to the device one by one.
+
+        Args:
+            images: how many images the call had.
+            task: one of them.
+        """
+        pixels = task.width * task.height
+        others = MODELS.keep_only(self)
+        if others:
+            return f"without {', '.join(others)}"
+        if images > 1:
+            self.most_pixels = images // 2 * pixels
+            return f"{images // 2} of {images} images at once"
+        if self.tiled_from is None or pixels < self.tiled_from:
+            self.tiled_from = pixels
+            return "with the VAE in tiles"
+        if self.device == "cuda" and not self.offloaded:
+            self.offloaded = True
+            return "with the model's parts in main memory"
+        return None
+
+    def savings(self, task: ImageTask) -> list[str]:
+        """What is done about short memory for an image like this one: some of `small batch`, `tiled VAE`, `offload`."""
+        tiled = self.tiled_from is not None and task.width * task.height >= self.tiled_from
+        known = {"small batch": self.most_pixels is not None, "tiled VAE": tiled, "offload": self.offloaded}
+        return [name for name, done in known.items() if done]
+
+    def is_compiled(self, task: ImageTask) -> bool:
+        """Whether an image like this one is made by compiled parts."""
+        return self.compile_mode != "off" and not self.offloaded and (task.width, task.height) in self._compiled_sizes()
+
+    def _compiled_sizes(self) -> set[tuple[int, int]]:
+        sides = {
+            (width * self.native_size // 1024, height * self.native_size // 1024) for width, height in _COMPILED_SIDES
+        }
+        return sides | {(height, width) for width, height in sides}
+
+    def _call(
+        self, kind: type[Any], tasks: Sequence[ImageTask], inputs: dict[str, Any], watch: Watch
+    ) -> NDArray[np.float32]:
         import torch
 
         first = tasks[0]
+        wanted = len(tasks)
+        parts = self.parts
+        if self.is_compiled(first):
+            # A batch of another size would be compiled anew, so that the last image fills up a known one.
+            missing = next((size for size in COMPILED_BATCHES if size >= wanted), wanted) - wanted
+            tasks = [*tasks, *[tasks[-1]] * missing]
+            inputs = {name: _padded(value, missing) for name, value in inputs.items()}
+            parts = self._compiled_parts()
         # A pipeline of its own, as schedulers hold state; by `__init__`, as `from_pipe` casts the shared weights.
         pipeline = kind(
-            **self.parts,
+            **parts,
             scheduler=make_scheduler(first.scheduler, self.scheduler_config),
             force_zeros_for_empty_prompt=self.zero_negative,
             add_watermarker=False,
         )
         pipeline.set_progress_bar_config(disable=True)
         negatives = [task.negative_prompt for task in tasks]
-        with self.lock, torch.inference_mode():
+        with self.lock, torch.inference_mode(), self._in_tiles(first):
+            watch.begin(wanted, first.steps)
+            if self.offloaded:
+                pipeline.enable_model_cpu_offload(device=self.device)
             try:
                 images = pipeline(
                     prompt=[task.prompt for task in tasks],
@@ -130,13 +217,70 @@ class Model:
                     num_inference_steps=first.steps,
                     guidance_scale=first.cfg_scale,
                     output_type="np",
+                    callback_on_step_end=watch,
                     **inputs,
                 ).images
             finally:
                 # Diffusers runs some VAEs in float32 for a moment; an error in that moment would leave them there.
                 if self.parts["vae"].dtype != getattr(torch, self.dtype):
                     self.parts["vae"].to(getattr(torch, self.dtype))
-        return np.asarray(images, np.float32)
+        return np.asarray(images[:wanted], np.float32)
+
+    def _compiled_parts(self) -> dict[str, Any]:
+        """The parts, those that take the time compiled; the weights are the same ones."""
+        if not self._compiled:
+            import torch
+
+            folder = dagster_home() / "data" / "torch-compile"
+            os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(folder))  # what one process compiled, the next loads
+            # Beyond its limit (8), dynamo runs uncompiled without a word.
+            torch._dynamo.config.recompile_limit = 256  # noqa: SLF001
+            compiled = functools.partial(
+                torch.compile, backend=COMPILER, dynamic=False, **_compiler_options(self.compile_mode)
+            )
+            vae = copy_of_module(self.parts["vae"])
+            vae.decoder = compiled(vae.decoder)
+            self._compiled = {**self.parts, "unet": compiled(self.parts["unet"]), "vae": vae}
+        return self._compiled
+
+    @contextmanager
+    def _in_tiles(self, task: ImageTask) -> Iterator[None]:
+        """Inside, the VAE works in tiles of half the image, if an image of this size needs that."""
+        if self.tiled_from is None or task.width * task.height < self.tiled_from:
+            yield
+            return
+        vae = self.parts["vae"]
+        scale = 2 ** (len(vae.config.block_out_channels) - 1)
+        before = vae.tile_sample_min_size, vae.tile_latent_min_size
+        vae.tile_latent_min_size = max(_SMALLEST_TILE, max(task.width, task.height) // scale // 2)
+        vae.tile_sample_min_size = vae.tile_latent_min_size * scale
+        vae.enable_tiling()
+        try:
+            yield
+        finally:
+            vae.disable_tiling()
+            vae.tile_sample_min_size, vae.tile_latent_min_size = before
+
+
+def _compiler_options(mode: str) -> dict[str, Any]:
+    return {"mode": COMPILE_MODES[mode]} if COMPILER == "inductor" else {}
+
+
+def copy_of_module(module: Any) -> Any:  # noqa: ANN401 - a torch module, and torch must not be imported here
+    """A module over the same weights whose children can be replaced without touching the first one's."""
+    import copy
+
+    twin = copy.copy(module)
+    twin._modules = dict(module._modules)  # noqa: SLF001 - what torch's own `replicate` does
+    return twin
+
+
+def _padded(value: Any, more: int) -> Any:  # noqa: ANN401 - a tensor is padded along its first axis
+    import torch
+
+    if not more or not isinstance(value, torch.Tensor):
+        return value
+    return torch.cat([value, value[-1:].repeat(more, *[1] * (value.ndim - 1))])
 
 
 def steps_done(strength: float, steps: int) -> int:
@@ -158,11 +302,12 @@ def _check(task: InpaintTask) -> None:
         raise ValueError(f"image {task.image.shape} and mask {task.mask.shape} do not have the task's size {size}")
 
 
-_models: dict[tuple[Path, str, str], Model] = {}
 _loading = threading.Lock()
 
 
-def load_model(model: str, revision: str, device: str, dtype: str) -> Model:
+def load_model(
+    model: str, revision: str, device: str, dtype: str, *, compile_mode: str = "off", budget: int | None = None
+) -> Model:
     """The checkpoint in memory, loaded when this process has not done so, and downloaded when it is a new Hub id.
 
     Args:
@@ -170,6 +315,8 @@ def load_model(model: str, revision: str, device: str, dtype: str) -> Model:
         revision: branch, tag or commit of a Hub id; empty for `main`.
         device: `cuda`, `mps`, `cpu`, or `auto` for the first of them that is there.
         dtype: `bfloat16`, `float16`, `float32`, or `auto` for bfloat16 on cuda and float32 elsewhere.
+        compile_mode: `off`, `default` or `max`.
+        budget: bytes that all models of this process may take on the device; None: what it has.
 
     Raises:
         SettingsError: the checkpoint or the device is not there.
@@ -180,12 +327,11 @@ def load_model(model: str, revision: str, device: str, dtype: str) -> Model:
         dtype = "bfloat16" if device == "cuda" else "float32"
     with _loading:
         checkpoint = find_checkpoint(model, revision) or download(model, revision)
-        key = (checkpoint.folder.resolve(), device, dtype)
         fingerprint = checkpoint.fingerprint()
-        if key not in _models or _models[key].fingerprint != fingerprint:
-            _models.pop(key, None)  # first, so that two never lie in the GPU's memory
+
+        def load() -> Model:
             loaded = load_parts(checkpoint, device, dtype)
-            _models[key] = Model(
+            return Model(
                 fingerprint=fingerprint,
                 device=device,
                 gpu=_gpu(device),
@@ -193,8 +339,18 @@ def load_model(model: str, revision: str, device: str, dtype: str) -> Model:
                 parts=loaded.parts,
                 scheduler_config=loaded.scheduler_config,
                 zero_negative=loaded.zero_negative,
+                native_size=checkpoint.native_size(),
+                compile_mode=compile_mode,
             )
-        return _models[key]
+
+        return MODELS.get(
+            ("sdxl", checkpoint.folder.resolve(), device, dtype, compile_mode),
+            load,
+            version=fingerprint,
+            label=checkpoint.label,
+            needs=weight_bytes([checkpoint.folder / name for name in checkpoint.files], dtype),
+            budget=memory_budget(device) if budget is None else budget,
+        )
 
 
 def _gpu(device: str) -> str | None:
