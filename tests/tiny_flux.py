@@ -1,4 +1,4 @@
-"""A complete Flux checkpoint in diffusers format of under 1 MB, with random weights, made without a network.
+"""A complete Flux checkpoint in diffusers format of about 3 MB, with random weights, made without a network.
 
 Its pictures mean nothing; its shapes, dtypes, scheduler and tokenizers are those of the real thing. The VAE scales by
 2, so a cell of the transformer is 4 pixels square.

@@ -14,7 +14,12 @@ from typing import Final, Literal
 from imaging.errors import BackendError, SettingsError
 from resources.generators.sdxl_checkpoint import Checkpoint, Family, find_checkpoint, hub_snapshot
 
-FLUX: Final = Family("a Flux checkpoint", ("FluxPipeline", "FluxInpaintPipeline", "FluxFillPipeline"), "transformer")
+FLUX: Final = Family(
+    whole="a Flux checkpoint",
+    pipelines=("FluxPipeline", "FluxInpaintPipeline", "FluxFillPipeline"),
+    network="transformer",
+    example="black-forest-labs/FLUX.1-dev",
+)
 
 Kind = Literal["sdxl", "flux", "unknown"]
 
@@ -69,13 +74,7 @@ def find_flux_checkpoint(model: str, revision: str, setting: str) -> Checkpoint 
     try:
         return find_checkpoint(model, revision, FLUX)
     except SettingsError as error:
-        what, mend = (
-            text.replace("FC_SDXL_MODEL", setting)
-            .replace("StableDiffusionXLPipeline", FLUX.pipelines[0])
-            .replace("stabilityai/stable-diffusion-xl-base-1.0", "black-forest-labs/FLUX.1-dev")
-            for text in (error.what, error.mend)
-        )
-        raise SettingsError(what, mend) from None
+        raise SettingsError(error.what.replace("FC_SDXL_MODEL", setting), error.mend) from None
 
 
 def parameters(checkpoint: Checkpoint) -> int:

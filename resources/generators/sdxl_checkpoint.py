@@ -34,14 +34,21 @@ class Family:
         whole: what a checkpoint of it is called in an error, with its article.
         pipelines: the pipeline classes of diffusers that `model_index.json` may name, the usual one first.
         network: the part that denoises. Its weights decide whether the checkpoint is an `fp16` one.
+        example: a Hub id of one.
     """
 
     whole: str
     pipelines: tuple[str, ...]
     network: str
+    example: str
 
 
-SDXL: Final = Family("an SDXL checkpoint", ("StableDiffusionXLPipeline", "StableDiffusionXLInpaintPipeline"), "unet")
+SDXL: Final = Family(
+    whole="an SDXL checkpoint",
+    pipelines=("StableDiffusionXLPipeline", "StableDiffusionXLInpaintPipeline"),
+    network="unet",
+    example="stabilityai/stable-diffusion-xl-base-1.0",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,12 +110,12 @@ def find_checkpoint(model: str, revision: str, family: Family = SDXL) -> Checkpo
     if folder.is_absolute() and folder.is_file():
         raise SettingsError(
             f"FC_SDXL_MODEL={model} is a single file, and a folder in diffusers format is needed.",
-            "Convert it: StableDiffusionXLPipeline.from_single_file(FILE).save_pretrained(FOLDER).",
+            f"Convert it: {family.pipelines[0]}.from_single_file(FILE).save_pretrained(FOLDER).",
         )
     if not _HUB_ID.fullmatch(model) or model.startswith("."):
         raise SettingsError(
             f"FC_SDXL_MODEL={model!r} is neither the whole path of a folder on this machine nor a Hub id.",
-            "Set it to such a folder in diffusers format, or to a Hub id, as stabilityai/stable-diffusion-xl-base-1.0.",
+            f"Set it to such a folder in diffusers format, or to a Hub id, as {family.example}.",
         )
     snapshot = hub_snapshot(model, revision)
     if snapshot is None:
