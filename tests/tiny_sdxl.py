@@ -30,7 +30,7 @@ def build_tiny_sdxl(folder: Path, *, in_channels: int = 4) -> Path:
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
     folder.mkdir(parents=True, exist_ok=True)
-    _write_tokenizer(folder / "tokenizer")
+    write_clip_tokenizer(folder / "tokenizer")
     random_state = torch.random.get_rng_state()
     torch.manual_seed(0)
     unet = UNet2DConditionModel(
@@ -91,7 +91,7 @@ def build_tiny_sdxl(folder: Path, *, in_channels: int = 4) -> Path:
     return folder
 
 
-def _write_tokenizer(folder: Path) -> None:
+def write_clip_tokenizer(folder: Path) -> None:
     """A CLIP tokenizer that knows single bytes only: 256 of them, each also as the end of a word, and two marks."""
     folder.mkdir(exist_ok=True)
     letters = _byte_letters()

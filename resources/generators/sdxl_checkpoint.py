@@ -19,12 +19,36 @@ from imaging.errors import SettingsError
 HUB_SIZE: Final = 1024  # the side that SDXL was trained at; said of a Hub id whose files are not here yet
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-_PIPELINES: Final = ("StableDiffusionXLPipeline", "StableDiffusionXLInpaintPipeline")
 _LIBRARIES: Final = ("diffusers", "transformers")
-_PARTS: Final = ("scheduler", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "unet", "vae")
+_PARTS: Final = ("scheduler", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "vae")
 _PICKLES: Final = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
 _WINDOW: Final = 16 * 1024
 _WINDOWS: Final = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """A kind of checkpoint.
+
+    Attributes:
+        whole: what a checkpoint of it is called in an error, with its article.
+        pipelines: the pipeline classes of diffusers that `model_index.json` may name, the usual one first.
+        network: the part that denoises. Its weights decide whether the checkpoint is an `fp16` one.
+        example: a Hub id of one.
+    """
+
+    whole: str
+    pipelines: tuple[str, ...]
+    network: str
+    example: str
+
+
+SDXL: Final = Family(
+    whole="an SDXL checkpoint",
+    pipelines=("StableDiffusionXLPipeline", "StableDiffusionXLInpaintPipeline"),
+    network="unet",
+    example="stabilityai/stable-diffusion-xl-base-1.0",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,34 +93,35 @@ class Checkpoint:
         return _read_json(self.folder / part / "config.json")
 
 
-def find_checkpoint(model: str, revision: str) -> Checkpoint | None:
+def find_checkpoint(model: str, revision: str, family: Family = SDXL) -> Checkpoint | None:
     """The checkpoint that `model` names; None when it is a Hub id whose files are not, or not all, in the Hub cache.
 
     Args:
         model: a folder in diffusers format, or a Hub id such as `owner/name`.
         revision: branch, tag or commit of a Hub id; empty for `main`.
+        family: what kind of checkpoint it must be.
 
     Raises:
         SettingsError: it is neither, or the folder is incomplete or holds what may not be loaded.
     """
     folder = Path(model).expanduser()
     if folder.is_absolute() and folder.is_dir():
-        return _open(folder, folder.resolve().name, None)
+        return _open(folder, folder.resolve().name, None, family)
     if folder.is_absolute() and folder.is_file():
         raise SettingsError(
             f"FC_SDXL_MODEL={model} is a single file, and a folder in diffusers format is needed.",
-            "Convert it: StableDiffusionXLPipeline.from_single_file(FILE).save_pretrained(FOLDER).",
+            f"Convert it: {family.pipelines[0]}.from_single_file(FILE).save_pretrained(FOLDER).",
         )
     if not _HUB_ID.fullmatch(model) or model.startswith("."):
         raise SettingsError(
             f"FC_SDXL_MODEL={model!r} is neither the whole path of a folder on this machine nor a Hub id.",
-            "Set it to such a folder in diffusers format, or to a Hub id, as stabilityai/stable-diffusion-xl-base-1.0.",
+            f"Set it to such a folder in diffusers format, or to a Hub id, as {family.example}.",
         )
-    snapshot = _hub_snapshot(model, revision)
+    snapshot = hub_snapshot(model, revision)
     if snapshot is None:
         return None
     try:
-        return _open(snapshot, model, snapshot.name)
+        return _open(snapshot, model, snapshot.name, family)
     except _IncompleteError:
         return None  # a download that was cut off; the next one goes on with it
 
@@ -105,14 +130,15 @@ class _IncompleteError(SettingsError):
     """A file of the checkpoint is missing."""
 
 
-def _hub_snapshot(model: str, revision: str) -> Path | None:
+def hub_snapshot(model: str, revision: str) -> Path | None:
+    """The folder of a Hub id in the Hub cache, if its `model_index.json` is there; the rest of it may not be."""
     from huggingface_hub import try_to_load_from_cache
 
     found = try_to_load_from_cache(model, "model_index.json", revision=revision or None)
     return Path(found).parent if isinstance(found, str) else None
 
 
-def _open(folder: Path, label: str, commit: str | None) -> Checkpoint:
+def _open(folder: Path, label: str, commit: str | None, family: Family) -> Checkpoint:
     """The checkpoint in a folder, all its files found.
 
     Raises:
@@ -121,24 +147,24 @@ def _open(folder: Path, label: str, commit: str | None) -> Checkpoint:
     index = folder / "model_index.json"
     if not index.is_file():
         raise _missing(folder, "model_index.json")
-    parts = _parts(folder, _read_json(index))
-    plain = _weight_names(parts["unet"], None)
+    parts = _parts(folder, _read_json(index), family)
+    plain = _weight_names(parts[family.network], None)
     variant = None
-    if not any((folder / "unet" / name).is_file() for name in plain):
-        halves = _weight_names(parts["unet"], "fp16")
-        variant = "fp16" if any((folder / "unet" / name).is_file() for name in halves) else None
+    if not any((folder / family.network / name).is_file() for name in plain):
+        halves = _weight_names(parts[family.network], "fp16")
+        variant = "fp16" if any((folder / family.network / name).is_file() for name in halves) else None
     files = ["model_index.json"]
     for part, library in parts.items():
         files += [f"{part}/{name}" for name in _part_files(folder, part, library, variant)]
     return Checkpoint(folder, label, commit, variant, tuple(sorted(files)))
 
 
-def _parts(folder: Path, index: dict[str, Any]) -> dict[str, str]:
+def _parts(folder: Path, index: dict[str, Any], family: Family) -> dict[str, str]:
     """The library of each part that the checkpoint consists of, by the part's name."""
     kind = index.get("_class_name")
-    if kind not in _PIPELINES:
+    if kind not in family.pipelines:
         raise SettingsError(
-            f"FC_SDXL_MODEL: {folder} holds a {kind}, not an SDXL checkpoint.", f"Use one made for {_PIPELINES[0]}."
+            f"FC_SDXL_MODEL: {folder} holds a {kind}, not {family.whole}.", f"Use one made for {family.pipelines[0]}."
         )
     parts = {name: entry[0] for name, entry in index.items() if isinstance(entry, list) and entry[0] is not None}
     foreign = sorted(name for name, library in parts.items() if library not in _LIBRARIES)
@@ -148,11 +174,11 @@ def _parts(folder: Path, index: dict[str, Any]) -> dict[str, str]:
             f"({', '.join(foreign)}), which is not run.",
             "Use a checkpoint without custom components.",
         )
-    absent = [part for part in _PARTS if part not in parts]
+    absent = [part for part in (*_PARTS, family.network) if part not in parts]
     if absent:
         raise SettingsError(
             f"FC_SDXL_MODEL: model_index.json of {folder} names no {', '.join(absent)}.",
-            "Use a complete SDXL base or inpainting checkpoint; a refiner is not one.",
+            f"Use a complete checkpoint made for {family.pipelines[0]}; a refiner is not one.",
         )
     return parts
 

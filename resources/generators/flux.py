@@ -1,0 +1,270 @@
+"""The generator `flux`: Flux.1 through diffusers, made for the face pass; from text too.
+
+Belongs here: which images share a pipeline call, and one outcome per image. Does not: the checkpoint's files
+(`flux_checkpoint`), its weights and the call itself (`flux_model`).
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+import logging
+import time
+import traceback
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from typing import Any, ClassVar, Final, Literal, TypeVar
+
+import dagster as dg
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, ValidationError
+
+from imaging.errors import BackendError, SettingsError
+from resources.generators.base import Generated, ImageTask, InpaintTask, Outcome
+from resources.generators.flux_checkpoint import find_flux_checkpoint
+from resources.generators.flux_model import FluxModel, load_flux
+from resources.generators.sdxl import batches
+from resources.generators.sdxl_model import free_memory, steps_done
+from resources.settings import Settings
+
+_log = logging.getLogger(__name__)
+
+NATIVE_SIZE: Final = 1024  # pixels; diffusers' own default for Flux
+
+Task = TypeVar("Task", ImageTask, InpaintTask)
+Variable = Literal["FC_FACE_MODEL", "FC_SDXL_MODEL"]
+
+
+class FluxGenerator(dg.ConfigurableResource):  # type: ignore[type-arg]
+    """Flux.1 dev, schnell or Fill on a GPU, or very slowly on a CPU. Loaded at the first image, once per process.
+
+    Flux samples in its own way, so of a task only prompt, seed, size, steps and strength count. The scheduler is always
+    flow matching with Euler steps; the negative prompt is not seen; and guidance is on another scale than the CFG scale
+    of SDXL, so that of the task is left aside for `guidance`. Schnell takes no guidance and at most 4 steps. Each
+    image's details tell what was used, and what of its task was not. Fill can only inpaint.
+
+    Each image draws its noise from a CPU generator of its own, so a seed means the same noise on every device and in
+    every batch. The same tasks in the same batches give the same bytes on one device; in other batches a value may
+    differ by 1 of 255.
+    """
+
+    name: ClassVar[str] = "flux"
+
+    model: str = Field(description="Hub id or diffusers folder of the Flux checkpoint.")
+    revision: str = Field("", description="Branch, tag or commit of a Hub id; empty: main.")
+    device: Literal["auto", "cuda", "mps", "cpu"] = Field(
+        "auto", description="Where it runs; auto: cuda, else mps, else cpu."
+    )
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field(
+        "auto", description="What it computes in; auto: bfloat16 on cuda, else float32."
+    )
+    batch_size: int = Field(8, ge=1, le=64, description="Most images that one pipeline call makes.")
+    face_size: int = Field(
+        0, ge=0, le=2048, multiple_of=8, description="Side of the face pass in pixels; 0: the model's own."
+    )
+    guidance: float = Field(
+        0.0, ge=0, le=100, description="Guidance scale of Flux; 0: the model's own, 3.5, or 30 for Fill."
+    )
+    model_memory: float = Field(0.0, ge=0, description="GiB that all loaded models may take; 0: no limit.")
+    setting: Variable = Field("FC_FACE_MODEL", description="The variable that `model` is from, for error messages.")
+
+    @classmethod
+    def from_settings(cls, settings: Settings, setting: Variable = "FC_FACE_MODEL") -> FluxGenerator:
+        """The generator over the model that a variable names; nothing is loaded yet.
+
+        Args:
+            settings: all settings; device, dtype and batch size are those of SDXL.
+            setting: the variable that holds the model. A revision can be set for `FC_SDXL_MODEL` only.
+
+        Raises:
+            SettingsError: names each variable that cannot be used, and why.
+        """
+        faces = setting == "FC_FACE_MODEL"
+        model = settings.face_model if faces else settings.sdxl_model
+        if not model:
+            raise SettingsError(
+                f"{setting} is not set, and the generator flux needs a checkpoint.",
+                "Set it to a folder in diffusers format or to a Hub id, as black-forest-labs/FLUX.1-dev.",
+            )
+        values: dict[str, Any] = {
+            "model": model,
+            "revision": "" if faces else settings.sdxl_revision,
+            "device": settings.sdxl_device,
+            "dtype": settings.sdxl_dtype,
+            "batch_size": settings.sdxl_batch_size,
+            "face_size": settings.face_size,
+            "model_memory": settings.model_memory,
+            "setting": setting,
+        }
+        try:
+            return cls(**values)
+        except ValidationError as error:
+            problems = [
+                f"{'FC_' if problem['loc'] == ('face_size',) else 'FC_SDXL_'}{str(problem['loc'][0]).upper()}="
+                f"{problem['input']}: {problem['msg']}"
+                for problem in error.errors()
+            ]
+            raise SettingsError(
+                f"These settings cannot be used: {'; '.join(problems)}.",
+                "Correct them in the environment or in .env; .env.example explains each.",
+            ) from None
+
+    def describe(self) -> dict[str, Any]:
+        """The checkpoint and its fingerprint, device, dtype and guidance as they are set, and the libraries' versions.
+
+        Neither torch nor a network is touched. `auto` and a guidance of 0 are told as such: what they became stands in
+        each image's details. For a Hub id that was never downloaded here, `weights` and `commit` are None.
+
+        Raises:
+            SettingsError: the checkpoint is not there or not whole.
+        """
+        checkpoint = find_flux_checkpoint(self.model, self.revision, self.setting)
+        return {
+            "generator": self.name,
+            "model": checkpoint.label if checkpoint else self.model,
+            "commit": checkpoint.commit if checkpoint else None,
+            "weights": checkpoint.fingerprint() if checkpoint else None,
+            "device": self.device,
+            "dtype": self.dtype,
+            "guidance": self.guidance,
+            **_versions(),
+        }
+
+    def native_size(self) -> int:
+        """`face_size`, or 1024, which Flux is at home with."""
+        return self.face_size or NATIVE_SIZE
+
+    def generate(self, tasks: Sequence[ImageTask]) -> Iterator[Outcome]:
+        """Make one image per task; see `Generator.generate`. Flux Fill cannot, and says so for each.
+
+        Raises:
+            SettingsError: the checkpoint or the device is not there.
+            BackendError: the checkpoint cannot be downloaded or loaded.
+        """
+        yield from self._run(tasks, _sampling, FluxModel.generate)
+
+    def inpaint(self, tasks: Sequence[InpaintTask]) -> Iterator[Outcome]:
+        """Make one masked area anew per task; see `Generator.inpaint`. A strength of 0 gives the image back.
+
+        Raises:
+            SettingsError: the checkpoint or the device is not there.
+            BackendError: the checkpoint cannot be downloaded or loaded.
+        """
+        yield from self._run(tasks, _inpaint_sampling, FluxModel.inpaint)
+
+    def _run(
+        self,
+        tasks: Sequence[Task],
+        key: Callable[[FluxModel, Task], Hashable],
+        call: Callable[[FluxModel, Sequence[Task], float], NDArray[np.float32]],
+    ) -> Iterator[Outcome]:
+        """One outcome per task, in order; a batch is made when the first of its tasks is due."""
+        if not tasks:
+            return
+        budget = int(self.model_memory * 2**30) or None
+        model = load_flux(self.model, self.revision, self.device, self.dtype, budget=budget, setting=self.setting)
+        keys = [key(model, task) for task in tasks]
+        batch_of = {index: batch for batch in batches(keys, self.batch_size) for index in batch}
+        made: dict[int, Outcome] = {}
+        for index in range(len(tasks)):
+            if index not in made:
+                batch = batch_of[index]
+                made.update(zip(batch, self._outcomes(model, [tasks[other] for other in batch], call), strict=True))
+            yield made.pop(index)
+
+    def _outcomes(
+        self,
+        model: FluxModel,
+        tasks: Sequence[Task],
+        call: Callable[[FluxModel, Sequence[Task], float], NDArray[np.float32]],
+    ) -> list[Outcome]:
+        """One batch; when it fails, its tasks one by one, so that only the bad ones fail."""
+        start = time.perf_counter()
+        try:
+            images = call(model, tasks, self.guidance)
+        except Exception as error:  # noqa: BLE001 - told as the outcome of each task that fails alone
+            failure = error
+        else:
+            seconds = round((time.perf_counter() - start) / len(tasks), 4)
+            return [
+                self._finished(model, task, image, {"batch_size": len(tasks), "batch_index": index, "seconds": seconds})
+                for index, (task, image) in enumerate(zip(tasks, images, strict=True))
+            ]
+        traceback.clear_frames(failure.__traceback__)  # they hold the call's tensors in the GPU's memory
+        free_memory()
+        if len(tasks) == 1:
+            return [_failed(model, tasks[0], failure)]
+        _log.warning("A batch of %d images failed, so they are made one by one: %s", len(tasks), failure)
+        return [outcome for task in tasks for outcome in self._outcomes(model, [task], call)]
+
+    def _finished(self, model: FluxModel, task: Task, image: NDArray[np.float32], batch: Mapping[str, Any]) -> Outcome:
+        sampling = _sampling_of(task)
+        if not np.isfinite(image).all():
+            return BackendError(
+                f"Job {sampling.job_id}: the model's output in {model.dtype} is not finite (NaN), which shows as "
+                "black.",
+                "Set FC_SDXL_DTYPE to bfloat16 or float32, as Flux overflows in float16; if it is one of them already, "
+                "try another prompt or checkpoint.",
+            )
+        steps = model.steps(sampling)
+        not_used = ["cfg_scale", "scheduler"]
+        not_used += ["negative_prompt"] if sampling.negative_prompt else []
+        not_used += ["steps"] if steps != sampling.steps else []
+        beyond_t5, beyond_clip = model.tokens_cut(sampling.prompt)
+        return Generated(
+            np.rint(image * 255).astype(np.uint8),
+            {
+                "device": model.device,
+                "gpu": model.gpu,
+                "dtype": model.dtype,
+                "offload": model.offload,
+                **batch,
+                "scheduler_class": "FlowMatchEulerDiscreteScheduler",
+                "steps": steps,
+                "denoising_steps": steps_done(task.denoising_strength, steps)
+                if isinstance(task, InpaintTask)
+                else steps,
+                "guidance_scale": model.guidance(self.guidance),
+                "not_used": not_used,
+                "prompt_tokens_cut": beyond_t5,
+                "clip_tokens_cut": beyond_clip,
+                **_versions(),
+            },
+        )
+
+
+def _sampling(model: FluxModel, task: ImageTask) -> tuple[Hashable, ...]:
+    """What the images of one call share."""
+    return (task.width, task.height, model.steps(task))
+
+
+def _inpaint_sampling(model: FluxModel, task: InpaintTask) -> tuple[Hashable, ...]:
+    return (*_sampling(model, task.task), task.denoising_strength)
+
+
+def _failed(model: FluxModel, task: Task, error: Exception) -> BackendError:
+    sampling = _sampling_of(task)
+    size = f"{sampling.width}x{sampling.height} pixels, {model.dtype} on {model.device}"
+    if isinstance(error, BackendError):
+        failed = type(error)(f"Job {sampling.job_id}: {error.what}", error.mend)
+    elif any(words in str(error).lower() for words in ("out of memory", "can't allocate memory")):
+        failed = BackendError(
+            f"Job {sampling.job_id}: the {model.device} is out of memory ({size}, one image alone).",
+            "Ask for a smaller image, set a smaller FC_FACE_SIZE, or stop other programs on the device.",
+        )
+    else:
+        failed = BackendError(
+            f"Job {sampling.job_id}: Flux failed ({size}; {type(error).__name__}: {error}).",
+            "Report it with the request; another size or prompt may work.",
+        )
+    failed.__cause__ = error
+    return failed
+
+
+def _sampling_of(task: ImageTask | InpaintTask) -> ImageTask:
+    return task.task if isinstance(task, InpaintTask) else task
+
+
+@functools.cache
+def _versions() -> dict[str, str]:
+    return {package: importlib.metadata.version(package) for package in ("torch", "diffusers", "transformers")}

@@ -1,0 +1,281 @@
+"""A loaded Flux checkpoint: its weights, and one pipeline call over them.
+
+Belongs here: torch and diffusers, download and load, what Flux takes of a task. Does not: which images share a call, or
+what becomes of an error (`resources.generators.flux`).
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imaging.errors import BackendError
+from resources.generators.base import ImageTask, InpaintTask
+from resources.generators.flux_checkpoint import find_flux_checkpoint, parameters
+from resources.generators.model_cache import MODELS
+from resources.generators.sdxl_checkpoint import Checkpoint
+from resources.generators.sdxl_loading import pick_device
+from resources.generators.sdxl_model import steps_done
+
+_log = logging.getLogger(__name__)
+
+DISTILLED_STEPS: Final = 4  # of schnell, as its model card says; more do not make it better
+_GUIDANCE: Final = 3.5  # of dev, as its model card says
+_FILL_GUIDANCE: Final = 30.0  # of Fill, likewise
+_PACKED: Final = 2  # latents along each side of one cell that the transformer sees
+_T5_TOKENS: Final = 512
+_DISTILLED_T5_TOKENS: Final = 256
+
+
+@dataclass(frozen=True, slots=True)
+class FluxModel:
+    """A checkpoint in memory. Calls from several threads wait for each other, as offloading moves the weights.
+
+    Attributes:
+        device: `cuda`, `mps` or `cpu`.
+        gpu: the name of the graphics card on cuda, else None.
+        dtype: `bfloat16`, `float16` or `float32`.
+        offload: the weights lie in main memory, and each part comes to the device for its turn only.
+        fill: the checkpoint is one of Flux Fill, which sees the mask and can only inpaint.
+        parts: transformer, VAE, text encoders and tokenizers by their names in diffusers, without the scheduler.
+        scheduler_config: of the checkpoint's own scheduler.
+    """
+
+    device: str
+    gpu: str | None
+    dtype: str
+    offload: bool
+    fill: bool
+    parts: dict[str, Any]
+    scheduler_config: dict[str, Any]
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def guided(self) -> bool:
+        """Whether the model takes a guidance scale. One that does not, schnell, is made for 4 steps."""
+        return bool(self.parts["transformer"].config.guidance_embeds)
+
+    def guidance(self, asked: float) -> float | None:
+        """The guidance scale that is used: `asked`, or the model's own for 0; None for a model that takes none."""
+        if not self.guided:
+            return None
+        return asked or (_FILL_GUIDANCE if self.fill else _GUIDANCE)
+
+    def steps(self, task: ImageTask) -> int:
+        """The steps of a full run: those of the task, but never more than the model was made for."""
+        return task.steps if self.guided else min(task.steps, DISTILLED_STEPS)
+
+    def generate(self, tasks: Sequence[ImageTask], guidance: float) -> NDArray[np.float32]:
+        """Make one image per task in one call; all tasks share size and steps.
+
+        A side that is no multiple of the model's cells, 16 pixels, is made larger and cut at its end.
+
+        Returns:
+            RGB of shape (tasks, height, width, 3), 0 to 1; NaN where the model overflowed.
+
+        Raises:
+            BackendError: the checkpoint can only inpaint.
+        """
+        if self.fill:
+            raise BackendError(
+                "Flux Fill is an inpainting checkpoint, which cannot make an image from text alone.",
+                "Use it as FC_FACE_MODEL only, and a text-to-image checkpoint for the scene.",
+            )
+        from diffusers import FluxPipeline
+
+        return self._call(FluxPipeline, tasks, guidance, {})
+
+    def inpaint(self, tasks: Sequence[InpaintTask], guidance: float) -> NDArray[np.float32]:
+        """Like `generate`, for masked areas; the tasks share the denoising strength too.
+
+        Every cell, 16 pixels square, that holds a pixel over 0 in the mask is made anew, so that the caller's soft edge
+        blends from new pixels only. A strength of 0 gives the images back.
+
+        Raises:
+            ValueError: an image or a mask does not have its task's size.
+        """
+        for task in tasks:
+            _check(task)
+        if tasks[0].denoising_strength == 0:
+            return np.stack([task.image for task in tasks]).astype(np.float32) / np.float32(255)
+        import torch
+        from diffusers import FluxFillPipeline, FluxInpaintPipeline
+
+        sampling = [task.task for task in tasks]
+        steps = self.steps(sampling[0])
+        done = steps_done(tasks[0].denoising_strength, steps)
+        cell = self._cell()
+        edges = [(0, -side % cell) for side in (sampling[0].height, sampling[0].width)]
+        images = np.stack([np.pad(task.image, [*edges, (0, 0)], mode="edge") for task in tasks])
+        masks = np.stack([np.pad(task.mask, edges) for task in tasks])
+        cells = torch.nn.functional.max_pool2d(torch.from_numpy(masks)[:, None].gt(0).float(), cell)
+        inputs = {
+            "image": torch.from_numpy(images).permute(0, 3, 1, 2) / 255,
+            "mask_image": cells.repeat_interleave(cell, 2).repeat_interleave(cell, 3),
+            # diffusers brings steps * strength up to a whole number, and half a step keeps clear of rounding errors
+            "strength": (done - 0.5) / steps,
+        }
+        return self._call(FluxFillPipeline if self.fill else FluxInpaintPipeline, sampling, guidance, inputs)
+
+    def tokens_cut(self, text: str) -> tuple[int, int]:
+        """How many tokens of a text lie beyond T5's limit, and beyond CLIP's, and are not seen by that encoder."""
+        clip, t5 = self.parts["tokenizer"], self.parts["tokenizer_2"]
+        limits = {t5: self._t5_tokens(), clip: int(clip.model_max_length)}
+        beyond_t5, beyond_clip = (
+            max(0, len(tokenizer(text, verbose=False).input_ids) - limit) for tokenizer, limit in limits.items()
+        )
+        return beyond_t5, beyond_clip
+
+    def _t5_tokens(self) -> int:
+        return _T5_TOKENS if self.guided else _DISTILLED_T5_TOKENS
+
+    def _cell(self) -> int:
+        """The side in pixels of what the transformer sees as one."""
+        halvings = len(self.parts["vae"].config.block_out_channels) - 1
+        return int(_PACKED << halvings)
+
+    def _call(
+        self, kind: type[Any], tasks: Sequence[ImageTask], guidance: float, inputs: dict[str, Any]
+    ) -> NDArray[np.float32]:
+        import torch
+        from diffusers import FlowMatchEulerDiscreteScheduler
+
+        height, width = tasks[0].height, tasks[0].width
+        cell = self._cell()
+        with self.lock, torch.inference_mode():
+            # A pipeline of its own, as schedulers hold state; by `__init__`, as `from_pipe` casts the shared weights.
+            scheduler = FlowMatchEulerDiscreteScheduler.from_config(self.scheduler_config)  # type: ignore[no-untyped-call]
+            pipeline = kind(**self.parts, scheduler=scheduler)
+            pipeline.set_progress_bar_config(disable=True)
+            if self.offload:
+                pipeline.enable_model_cpu_offload(device=self.device)
+            images = pipeline(
+                prompt=[task.prompt for task in tasks],
+                generator=[torch.Generator("cpu").manual_seed(task.seed) for task in tasks],
+                width=width + -width % cell,
+                height=height + -height % cell,
+                num_inference_steps=self.steps(tasks[0]),
+                guidance_scale=self.guidance(guidance) or 0.0,
+                max_sequence_length=self._t5_tokens(),
+                output_type="np",
+                **inputs,
+            ).images
+        return np.asarray(images, np.float32)[:, :height, :width]
+
+
+def load_flux(model: str, revision: str, device: str, dtype: str, *, budget: int | None, setting: str) -> FluxModel:
+    """The checkpoint in memory, loaded when this process has not done so, and downloaded when it is a new Hub id.
+
+    Args:
+        model: a folder in diffusers format, or a Hub id.
+        revision: branch, tag or commit of a Hub id; empty for `main`.
+        device: `cuda`, `mps`, `cpu`, or `auto` for the first of them that is there.
+        dtype: `bfloat16`, `float16`, `float32`, or `auto` for bfloat16 on cuda and float32 elsewhere.
+        budget: bytes that all loaded models may take on the device; None: no limit.
+        setting: the variable that `model` comes from, for the errors.
+
+    Raises:
+        SettingsError: the checkpoint or the device is not there.
+        BackendError: it cannot be downloaded or loaded.
+    """
+    import torch
+
+    device = pick_device(device)
+    if dtype == "auto":
+        dtype = "bfloat16" if device == "cuda" else "float32"
+    checkpoint = find_flux_checkpoint(model, revision, setting) or _download(model, revision, setting)
+    needs = parameters(checkpoint) * int(getattr(torch, dtype).itemsize)
+    return MODELS.get(
+        ("flux", checkpoint.fingerprint(), device, dtype),
+        lambda: _load(checkpoint, device, dtype, needs, setting),
+        label=checkpoint.label,
+        needs=needs,
+        budget=budget,
+    )
+
+
+def _download(model: str, revision: str, setting: str) -> Checkpoint:
+    from diffusers import FluxPipeline
+
+    _log.info("Downloading the Flux checkpoint %s into the Hub cache.", model)
+    version = f" --revision {revision}" if revision else ""
+    mend = (
+        f"Run, where the Hub can be reached: hf download {model}{version}; some models ask for consent on their page "
+        f"and for hf auth login first. Or set {setting} to a folder in diffusers format."
+    )
+    try:
+        FluxPipeline.download(model, revision=revision or None, use_safetensors=True)
+    except Exception as error:
+        raise BackendError(
+            f"{setting}={model} is not a folder on this machine, and as a Hub id it cannot be downloaded "
+            f"({type(error).__name__}: {_first_line(error)}).",
+            mend,
+        ) from error
+    checkpoint = find_flux_checkpoint(model, revision, setting)
+    if checkpoint is None:
+        raise BackendError(f"{setting}={model}: the Hub gave no complete Flux checkpoint.", mend)
+    return checkpoint
+
+
+def _load(checkpoint: Checkpoint, device: str, dtype: str, needs: int, setting: str) -> FluxModel:
+    import diffusers
+    import torch
+    import transformers
+
+    diffusers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    offload = device == "cuda" and needs > torch.cuda.mem_get_info()[0]
+    start = time.perf_counter()
+    try:
+        pipeline = diffusers.DiffusionPipeline.from_pretrained(  # type: ignore[no-untyped-call]
+            checkpoint.folder,
+            dtype=getattr(torch, dtype),
+            variant=checkpoint.variant,
+            use_safetensors=True,
+            local_files_only=True,
+        )
+        if not offload:
+            pipeline.to(device)
+    except Exception as error:
+        raise BackendError(
+            f"{setting}: the checkpoint {checkpoint.folder} cannot be loaded on {device} as {dtype} "
+            f"({type(error).__name__}: {_first_line(error)}).",
+            "Download or copy it again if it is damaged; free memory on the device if that was short.",
+        ) from error
+    _log.info(
+        "Loaded the Flux checkpoint %s, %.1f GiB, on %s as %s in %.1f s%s.",
+        checkpoint.label,
+        needs / 2**30,
+        device,
+        dtype,
+        time.perf_counter() - start,
+        ", part by part as it does not fit" if offload else "",
+    )
+    parts = dict(pipeline.components)
+    scheduler = parts.pop("scheduler")
+    return FluxModel(
+        device=device,
+        gpu=torch.cuda.get_device_name() if device == "cuda" else None,
+        dtype=dtype,
+        offload=offload,
+        fill=isinstance(pipeline, diffusers.FluxFillPipeline),
+        parts=parts,
+        scheduler_config=dict(scheduler.config),
+    )
+
+
+def _check(task: InpaintTask) -> None:
+    size = (task.task.height, task.task.width)
+    if task.image.shape != (*size, 3) or task.mask.shape != size:
+        raise ValueError(f"image {task.image.shape} and mask {task.mask.shape} do not have the task's size {size}")
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [""])[0]
