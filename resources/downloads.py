@@ -144,9 +144,9 @@ def fetch(
     _split(url)
     if sha256 and not re.fullmatch(r"[0-9a-fA-F]{64}", sha256):
         raise RejectedError(f"{sha256!r} is not a SHA-256.", "Give its 64 hexadecimal digits.")
-    if target.exists():
-        return _checked(target, str(target), sha256, progress, "Move it away, and fetch it again.")
     try:
+        if target.exists():
+            return _checked(target, str(target), sha256, progress, "Move it away, and fetch it again.")
         target.parent.mkdir(parents=True, exist_ok=True)
         with _part_file(target) as part:
             _fetch_all(url, part, token, progress, limits or Limits())
@@ -160,7 +160,8 @@ def fetch(
             part.notes.unlink(missing_ok=True)
     except OSError as error:
         raise BackendError(
-            f"{target} cannot be written: {error.strerror or error}.", "Free some space, or use another folder: --to."
+            f"{target} cannot be read or written: {error.strerror or error}.",
+            "Free some space, or use another folder: --to.",
         ) from error
     return digest
 

@@ -371,8 +371,10 @@ def test_too_little_space_is_told_before_anything_is_fetched(server, target, mon
 
 def test_a_folder_that_cannot_be_made_is_told(server, tmp_path):
     (tmp_path / "models").write_text("a file")
-    with pytest.raises(BackendError, match="cannot be written"):
+    with pytest.raises(BackendError, match="cannot be read or written"):
         fetch(server.url(NAME), tmp_path / "models" / "style.safetensors")
+    with pytest.raises(BackendError, match="cannot be read or written: Is a directory"):
+        fetch(server.url(NAME), tmp_path)
 
 
 # ---- Redirects and tokens

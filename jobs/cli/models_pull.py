@@ -196,7 +196,7 @@ def _say(told: dict[str, Any]) -> None:
 
 @contextmanager
 def progress_bars() -> Iterator[Progress]:
-    """Bars on stderr, one for each thing that is done; gone when it ends."""
+    """Bars on stderr, one for each thing that is done; gone when it ends. Where nobody watches, none."""
     from rich.progress import BarColumn, DownloadColumn, TaskID, TextColumn, TimeRemainingColumn, TransferSpeedColumn
     from rich.progress import Progress as Bars
 
@@ -207,7 +207,7 @@ def progress_bars() -> Iterator[Progress]:
         TransferSpeedColumn(),
         TimeRemainingColumn(),
     )
-    with Bars(*columns, console=err, transient=True) as bars:
+    with Bars(*columns, console=err, transient=True, disable=not err.is_terminal) as bars:
         tasks: dict[str, TaskID] = {}
 
         def show(what: str, done: int, total: int | None) -> None:
