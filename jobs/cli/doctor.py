@@ -286,10 +286,10 @@ def check_detector(settings: Settings) -> Check:
 
 def check_yunet(settings: Settings) -> Check:
     """The model file of the better detector."""
-    from resources.detectors.yunet import MODEL_URL, YuNetDetector
+    from resources.detectors.yunet import YuNetDetector
 
     if settings.yunet_model is None:
-        mend = f"Fetch {MODEL_URL} and set FC_YUNET_MODEL to the file."
+        mend = "Run: fc models pull yunet --save"
         return Check("yunet", "WARN", "FC_YUNET_MODEL is not set; YuNet finds more faces than haar", mend)
     YuNetDetector(settings.yunet_model)  # raises when it is missing or another file
     return Check("yunet", "OK", f"{settings.yunet_model} is the right file")

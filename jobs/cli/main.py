@@ -14,6 +14,7 @@ from imaging.errors import FaceChangerError
 from jobs.cli.demo import demo
 from jobs.cli.doctor import doctor
 from jobs.cli.list_jobs import list_jobs
+from jobs.cli.models import models
 from jobs.cli.output import exit_code, print_error
 from jobs.cli.show import show
 from jobs.cli.status import status
@@ -43,6 +44,7 @@ app.command("list")(list_jobs)
 app.command("show")(show)
 app.command("status")(status)
 app.command("doctor")(doctor)
+app.add_typer(models, name="models")
 app.command("up")(up)
 app.command("demo")(demo)
 

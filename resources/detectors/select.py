@@ -43,6 +43,6 @@ def make_detector(settings: Settings) -> tuple[Detector, str]:
     if settings.yunet_model is None:
         raise SettingsError(
             "FC_DETECTOR=yunet needs the model file, and FC_YUNET_MODEL is not set.",
-            "Set FC_YUNET_MODEL to face_detection_yunet_2023mar.onnx.",
+            "Run: fc models pull yunet --save",
         )
     return YuNetDetector(settings.yunet_model, settings.detector_confidence), f"yunet, {why}."

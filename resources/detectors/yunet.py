@@ -48,7 +48,7 @@ class YuNetDetector:
     name = "yunet"
 
     def __init__(self, model_path: Path, confidence: float = 0.6) -> None:
-        mend = f"Fetch {MODEL_URL} and set FC_YUNET_MODEL to the file."
+        mend = "Run: fc models pull yunet --save. It fetches face_detection_yunet_2023mar.onnx."
         if not model_path.is_file():
             raise SettingsError(f"FC_YUNET_MODEL: there is no file {model_path}.", mend)
         found = hashlib.sha256(model_path.read_bytes()).hexdigest()
