@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -74,6 +75,16 @@ def read_tensors(path: Path, name: str = "") -> dict[str, Tensor]:
             f"{name} is {how}: it has {size} bytes, and its header promises {8 + length + end}.", "Fetch it again."
         )
     return tensors
+
+
+def parameters(files: Iterable[Path]) -> int:
+    """How many numbers safetensors files hold; files of other kinds count nothing.
+
+    Raises:
+        BackendError: a file is damaged.
+    """
+    weights = (read_tensors(file) for file in files if file.suffix == ".safetensors")
+    return sum(math.prod(tensor.shape) for tensors in weights for tensor in tensors.values())
 
 
 def _not_safetensors(path: Path, name: str, size: int, length: int) -> BackendError:

@@ -17,13 +17,16 @@ from pydantic import ValidationError
 
 from imaging.errors import BackendError, SettingsError
 from resources.generators.base import Generated, ImageTask, InpaintTask
+from resources.generators.calls import Watch
 from resources.generators.flux import FluxGenerator
-from resources.generators.flux_checkpoint import find_flux_checkpoint, model_kind, parameters
+from resources.generators.flux_checkpoint import find_flux_checkpoint, model_kind
 from resources.generators.flux_model import FluxModel, load_flux
+from resources.generators.memory import Memory
 from resources.generators.model_cache import MODELS
 from resources.generators.sdxl_checkpoint import find_checkpoint
 from resources.generators.sdxl_loading import load_parts
 from resources.settings import PROJECT_ROOT, Settings
+from resources.weights import parameters
 from tests.tiny_flux import CELL, VAE_SCALE, build_tiny_flux
 from tests.tiny_sdxl import build_tiny_sdxl
 
@@ -140,7 +143,7 @@ def test_an_image_has_the_size_asked_for_and_says_how_it_was_made(generator):
         "device": "cpu",
         "gpu": None,
         "dtype": "float32",
-        "offload": False,
+        "memory_savings": [],
         "batch_size": 1,
         "batch_index": 0,
         "scheduler_class": "FlowMatchEulerDiscreteScheduler",
@@ -343,14 +346,14 @@ def test_both_pipelines_share_the_weights_and_leave_their_dtype_alone(tiny_flux,
 def test_offloading_changes_no_pixel_and_outlives_a_failure(generator, empty_cache):
     pytest.importorskip("accelerate")
     model = loaded(generator)
-    expected = model.inpaint([inpaint_task()], 0.0)
-    offloaded = replace(model, offload=True)
-    np.testing.assert_allclose(offloaded.inpaint([inpaint_task()], 0.0), expected, atol=1e-5)
+    expected = model.inpaint([inpaint_task()], 0.0, Watch(60))
+    offloaded = replace(model, memory=Memory("cpu", offloaded=True))
+    np.testing.assert_allclose(offloaded.inpaint([inpaint_task()], 0.0, Watch(60)), expected, atol=1e-5)
     hooked = [name for name, part in model.parts.items() if hasattr(part, "_hf_hook")]
     assert sorted(hooked) == ["text_encoder", "text_encoder_2", "transformer", "vae"]
     with pytest.raises(ValueError, match="text input must be"):
-        offloaded.generate([task(prompt=BAD_PROMPT)], 0.0)
-    np.testing.assert_allclose(offloaded.inpaint([inpaint_task()], 0.0), expected, atol=1e-5)
+        offloaded.generate([task(prompt=BAD_PROMPT)], 0.0, Watch(60))
+    np.testing.assert_allclose(offloaded.inpaint([inpaint_task()], 0.0, Watch(60)), expected, atol=1e-5)
 
 
 # --- One bad task ---------------------------------------------------------------------------------------------------
@@ -431,7 +434,7 @@ def test_other_weights_in_the_same_folder_are_loaded_and_told(own_copy):
 def test_flux_and_sdxl_take_turns_in_a_budget_that_holds_one(tiny_flux, tmp_path, empty_cache):
     sdxl = find_checkpoint(str(build_tiny_sdxl(tmp_path / "sdxl")), "")
     flux = find_flux_checkpoint(str(tiny_flux), "", "FC_FACE_MODEL")
-    needs = {checkpoint.label: 4 * parameters(checkpoint) for checkpoint in (sdxl, flux)}
+    needs = {checkpoint.label: 4 * parameters(checkpoint.paths()) for checkpoint in (sdxl, flux)}
     budget = max(needs.values()) + 1
     assert sum(needs.values()) > budget
     tool = FluxGenerator(model=str(tiny_flux), device="cpu", model_memory=(budget + 1) / 2**30)
@@ -457,7 +460,7 @@ def test_flux_and_sdxl_take_turns_in_a_budget_that_holds_one(tiny_flux, tmp_path
 def test_the_memory_that_is_needed_is_that_of_the_loaded_weights(generator):
     checkpoint = find_flux_checkpoint(generator.model, "", "FC_FACE_MODEL")
     parts = [loaded(generator).parts[name] for name in ("transformer", "vae", "text_encoder", "text_encoder_2")]
-    assert parameters(checkpoint) == sum(weight.numel() for part in parts for weight in part.parameters())
+    assert parameters(checkpoint.paths()) == sum(weight.numel() for part in parts for weight in part.parameters())
 
 
 @pytest.mark.parametrize(
@@ -507,7 +510,7 @@ def test_other_models_and_foreign_code_are_refused(own_copy, change, message, me
     assert mend in caught.value.mend
 
 
-@pytest.mark.parametrize(("kept", "message"), [(50, "is not a safetensors file"), (-50, "cannot be loaded on cpu")])
+@pytest.mark.parametrize(("kept", "message"), [(50, "within its header"), (-50, "and its header promises")])
 def test_damaged_weights_are_told_with_their_place(own_copy, kept, message):
     weights = own_copy / "vae/diffusion_pytorch_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:kept])
@@ -612,6 +615,7 @@ def test_every_field_comes_from_the_settings():
         "batch_size": 3,
         "face_size": 512,
         "guidance": 0.0,
+        "image_timeout": 300.0,
         "model_memory": 40.0,
         "setting": "FC_FACE_MODEL",
     }

@@ -656,7 +656,9 @@ def test_bench_measures_sdxl_with_its_batches(fc, own_tiny, monkeypatch):
     from resources.generators.sdxl_model import Model
 
     real = Model.generate
-    monkeypatch.setattr(Model, "generate", lambda self, tasks: calls.append(len(tasks)) or real(self, tasks))
+    monkeypatch.setattr(
+        Model, "generate", lambda self, tasks, watch: calls.append(len(tasks)) or real(self, tasks, watch)
+    )
     result = fc("bench", "--images", "3", "--batch", "2", "--steps", "1", "--json")
     assert calls == [1, 2, 2, 2]
     told = result.json

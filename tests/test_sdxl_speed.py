@@ -75,7 +75,7 @@ def test_a_batch_that_does_not_fit_is_halved_until_it_does_and_the_next_ones_kno
     assert caplog.text == ""
     (smaller,) = own_generator.generate([task(width=SIDE // 2, height=SIDE // 2)])
     assert good(smaller).details["batch_size"] == 1
-    assert model.fits(task(width=SIDE // 2, height=SIDE // 2)) == 4 * (model.fits(task()) or 0)
+    assert model.memory.fits(task(width=SIDE // 2, height=SIDE // 2)) == 4 * (model.memory.fits(task()) or 0)
 
 
 def test_one_image_that_does_not_fit_is_decoded_in_tiles(
@@ -99,14 +99,14 @@ def test_other_models_go_first_when_memory_is_short(
 ) -> None:
     model = loaded(own_generator)
     MODELS.get("other", object, label="another model", needs=1)
-    assert model.save_memory(4, task()) == "without another model"
-    assert model.save_memory(4, task()) == "2 of 4 images at once"
-    assert model.save_memory(1, task()) == "with the VAE in tiles"
-    assert model.save_memory(1, task()) is None, "nothing is left on a CPU"
-    monkeypatch.setattr(model, "device", "cuda")
-    assert model.save_memory(1, task()) == "with the model's parts in main memory"
-    assert model.save_memory(1, task()) is None
-    assert model.savings(task()) == ["small batch", "tiled VAE", "offload"]
+    assert model.memory.save(model, 4, task()) == "without another model"
+    assert model.memory.save(model, 4, task()) == "2 of 4 images at once"
+    assert model.memory.save(model, 1, task()) == "with the VAE in tiles"
+    assert model.memory.save(model, 1, task()) is None, "nothing is left on a CPU"
+    monkeypatch.setattr(model.memory, "device", "cuda")
+    assert model.memory.save(model, 1, task()) == "with the model's parts in main memory"
+    assert model.memory.save(model, 1, task()) is None
+    assert model.memory.savings(task()) == ["small batch", "tiled VAE", "offload"]
 
 
 def test_an_image_past_its_time_ends_between_two_steps_and_says_so(own_copy: Path) -> None:
@@ -190,7 +190,7 @@ def test_compiled_sizes_are_those_of_sdxl_at_the_model_s_scale(own_generator: Sd
     for width, height in ((1024, 1024), (896, 1152), (1216, 832), (768, 1344)):
         assert model.is_compiled(task(width=width, height=height))
     assert not model.is_compiled(task(width=1000, height=1000))
-    model.offloaded = True
+    model.memory.offloaded = True
     assert not model.is_compiled(task(width=1024, height=1024))
     assert COMPILED_BATCHES[0] == 1
 

@@ -115,7 +115,7 @@ def build_full_sdxl(folder: Path) -> Path:
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
     folder.mkdir(parents=True, exist_ok=True)
-    _write_tokenizer(folder / "tokenizer")
+    write_clip_tokenizer(folder / "tokenizer")
     tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer", model_max_length=77)
     marks = {"bos_token_id": 512, "eos_token_id": 513, "pad_token_id": 513}
     before = torch.get_default_dtype()

@@ -1,7 +1,7 @@
 """One pipeline call after another: which tasks share a call, calls made ahead, and a watch over each.
 
 Belongs here: batching, the thread that keeps the device busy while finished images are put away, progress, time limits
-and cancellation between steps. Does not: any model.
+and cancellation between steps, and what becomes of a batch that fails. Does not: any model.
 """
 
 from __future__ import annotations
@@ -9,14 +9,19 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Generator, Hashable, Iterator, Sequence
+import traceback
+from collections.abc import Callable, Generator, Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from imaging.errors import TransientError
-from resources.generators.base import Outcome
+from resources.generators.base import ImageTask, Outcome
+from resources.generators.memory import Memory, free_memory, is_out_of_memory
 
 _log = logging.getLogger(__name__)
 
@@ -116,6 +121,70 @@ def run_batches(
             while index not in made:
                 made.update(zip(next(waiting), next(finished), strict=True))
             yield made.pop(index)
+
+
+class InMemory(Protocol):
+    """A loaded model."""
+
+    @property
+    def memory(self) -> Memory:
+        """How it gets along with the memory of its device."""
+        ...
+
+
+@dataclass(frozen=True)
+class Calls(Generic[Task]):
+    """The pipeline calls of one generator.
+
+    Attributes:
+        model: what is called.
+        call: makes the images of one batch: float32 RGB of shape (tasks, height, width, 3), 0 to 1.
+        sampling: the size of a task's image, among other things.
+        finished: the outcome of a task, its image, and its place in the batch.
+        failed: the outcome of a task that failed, and why.
+    """
+
+    model: InMemory
+    call: Callable[[Sequence[Task], Watch], NDArray[np.float32]]
+    sampling: Callable[[Task], ImageTask]
+    finished: Callable[[Task, NDArray[np.float32], Mapping[str, Any]], Outcome]
+    failed: Callable[[Task, Exception], Outcome]
+
+    def outcomes(self, tasks: Sequence[Task], watch: Watch) -> list[Outcome]:
+        """One batch. When it does not fit into memory, in smaller ones; when it fails, its tasks one by one."""
+        memory = self.model.memory
+        first = self.sampling(tasks[0])
+        most = memory.fits(first) or len(tasks)
+        if len(tasks) > most:
+            return self._in_parts(tasks, most, watch)
+        start = time.perf_counter()
+        try:
+            images = self.call(tasks, watch)
+        except StoppedError:
+            raise
+        except Exception as error:  # noqa: BLE001 - told as the outcome of each task that fails alone
+            failure = error
+        else:
+            seconds = round((time.perf_counter() - start) / len(tasks), 4)
+            return [
+                self.finished(task, image, {"batch_size": len(tasks), "batch_index": index, "seconds": seconds})
+                for index, (task, image) in enumerate(zip(tasks, images, strict=True))
+            ]
+        traceback.clear_frames(failure.__traceback__)  # they hold the call's tensors in the GPU's memory
+        free_memory()
+        if is_out_of_memory(failure):
+            saving = memory.save(self.model, len(tasks), first)
+            if saving is not None:
+                _log.warning("The %s is out of memory; going on %s.", memory.device, saving)
+                return self.outcomes(tasks, watch)
+        elif len(tasks) > 1 and not isinstance(failure, ImageTimeoutError):
+            _log.warning("A batch of %d images failed, so they are made one by one: %s", len(tasks), failure)
+            return self._in_parts(tasks, 1, watch)
+        return [self.failed(task, failure) for task in tasks]
+
+    def _in_parts(self, tasks: Sequence[Task], most: int, watch: Watch) -> list[Outcome]:
+        parts = [tasks[start : start + most] for start in range(0, len(tasks), most)]
+        return [outcome for part in parts for outcome in self.outcomes(part, watch)]
 
 
 def batches(keys: Sequence[Hashable], size: int) -> list[list[int]]:

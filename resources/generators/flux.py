@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import functools
 import importlib.metadata
-import logging
-import time
-import traceback
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, ClassVar, Final, Literal, TypeVar
 
 import dagster as dg
@@ -21,13 +19,12 @@ from pydantic import Field, ValidationError
 
 from imaging.errors import BackendError, SettingsError
 from resources.generators.base import Generated, ImageTask, InpaintTask, Outcome
+from resources.generators.calls import Calls, Watch, run_batches
 from resources.generators.flux_checkpoint import find_flux_checkpoint
 from resources.generators.flux_model import FluxModel, load_flux
-from resources.generators.sdxl import batches
-from resources.generators.sdxl_model import free_memory, steps_done
+from resources.generators.memory import is_out_of_memory
+from resources.generators.sdxl_model import steps_done
 from resources.settings import Settings
-
-_log = logging.getLogger(__name__)
 
 NATIVE_SIZE: Final = 1024  # pixels; diffusers' own default for Flux
 
@@ -65,6 +62,7 @@ class FluxGenerator(dg.ConfigurableResource):  # type: ignore[type-arg]
     guidance: float = Field(
         0.0, ge=0, le=100, description="Guidance scale of Flux; 0: the model's own, 3.5, or 30 for Fill."
     )
+    image_timeout: float = Field(300.0, gt=0, description="Seconds that one image may take.")
     model_memory: float = Field(0.0, ge=0, description="GiB that all loaded models may take; 0: no limit.")
     setting: Variable = Field("FC_FACE_MODEL", description="The variable that `model` is from, for error messages.")
 
@@ -93,6 +91,7 @@ class FluxGenerator(dg.ConfigurableResource):  # type: ignore[type-arg]
             "dtype": settings.sdxl_dtype,
             "batch_size": settings.sdxl_batch_size,
             "face_size": settings.face_size,
+            "image_timeout": settings.image_timeout,
             "model_memory": settings.model_memory,
             "setting": setting,
         }
@@ -156,46 +155,26 @@ class FluxGenerator(dg.ConfigurableResource):  # type: ignore[type-arg]
         self,
         tasks: Sequence[Task],
         key: Callable[[FluxModel, Task], Hashable],
-        call: Callable[[FluxModel, Sequence[Task], float], NDArray[np.float32]],
+        call: Callable[[FluxModel, Sequence[Task], float, Watch], NDArray[np.float32]],
     ) -> Iterator[Outcome]:
-        """One outcome per task, in order; a batch is made when the first of its tasks is due."""
         if not tasks:
             return
         budget = int(self.model_memory * 2**30) or None
         model = load_flux(self.model, self.revision, self.device, self.dtype, budget=budget, setting=self.setting)
-        keys = [key(model, task) for task in tasks]
-        batch_of = {index: batch for batch in batches(keys, self.batch_size) for index in batch}
-        made: dict[int, Outcome] = {}
-        for index in range(len(tasks)):
-            if index not in made:
-                batch = batch_of[index]
-                made.update(zip(batch, self._outcomes(model, [tasks[other] for other in batch], call), strict=True))
-            yield made.pop(index)
 
-    def _outcomes(
-        self,
-        model: FluxModel,
-        tasks: Sequence[Task],
-        call: Callable[[FluxModel, Sequence[Task], float], NDArray[np.float32]],
-    ) -> list[Outcome]:
-        """One batch; when it fails, its tasks one by one, so that only the bad ones fail."""
-        start = time.perf_counter()
-        try:
-            images = call(model, tasks, self.guidance)
-        except Exception as error:  # noqa: BLE001 - told as the outcome of each task that fails alone
-            failure = error
-        else:
-            seconds = round((time.perf_counter() - start) / len(tasks), 4)
-            return [
-                self._finished(model, task, image, {"batch_size": len(tasks), "batch_index": index, "seconds": seconds})
-                for index, (task, image) in enumerate(zip(tasks, images, strict=True))
-            ]
-        traceback.clear_frames(failure.__traceback__)  # they hold the call's tensors in the GPU's memory
-        free_memory()
-        if len(tasks) == 1:
-            return [_failed(model, tasks[0], failure)]
-        _log.warning("A batch of %d images failed, so they are made one by one: %s", len(tasks), failure)
-        return [outcome for task in tasks for outcome in self._outcomes(model, [task], call)]
+        def run(batch: Sequence[Task], watch: Watch) -> NDArray[np.float32]:
+            return call(model, batch, self.guidance, watch)
+
+        calls = Calls(
+            model,
+            run,
+            _sampling_of,
+            finished=partial(self._finished, model),
+            failed=partial(_failed, model),
+        )
+        yield from run_batches(
+            tasks, key=partial(key, model), size=self.batch_size, make=calls.outcomes, seconds=self.image_timeout
+        )
 
     def _finished(self, model: FluxModel, task: Task, image: NDArray[np.float32], batch: Mapping[str, Any]) -> Outcome:
         sampling = _sampling_of(task)
@@ -217,7 +196,7 @@ class FluxGenerator(dg.ConfigurableResource):  # type: ignore[type-arg]
                 "device": model.device,
                 "gpu": model.gpu,
                 "dtype": model.dtype,
-                "offload": model.offload,
+                "memory_savings": model.memory.savings(sampling),
                 **batch,
                 "scheduler_class": "FlowMatchEulerDiscreteScheduler",
                 "steps": steps,
@@ -247,7 +226,7 @@ def _failed(model: FluxModel, task: Task, error: Exception) -> BackendError:
     size = f"{sampling.width}x{sampling.height} pixels, {model.dtype} on {model.device}"
     if isinstance(error, BackendError):
         failed = type(error)(f"Job {sampling.job_id}: {error.what}", error.mend)
-    elif any(words in str(error).lower() for words in ("out of memory", "can't allocate memory")):
+    elif is_out_of_memory(error):
         failed = BackendError(
             f"Job {sampling.job_id}: the {model.device} is out of memory ({size}, one image alone).",
             "Ask for a smaller image, set a smaller FC_FACE_SIZE, or stop other programs on the device.",

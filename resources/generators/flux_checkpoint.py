@@ -7,11 +7,10 @@ as such (`resources.generators.sdxl_checkpoint`), or loading it (`resources.gene
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
 from typing import Final, Literal
 
-from imaging.errors import BackendError, SettingsError
+from imaging.errors import SettingsError
 from resources.generators.sdxl_checkpoint import Checkpoint, Family, find_checkpoint, hub_snapshot
 
 FLUX: Final = Family(
@@ -75,25 +74,3 @@ def find_flux_checkpoint(model: str, revision: str, setting: str) -> Checkpoint 
         return find_checkpoint(model, revision, FLUX)
     except SettingsError as error:
         raise SettingsError(error.what.replace("FC_SDXL_MODEL", setting), error.mend) from None
-
-
-def parameters(checkpoint: Checkpoint) -> int:
-    """How many numbers the weights of a checkpoint are, by the headers of its safetensors files.
-
-    Raises:
-        BackendError: a file is not in safetensors format.
-    """
-    return sum(_parameters(checkpoint.folder / name) for name in checkpoint.files if name.endswith(".safetensors"))
-
-
-def _parameters(file: Path) -> int:
-    # The format: the header's length in 8 bytes, little-endian; the header, JSON; the numbers.
-    # https://huggingface.co/docs/safetensors/index#format
-    with file.open("rb") as stream:
-        length = int.from_bytes(stream.read(8), "little")
-        header = stream.read(length) if length <= _HEADER_LIMIT else b""
-    try:
-        tensors = json.loads(header)
-        return sum(math.prod(tensor["shape"]) for name, tensor in tensors.items() if name != "__metadata__")
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise BackendError(f"{file} is not a safetensors file.", "Download or copy it again.") from error

@@ -18,11 +18,14 @@ from numpy.typing import NDArray
 
 from imaging.errors import BackendError
 from resources.generators.base import ImageTask, InpaintTask
-from resources.generators.flux_checkpoint import find_flux_checkpoint, parameters
-from resources.generators.model_cache import MODELS
+from resources.generators.calls import Watch
+from resources.generators.flux_checkpoint import find_flux_checkpoint
+from resources.generators.memory import Memory
+from resources.generators.model_cache import MODELS, memory_budget
 from resources.generators.sdxl_checkpoint import Checkpoint
 from resources.generators.sdxl_loading import pick_device
 from resources.generators.sdxl_model import steps_done
+from resources.weights import parameters
 
 _log = logging.getLogger(__name__)
 
@@ -42,7 +45,7 @@ class FluxModel:
         device: `cuda`, `mps` or `cpu`.
         gpu: the name of the graphics card on cuda, else None.
         dtype: `bfloat16`, `float16` or `float32`.
-        offload: the weights lie in main memory, and each part comes to the device for its turn only.
+        memory: how it gets along with the memory of the device.
         fill: the checkpoint is one of Flux Fill, which sees the mask and can only inpaint.
         parts: transformer, VAE, text encoders and tokenizers by their names in diffusers, without the scheduler.
         scheduler_config: of the checkpoint's own scheduler.
@@ -51,7 +54,7 @@ class FluxModel:
     device: str
     gpu: str | None
     dtype: str
-    offload: bool
+    memory: Memory
     fill: bool
     parts: dict[str, Any]
     scheduler_config: dict[str, Any]
@@ -72,7 +75,7 @@ class FluxModel:
         """The steps of a full run: those of the task, but never more than the model was made for."""
         return task.steps if self.guided else min(task.steps, DISTILLED_STEPS)
 
-    def generate(self, tasks: Sequence[ImageTask], guidance: float) -> NDArray[np.float32]:
+    def generate(self, tasks: Sequence[ImageTask], guidance: float, watch: Watch) -> NDArray[np.float32]:
         """Make one image per task in one call; all tasks share size and steps.
 
         A side that is no multiple of the model's cells, 16 pixels, is made larger and cut at its end.
@@ -90,9 +93,9 @@ class FluxModel:
             )
         from diffusers import FluxPipeline
 
-        return self._call(FluxPipeline, tasks, guidance, {})
+        return self._call(FluxPipeline, tasks, guidance, {}, watch)
 
-    def inpaint(self, tasks: Sequence[InpaintTask], guidance: float) -> NDArray[np.float32]:
+    def inpaint(self, tasks: Sequence[InpaintTask], guidance: float, watch: Watch) -> NDArray[np.float32]:
         """Like `generate`, for masked areas; the tasks share the denoising strength too.
 
         Every cell, 16 pixels square, that holds a pixel over 0 in the mask is made anew, so that the caller's soft edge
@@ -122,7 +125,7 @@ class FluxModel:
             # diffusers brings steps * strength up to a whole number, and half a step keeps clear of rounding errors
             "strength": (done - 0.5) / steps,
         }
-        return self._call(FluxFillPipeline if self.fill else FluxInpaintPipeline, sampling, guidance, inputs)
+        return self._call(FluxFillPipeline if self.fill else FluxInpaintPipeline, sampling, guidance, inputs, watch)
 
     def tokens_cut(self, text: str) -> tuple[int, int]:
         """How many tokens of a text lie beyond T5's limit, and beyond CLIP's, and are not seen by that encoder."""
@@ -142,19 +145,20 @@ class FluxModel:
         return int(_PACKED << halvings)
 
     def _call(
-        self, kind: type[Any], tasks: Sequence[ImageTask], guidance: float, inputs: dict[str, Any]
+        self, kind: type[Any], tasks: Sequence[ImageTask], guidance: float, inputs: dict[str, Any], watch: Watch
     ) -> NDArray[np.float32]:
         import torch
         from diffusers import FlowMatchEulerDiscreteScheduler
 
         height, width = tasks[0].height, tasks[0].width
         cell = self._cell()
-        with self.lock, torch.inference_mode():
+        with self.lock, torch.inference_mode(), self.memory.in_tiles(self.parts["vae"], tasks[0]):
+            watch.begin(len(tasks), self.steps(tasks[0]))
             # A pipeline of its own, as schedulers hold state; by `__init__`, as `from_pipe` casts the shared weights.
             scheduler = FlowMatchEulerDiscreteScheduler.from_config(self.scheduler_config)  # type: ignore[no-untyped-call]
             pipeline = kind(**self.parts, scheduler=scheduler)
             pipeline.set_progress_bar_config(disable=True)
-            if self.offload:
+            if self.memory.offloaded:
                 pipeline.enable_model_cpu_offload(device=self.device)
             images = pipeline(
                 prompt=[task.prompt for task in tasks],
@@ -165,6 +169,7 @@ class FluxModel:
                 guidance_scale=self.guidance(guidance) or 0.0,
                 max_sequence_length=self._t5_tokens(),
                 output_type="np",
+                callback_on_step_end=watch,
                 **inputs,
             ).images
         return np.asarray(images, np.float32)[:, :height, :width]
@@ -191,13 +196,14 @@ def load_flux(model: str, revision: str, device: str, dtype: str, *, budget: int
     if dtype == "auto":
         dtype = "bfloat16" if device == "cuda" else "float32"
     checkpoint = find_flux_checkpoint(model, revision, setting) or _download(model, revision, setting)
-    needs = parameters(checkpoint) * int(getattr(torch, dtype).itemsize)
+    needs = parameters(checkpoint.paths()) * int(getattr(torch, dtype).itemsize)
     return MODELS.get(
-        ("flux", checkpoint.fingerprint(), device, dtype),
+        ("flux", checkpoint.folder.resolve(), device, dtype),
         lambda: _load(checkpoint, device, dtype, needs, setting),
+        version=checkpoint.fingerprint(),
         label=checkpoint.label,
         needs=needs,
-        budget=budget,
+        budget=memory_budget(device) if budget is None else budget,
     )
 
 
@@ -264,7 +270,7 @@ def _load(checkpoint: Checkpoint, device: str, dtype: str, needs: int, setting: 
         device=device,
         gpu=torch.cuda.get_device_name() if device == "cuda" else None,
         dtype=dtype,
-        offload=offload,
+        memory=Memory(device, offloaded=offload),
         fill=isinstance(pipeline, diffusers.FluxFillPipeline),
         parts=parts,
         scheduler_config=dict(scheduler.config),

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import functools
 import importlib.metadata
-import logging
-import time
-import traceback
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, ClassVar, Literal, TypeVar
 
 import dagster as dg
@@ -21,13 +19,12 @@ from pydantic import Field, ValidationError
 
 from imaging.errors import BackendError, SettingsError
 from resources.generators.base import Generated, ImageTask, InpaintTask, Outcome
-from resources.generators.calls import ImageTimeoutError, StoppedError, Watch, run_batches
+from resources.generators.calls import Calls, Watch, run_batches
+from resources.generators.memory import is_out_of_memory
 from resources.generators.sdxl_checkpoint import HUB_SIZE, find_checkpoint
-from resources.generators.sdxl_model import Model, free_memory, load_model, steps_done
+from resources.generators.sdxl_model import Model, load_model, steps_done
 from resources.generators.sdxl_schedulers import SCHEDULERS
 from resources.settings import Settings
-
-_log = logging.getLogger(__name__)
 
 Task = TypeVar("Task", ImageTask, InpaintTask)
 
@@ -155,10 +152,14 @@ class SdxlGenerator(dg.ConfigurableResource):  # type: ignore[type-arg]
             self.model, self.revision, self.device, self.dtype, compile_mode=self.compile_mode, budget=budget
         )
 
-        def make(batch: Sequence[Task], watch: Watch) -> list[Outcome]:
-            return _outcomes(model, batch, call, watch)
-
-        yield from run_batches(tasks, key=key, size=self.batch_size, make=make, seconds=self.image_timeout)
+        calls = Calls(
+            model,
+            partial(call, model),
+            _sampling_of,
+            finished=partial(_finished, model),
+            failed=partial(_failed, model),
+        )
+        yield from run_batches(tasks, key=key, size=self.batch_size, make=calls.outcomes, seconds=self.image_timeout)
 
 
 def _variable(field: str) -> str:
@@ -180,45 +181,6 @@ def _inpaint_sampling(task: InpaintTask) -> tuple[Hashable, ...]:
     return (*_sampling(task.task), task.denoising_strength)
 
 
-def _outcomes(
-    model: Model,
-    tasks: Sequence[Task],
-    call: Callable[[Model, Sequence[Task], Watch], NDArray[np.float32]],
-    watch: Watch,
-) -> list[Outcome]:
-    """One batch. When it does not fit into memory, in smaller ones; when it fails, its tasks one by one."""
-    most = model.fits(_sampling_of(tasks[0])) or len(tasks)
-    if len(tasks) > most:
-        parts = [tasks[start : start + most] for start in range(0, len(tasks), most)]
-        return [outcome for part in parts for outcome in _outcomes(model, part, call, watch)]
-    start = time.perf_counter()
-    try:
-        images = call(model, tasks, watch)
-    except StoppedError:
-        raise
-    except Exception as error:  # noqa: BLE001 - told as the outcome of each task that fails alone
-        failure = error
-    else:
-        seconds = (time.perf_counter() - start) / len(tasks)
-        return [
-            _finished(
-                model, task, image, {"batch_size": len(tasks), "batch_index": index, "seconds": round(seconds, 4)}
-            )
-            for index, (task, image) in enumerate(zip(tasks, images, strict=True))
-        ]
-    traceback.clear_frames(failure.__traceback__)  # they hold the call's tensors in the GPU's memory
-    free_memory()
-    if _is_out_of_memory(failure):
-        saving = model.save_memory(len(tasks), _sampling_of(tasks[0]))
-        if saving is not None:
-            _log.warning("The %s is out of memory; going on %s.", model.device, saving)
-            return _outcomes(model, tasks, call, watch)
-    elif len(tasks) > 1 and not isinstance(failure, ImageTimeoutError):
-        _log.warning("A batch of %d images failed, so they are made one by one: %s", len(tasks), failure)
-        return [outcome for task in tasks for outcome in _outcomes(model, [task], call, watch)]
-    return [_failed(model, task, failure) for task in tasks]
-
-
 def _finished(model: Model, task: Task, image: NDArray[np.float32], batch: Mapping[str, Any]) -> Outcome:
     sampling = _sampling_of(task)
     if not np.isfinite(image).all():
@@ -235,7 +197,7 @@ def _finished(model: Model, task: Task, image: NDArray[np.float32], batch: Mappi
             "dtype": model.dtype,
             **batch,
             "compiled": model.is_compiled(sampling),
-            "memory_savings": model.savings(sampling),
+            "memory_savings": model.memory.savings(sampling),
             "scheduler_class": SCHEDULERS[sampling.scheduler][0],
             "denoising_steps": steps_done(task.denoising_strength, sampling.steps)
             if isinstance(task, InpaintTask)
@@ -252,7 +214,7 @@ def _failed(model: Model, task: Task, error: Exception) -> BackendError:
     size = f"{sampling.width}x{sampling.height} pixels, {model.dtype} on {model.device}"
     if isinstance(error, BackendError):
         failed = type(error)(f"Job {sampling.job_id}: {error.what}", error.mend)
-    elif _is_out_of_memory(error):
+    elif is_out_of_memory(error):
         failed = BackendError(
             f"Job {sampling.job_id}: the {model.device} is out of memory ({size}, one image alone).",
             "Ask for a smaller image, stop other programs on the device, or set FC_SDXL_DTYPE=bfloat16.",
@@ -264,10 +226,6 @@ def _failed(model: Model, task: Task, error: Exception) -> BackendError:
         )
     failed.__cause__ = error
     return failed
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    return any(words in str(error).lower() for words in ("out of memory", "can't allocate memory"))
 
 
 def _sampling_of(task: ImageTask | InpaintTask) -> ImageTask:

@@ -83,6 +83,10 @@ class Checkpoint:
             whole.update(f"{name}\0{_digest(path, stat.st_size, stat.st_mtime_ns)}\n".encode())
         return whole.hexdigest()
 
+    def paths(self) -> list[Path]:
+        """Every file that decides the pixels."""
+        return [self.folder / name for name in self.files]
+
     def native_size(self) -> int:
         """The side in pixels of the square that the UNet was made for."""
         latent = int(self._config("unet")["sample_size"])

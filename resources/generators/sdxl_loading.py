@@ -7,11 +7,8 @@ Belongs here: torch and diffusers until the weights lie on the device. Does not:
 from __future__ import annotations
 
 import logging
-import math
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from imaging.errors import BackendError, SettingsError
@@ -116,28 +113,6 @@ def load_parts(checkpoint: Checkpoint, device: str, dtype: str) -> Parts:
     parts = dict(pipeline.components)
     scheduler = parts.pop("scheduler")
     return Parts(parts, dict(scheduler.config), bool(pipeline.config.force_zeros_for_empty_prompt))
-
-
-def weight_bytes(files: Sequence[Path], dtype: str) -> int:
-    """How many bytes the weights of safetensors files take on a device as `dtype`; other files count nothing.
-
-    Raises:
-        BackendError: a file is damaged.
-    """
-    import torch
-    from safetensors import SafetensorError, safe_open
-
-    count = 0
-    for file in files:
-        if file.suffix == ".safetensors":
-            try:
-                with safe_open(file, framework="pt") as weights:
-                    count += sum(math.prod(weights.get_slice(name).get_shape()) for name in weights.keys())  # noqa: SIM118
-            except SafetensorError as error:
-                raise BackendError(
-                    f"The weights {file} cannot be read: {error}.", "Download or copy the file again."
-                ) from error
-    return count * int(getattr(torch, dtype).itemsize)
 
 
 def _is_worth_telling(record: logging.LogRecord) -> bool:

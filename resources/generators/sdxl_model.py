@@ -11,8 +11,7 @@ import logging
 import math
 import os
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -22,11 +21,13 @@ from numpy.typing import NDArray
 from imaging.errors import BackendError
 from resources.generators.base import ImageTask, InpaintTask
 from resources.generators.calls import Watch
+from resources.generators.memory import Memory
 from resources.generators.model_cache import MODELS, memory_budget
 from resources.generators.sdxl_checkpoint import find_checkpoint
-from resources.generators.sdxl_loading import download, load_parts, pick_device, weight_bytes
+from resources.generators.sdxl_loading import download, load_parts, pick_device
 from resources.generators.sdxl_schedulers import make_scheduler
 from resources.settings import dagster_home
+from resources.weights import parameters
 
 _log = logging.getLogger(__name__)
 
@@ -43,7 +44,6 @@ _COMPILED_SIDES: Final = (
     (1536, 640),
 )
 _TEXT_CHANNELS: Final = 4  # of a UNet that starts from noise alone; 9 take a mask and a masked image beside it
-_SMALLEST_TILE: Final = 8  # latents
 
 
 @dataclass(slots=True)
@@ -60,9 +60,7 @@ class Model:
         zero_negative: whether no negative prompt means zero embeddings, as the checkpoint says.
         native_size: side in pixels of the square that the UNet was made for.
         compile_mode: `off`, `default` or `max`.
-        most_pixels: most pixels of one call, images together; learned when more did not fit. None: no limit.
-        tiled_from: pixels of an image from which the VAE works in tiles; learned likewise. None: never.
-        offloaded: whether the parts wait in main memory and go to the device one by one; learned likewise.
+        memory: how it gets along with the memory of the device.
     """
 
     fingerprint: str
@@ -73,10 +71,8 @@ class Model:
     scheduler_config: dict[str, Any]
     zero_negative: bool
     native_size: int
+    memory: Memory
     compile_mode: str = "off"
-    most_pixels: int | None = None
-    tiled_from: int | None = None
-    offloaded: bool = False
     lock: threading.Lock = field(default_factory=threading.Lock)
     _compiled: dict[str, Any] = field(default_factory=dict)
 
@@ -135,44 +131,13 @@ class Model:
         tokenizer = self.parts["tokenizer"]
         return max(0, len(tokenizer(text, verbose=False).input_ids) - int(tokenizer.model_max_length))
 
-    def fits(self, task: ImageTask) -> int | None:
-        """How many images like this one fit into one call, as far as is known; at least 1; None: no limit is known."""
-        return None if self.most_pixels is None else max(1, self.most_pixels // (task.width * task.height))
-
-    def save_memory(self, images: int, task: ImageTask) -> str | None:
-        """After a call did not fit into memory: what is done about it from now on, or None when nothing is left to do.
-
-        First other models go, then the batch is halved, then the VAE works in tiles, then (on cuda) the parts wait in
-        main memory and go to the device one by one.
-
-        Args:
-            images: how many images the call had.
-            task: one of them.
-        """
-        pixels = task.width * task.height
-        others = MODELS.keep_only(self)
-        if others:
-            return f"without {', '.join(others)}"
-        if images > 1:
-            self.most_pixels = images // 2 * pixels
-            return f"{images // 2} of {images} images at once"
-        if self.tiled_from is None or pixels < self.tiled_from:
-            self.tiled_from = pixels
-            return "with the VAE in tiles"
-        if self.device == "cuda" and not self.offloaded:
-            self.offloaded = True
-            return "with the model's parts in main memory"
-        return None
-
-    def savings(self, task: ImageTask) -> list[str]:
-        """What is done about short memory for an image like this one: some of `small batch`, `tiled VAE`, `offload`."""
-        tiled = self.tiled_from is not None and task.width * task.height >= self.tiled_from
-        known = {"small batch": self.most_pixels is not None, "tiled VAE": tiled, "offload": self.offloaded}
-        return [name for name, done in known.items() if done]
-
     def is_compiled(self, task: ImageTask) -> bool:
         """Whether an image like this one is made by compiled parts."""
-        return self.compile_mode != "off" and not self.offloaded and (task.width, task.height) in self._compiled_sizes()
+        return (
+            self.compile_mode != "off"
+            and not self.memory.offloaded
+            and (task.width, task.height) in self._compiled_sizes()
+        )
 
     def _compiled_sizes(self) -> set[tuple[int, int]]:
         sides = {
@@ -203,9 +168,9 @@ class Model:
         )
         pipeline.set_progress_bar_config(disable=True)
         negatives = [task.negative_prompt for task in tasks]
-        with self.lock, torch.inference_mode(), self._in_tiles(first):
+        with self.lock, torch.inference_mode(), self.memory.in_tiles(self.parts["vae"], first):
             watch.begin(wanted, first.steps)
-            if self.offloaded:
+            if self.memory.offloaded:
                 pipeline.enable_model_cpu_offload(device=self.device)
             try:
                 images = pipeline(
@@ -243,24 +208,6 @@ class Model:
             self._compiled = {**self.parts, "unet": compiled(self.parts["unet"]), "vae": vae}
         return self._compiled
 
-    @contextmanager
-    def _in_tiles(self, task: ImageTask) -> Iterator[None]:
-        """Inside, the VAE works in tiles of half the image, if an image of this size needs that."""
-        if self.tiled_from is None or task.width * task.height < self.tiled_from:
-            yield
-            return
-        vae = self.parts["vae"]
-        scale = 2 ** (len(vae.config.block_out_channels) - 1)
-        before = vae.tile_sample_min_size, vae.tile_latent_min_size
-        vae.tile_latent_min_size = max(_SMALLEST_TILE, max(task.width, task.height) // scale // 2)
-        vae.tile_sample_min_size = vae.tile_latent_min_size * scale
-        vae.enable_tiling()
-        try:
-            yield
-        finally:
-            vae.disable_tiling()
-            vae.tile_sample_min_size, vae.tile_latent_min_size = before
-
 
 def _compiler_options(mode: str) -> dict[str, Any]:
     return {"mode": COMPILE_MODES[mode]} if COMPILER == "inductor" else {}
@@ -286,14 +233,6 @@ def _padded(value: Any, more: int) -> Any:  # noqa: ANN401 - a tensor is padded 
 def steps_done(strength: float, steps: int) -> int:
     """How many of the steps an inpainting does: its strength's share of them, rounded down; 0 only at strength 0."""
     return max(1, math.floor(steps * strength + 1e-6)) if strength else 0
-
-
-def free_memory() -> None:
-    """Give memory that nothing uses any more back to the GPU, after a call has failed."""
-    import torch
-
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
 
 
 def _check(task: InpaintTask) -> None:
@@ -322,6 +261,8 @@ def load_model(
         SettingsError: the checkpoint or the device is not there.
         BackendError: it cannot be downloaded or loaded.
     """
+    import torch
+
     device = pick_device(device)
     if dtype == "auto":
         dtype = "bfloat16" if device == "cuda" else "float32"
@@ -340,6 +281,7 @@ def load_model(
                 scheduler_config=loaded.scheduler_config,
                 zero_negative=loaded.zero_negative,
                 native_size=checkpoint.native_size(),
+                memory=Memory(device),
                 compile_mode=compile_mode,
             )
 
@@ -348,7 +290,7 @@ def load_model(
             load,
             version=fingerprint,
             label=checkpoint.label,
-            needs=weight_bytes([checkpoint.folder / name for name in checkpoint.files], dtype),
+            needs=parameters(checkpoint.paths()) * int(getattr(torch, dtype).itemsize),
             budget=memory_budget(device) if budget is None else budget,
         )
 
