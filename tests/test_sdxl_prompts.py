@@ -260,6 +260,12 @@ def test_a_plain_short_prompt_gives_the_embeddings_of_diffusers_to_the_last_bit(
     assert_same(found, own)
 
 
+def test_each_tokenizer_fills_up_with_its_own_padding(own):
+    own.tokenizer_2.pad_token = "!"  # as in SDXL
+    assert own.tokenizer.pad_token_id != own.tokenizer_2.pad_token_id
+    assert_same(encoder_of(own).encode(["hat!"], [""]), diffusers_own(own, ["hat!"], [""]))
+
+
 def test_neighbours_change_no_bit(pipeline):
     import torch
 

@@ -15,6 +15,8 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+import numpy as np
+
 from imaging.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -68,47 +70,40 @@ def parse_prompt(text: str) -> list[list[Piece]]:
         The sections between the words `BREAK`, at least one. Neighbours within a section differ in weight, and no
         piece is empty.
     """
-    pieces: list[tuple[str, float]] = []
+    texts: list[str] = []
     cuts: list[int] = []
     opened: dict[str, list[int]] = {"(": [], "[": []}
-
-    def weigh(bracket: str, factor: float) -> None:
-        for index in range(opened[bracket].pop(), len(pieces)):
-            words, weight = pieces[index]
-            pieces[index] = (words, _bounded(weight * factor))
-
+    ranges: list[tuple[int, int, float]] = []
     at = 0
     for match in _SYNTAX.finditer(text):
-        pieces.append((text[at : match.start()], 1.0))
+        texts += [text[at : match.start()]] * (match.start() > at)
         at = match.end()
         if match["escaped"] is not None:
-            pieces.append((match["escaped"], 1.0))
+            texts.append(match["escaped"])
         elif match["open"]:
-            opened[match["open"]].append(len(pieces))
+            opened[match["open"]].append(len(texts))
         elif (closed := _closed(match)) and opened[closed[0]]:
-            weigh(*closed)
+            ranges.append((opened[closed[0]].pop(), len(texts), closed[1]))
         elif match["cut"]:
-            cuts.append(len(pieces))
+            cuts.append(len(texts))
         else:
-            pieces.append((match[0], 1.0))
-    pieces.append((text[at:], 1.0))
+            texts.append(match[0])
+    texts.append(text[at:])
     for bracket, factor in _FACTORS.items():
-        while opened[bracket]:
-            weigh(bracket, factor)
-    sections = [pieces[start:end] for start, end in zip([0, *cuts], [*cuts, len(pieces)], strict=True)]
-    return [_joined(section) for section in sections]
+        ranges += [(start, len(texts), factor) for start in reversed(opened[bracket])]
+    weights = np.ones(len(texts))
+    for start, end, factor in ranges:
+        weights[start:end] = np.clip(weights[start:end] * factor, -MAX_WEIGHT, MAX_WEIGHT)
+    pieces = list(zip(texts, weights.tolist(), strict=True))
+    return [_joined(pieces[start:end]) for start, end in zip([0, *cuts], [*cuts, len(pieces)], strict=True)]
 
 
 def _closed(match: re.Match[str]) -> tuple[str, float] | None:
     """The bracket that a mark closes, and the factor of what stands in it."""
     if match["weight"]:
-        return "(", _bounded(float(match["weight"]))
+        return "(", min(MAX_WEIGHT, max(-MAX_WEIGHT, float(match["weight"])))
     bracket = {")": "(", "]": "["}.get(match["close"] or "")
     return (bracket, _FACTORS[bracket]) if bracket else None
-
-
-def _bounded(weight: float) -> float:
-    return min(MAX_WEIGHT, max(-MAX_WEIGHT, weight))
 
 
 def _joined(pieces: Sequence[tuple[str, float]]) -> list[Piece]:
@@ -168,11 +163,12 @@ def split_chunks(sections: Sequence[Sequence[tuple[tuple[int, ...], float]]], co
 class PromptEncoder:
     """The embeddings of prompts, for the pipelines of one loaded checkpoint.
 
-    Every chunk goes through the encoders by itself, never beside others: in float32 the low bits of an embedding depend
-    on how many rows are encoded with it (measured on the CPU, batches of 2 to 8 against 1; bfloat16 and float16 showed
-    no difference). So the embedding of a text is the same to the last bit in every batch, from the cache or fresh, and
-    is the one that `encode_prompt` of diffusers makes for that text alone. Beside a UNet's steps the time is small, and
-    a negative prompt that all images share is encoded once.
+    Every chunk goes through the encoders by itself, never beside others, because the low bits of an embedding depend on
+    how many rows are encoded with it and on its place among them. Measured on the CPU, 2 to 9 rows against 1: in float32
+    the pooled embedding always differs, the hidden states for some rows of 9; in bfloat16 at the width of SDXL's second
+    encoder a pooled one of 9. So the embedding of a text is the same to the last bit in every batch, from the cache or
+    fresh, and is the one that `encode_prompt` of diffusers makes for that text alone. A negative prompt that all images
+    share is encoded once.
 
     The tokenizers' and encoders' state when this is made is what counts: load textual inversions and LoRAs before.
     """
