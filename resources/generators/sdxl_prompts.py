@@ -90,7 +90,7 @@ def parse_prompt(text: str) -> list[list[Piece]]:
             texts.append(match[0])
     texts.append(text[at:])
     for bracket, factor in _FACTORS.items():
-        ranges += [(start, len(texts), factor) for start in reversed(opened[bracket])]
+        ranges += [(start, len(texts), factor) for start in opened[bracket]]
     weights = np.ones(len(texts))
     for start, end, factor in ranges:
         weights[start:end] = np.clip(weights[start:end] * factor, -MAX_WEIGHT, MAX_WEIGHT)
@@ -164,11 +164,11 @@ class PromptEncoder:
     """The embeddings of prompts, for the pipelines of one loaded checkpoint.
 
     Every chunk goes through the encoders by itself, never beside others, because the low bits of an embedding depend on
-    how many rows are encoded with it and on its place among them. Measured on the CPU, 2 to 9 rows against 1: in float32
-    the pooled embedding always differs, the hidden states for some rows of 9; in bfloat16 at the width of SDXL's second
-    encoder a pooled one of 9. So the embedding of a text is the same to the last bit in every batch, from the cache or
-    fresh, and is the one that `encode_prompt` of diffusers makes for that text alone. A negative prompt that all images
-    share is encoded once.
+    how many rows are encoded with it, and on its place among them. Measured on the CPU, 2 to 9 rows against 1: in
+    float32 the pooled embedding always differs, and the hidden states for some rows of 9; in bfloat16 at the width of
+    SDXL's second encoder one pooled embedding of 9. So the embedding of a text is the same to the last bit in every
+    batch, from the cache or fresh, and is the one that `encode_prompt` of diffusers makes for that text alone. A
+    negative prompt that all images share is encoded once.
 
     The tokenizers' and encoders' state when this is made is what counts: load textual inversions and LoRAs before.
     """
