@@ -4,7 +4,7 @@ Belongs here: what is asked of the generator for each face. Does not: putting fa
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import dagster as dg
@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fc_assets.asset import stage_asset
+from fc_assets.prompts import FixedWords, face_words
 from fc_assets.stage import Done, Item, Stage, StageOutput
 from imaging.boxes import Box, Face
 from imaging.crop import crop, resize
@@ -21,6 +22,7 @@ from jobs.request import MAX_SEED
 from resources.connections import DatabaseResource, GeneratorResource, StoreResource
 from resources.generators.base import Generator, ImageTask, InpaintTask, Outcome
 from resources.records import FaceRecord, Patch, PatchesRecord, PortraitRecord, PromptRecord, StoredImage
+from resources.settings import load_settings
 
 
 @stage_asset(
@@ -52,19 +54,26 @@ def changed_face(
         "mask": mask,
     }
 
+    words = face_words(load_settings())
+
     def decides(job: Job) -> Mapping[str, Any]:
         tool = generator.get()[0]
         request = job.request.model_dump(mode="json", include=_SAMPLING)
-        return {"request": request, "generator": tool.describe(), "size": tool.native_size()}
+        return {
+            "request": request,
+            "words": asdict(words),
+            "generator": tool.describe(),
+            "size": tool.native_size(),
+        }
 
     def make(items: Sequence[Item]) -> Iterator[Done | Exception]:
         tool, why = generator.get()
         size = tool.native_size()
         context.log.info(f"Faces at {size} px by {why}")
-        outcomes = tool.inpaint([task for item in items for task in _tasks(item, size)])
+        outcomes = tool.inpaint([task for item in items for task in _tasks(item, words, size)])
         for item in items:
             faces = _faces(item)
-            yield _done(item, faces, [next(outcomes) for _ in faces], tool)
+            yield _done(item, words, faces, [next(outcomes) for _ in faces], tool)
 
     yield from Stage(context, store.get(), JobQueue(database.get()), inputs).run(make, decides)
 
@@ -77,10 +86,17 @@ def _faces(item: Item) -> list[FaceRecord]:
     return record.passed_faces()
 
 
-def _tasks(item: Item, size: int) -> list[InpaintTask]:
+def _prompts(item: Item, words: FixedWords) -> tuple[str, str]:
+    """The prompt and the negative prompt of the face pass."""
+    record: PromptRecord = item.needs("enhanced_prompt")
+    asked = record.enhanced
+    return words.prompt(asked.flux_prompt or asked.pony_prompt), words.negative(asked.negative_prompt)
+
+
+def _tasks(item: Item, words: FixedWords, size: int) -> list[InpaintTask]:
     """One task per face, at `size` pixels square."""
     request = item.job.request
-    prompts: PromptRecord = item.needs("enhanced_prompt")
+    prompt, negative_prompt = _prompts(item, words)
     pixels = item.needs("generated_image").pixels
     faces = _faces(item)
     masks = split_by_face(item.needs("mask").pixels, [face.face() for face in faces])
@@ -89,8 +105,8 @@ def _tasks(item: Item, size: int) -> list[InpaintTask]:
         box = Box(*face.crop)
         task = ImageTask(
             job_id=item.job.id,
-            prompt=prompts.enhanced.flux_prompt or prompts.enhanced.pony_prompt,
-            negative_prompt=prompts.enhanced.negative_prompt,
+            prompt=prompt,
+            negative_prompt=negative_prompt,
             seed=((request.seed or 0) + number) % (MAX_SEED + 1),
             width=size,
             height=size,
@@ -123,7 +139,9 @@ def _in_crop(face: Face, box: Box, size: int) -> Face:
     return replace(face, box=inside, landmarks=points)
 
 
-def _done(item: Item, faces: Sequence[FaceRecord], outcomes: Sequence[Outcome], tool: Generator) -> Done | Exception:
+def _done(
+    item: Item, words: FixedWords, faces: Sequence[FaceRecord], outcomes: Sequence[Outcome], tool: Generator
+) -> Done | Exception:
     patches = []
     details = []
     for face, outcome in zip(faces, outcomes, strict=True):
@@ -132,10 +150,11 @@ def _done(item: Item, faces: Sequence[FaceRecord], outcomes: Sequence[Outcome], 
         box = Box(*face.crop)
         patches.append(Patch(face.crop, resize(outcome.pixels, (box.width, box.height))))
         details.append(dict(outcome.details))
-    prompts: PromptRecord = item.needs("enhanced_prompt")
+    prompt, negative_prompt = _prompts(item, words)
     made_by = {
         "generator": tool.name,
-        "prompt": prompts.enhanced.flux_prompt or prompts.enhanced.pony_prompt,
+        "prompt": prompt,
+        "negative_prompt": negative_prompt,
         "size": tool.native_size(),
         "face_strength": item.job.request.face_strength,
         "back_end": tool.describe(),

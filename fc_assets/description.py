@@ -56,13 +56,15 @@ def description(
         image: StoredImage = item.needs("final_image" if changed else "generated_image")
         pixels = image.pixels
         made = image.details
+        words: PromptRecord | None = item.inputs.get("enhanced_prompt")  # without the fixed words, which show nothing
+        asked = words.enhanced if words else None
         answer = tool.describe_image(
             Picture(
                 job_id=item.job.id,
                 pixels=pixels,
                 faces=found.detect(pixels),
-                prompt=made.get("prompt", ""),
-                face_prompt=made.get("face_prompt", ""),
+                prompt=asked.pony_prompt if asked and made.get("prompt") else "",
+                face_prompt=asked.flux_prompt or asked.pony_prompt if asked and made.get("face_prompt") else "",
                 origin=made.get("origin", "generated"),
                 generator=made.get("generator", ""),
             )

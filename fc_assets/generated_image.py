@@ -5,11 +5,13 @@ generator works (`resources.generators`), or how a photo is read (`resources.sou
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import dagster as dg
 
 from fc_assets.asset import stage_asset
+from fc_assets.prompts import FixedWords, scene_words
 from fc_assets.provenance import generated_provenance, imported_provenance
 from fc_assets.stage import Done, Item, Stage, StageOutput
 from imaging.errors import NeedsReviewError
@@ -18,6 +20,7 @@ from jobs.queue import Job, JobQueue
 from resources.connections import DatabaseResource, GeneratorResource, StoreResource
 from resources.generators.base import Generator, ImageTask, Outcome
 from resources.records import ImageRecord, PromptRecord, RequestRecord
+from resources.settings import load_settings
 from resources.sources import SourceInfo, load_source
 from resources.store import ImageStore
 
@@ -43,12 +46,13 @@ def generated_image(
     noise. Imported photos are turned upright, brought to sRGB, and otherwise left as they are.
     """
     images, queue = store.get(), JobQueue(database.get())
+    words = scene_words(load_settings())
 
     def decides(job: Job) -> Mapping[str, Any]:
         if job.source is not None:
             return {"source": job.source["sha256"]}
         request = job.request.model_dump(mode="json", include=_SAMPLING)
-        return {"request": request, "generator": generator.get()[0].describe()}
+        return {"request": request, "words": asdict(words), "generator": generator.get()[0].describe()}
 
     def make(items: Sequence[Item]) -> Iterator[Done | Exception]:
         wanted = [item for item in items if item.job.source is None]
@@ -56,12 +60,12 @@ def generated_image(
         if wanted:
             tool, why = generator.get()
             context.log.info(f"{len(wanted)} images by {why}")
-            outcomes = tool.generate([_task(item) for item in wanted])
+            outcomes = tool.generate([_task(item, words) for item in wanted])
         for item in items:
             if item.job.source is not None:
                 yield _imported(item, images)
             else:
-                yield _generated(item, next(outcomes), tool)
+                yield _generated(item, _task(item, words), next(outcomes), tool)
 
     inputs: dict[str, Mapping[str, Any]] = {"job_request": job_request, "enhanced_prompt": enhanced_prompt}
     yield from Stage(context, images, queue, inputs).run(make, decides)
@@ -70,13 +74,13 @@ def generated_image(
 _SAMPLING = {"seed", "width", "height", "steps", "cfg_scale", "scheduler"}
 
 
-def _task(item: Item) -> ImageTask:
+def _task(item: Item, words: FixedWords) -> ImageTask:
     request = item.job.request
     prompts: PromptRecord = item.needs("enhanced_prompt")
     return ImageTask(
         job_id=item.job.id,
-        prompt=prompts.enhanced.pony_prompt,
-        negative_prompt=prompts.enhanced.negative_prompt,
+        prompt=words.prompt(prompts.enhanced.pony_prompt),
+        negative_prompt=words.negative(prompts.enhanced.negative_prompt),
         seed=request.seed or 0,
         width=request.width,
         height=request.height,
@@ -86,10 +90,9 @@ def _task(item: Item) -> ImageTask:
     )
 
 
-def _generated(item: Item, outcome: Outcome, tool: Generator) -> Done | Exception:
+def _generated(item: Item, task: ImageTask, outcome: Outcome, tool: Generator) -> Done | Exception:
     if isinstance(outcome, Exception):
         return outcome
-    task = _task(item)
     verdict = verify_output(outcome.pixels, (task.width, task.height))
     if not verdict.passed:
         return NeedsReviewError(
@@ -106,6 +109,7 @@ def _generated(item: Item, outcome: Outcome, tool: Generator) -> Done | Exceptio
             "height": task.height,
             "seed": task.seed,
             "prompt": task.prompt,
+            "negative_prompt": task.negative_prompt,
             "made_by": made_by,
             "checks": verdict.scores,
             "quality": round(quality, 3),

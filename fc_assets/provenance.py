@@ -110,6 +110,5 @@ def _parameters(record: Mapping[str, Any], size: tuple[int, int]) -> str:
     if "face_prompt" in record:
         settings["Face prompt"] = record["face_prompt"]
         settings["Denoising strength"] = record["face_pass"]["face_strength"]
-    return a1111_parameters(
-        record.get("prompt") or record.get("face_prompt", ""), record.get("negative_prompt", ""), settings
-    )
+    asked = record if record.get("prompt") else {**record.get("face_pass", {}), "prompt": record.get("face_prompt", "")}
+    return a1111_parameters(asked["prompt"], asked.get("negative_prompt", ""), settings)

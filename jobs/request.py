@@ -28,16 +28,28 @@ JobType = Literal["pony_flux", "sdxl_generation", "face_processing", "descriptio
 JOB_TYPES: tuple[JobType, ...] = get_args(JobType)
 
 MAX_SEED = 2**32 - 1
+_MOST_DISTILLED_STEPS: Final = 50  # LCM and TCD models were distilled over 50 steps and are run with some of them
 _MOST_PROBLEMS: Final = 10
 
 Scheduler = Literal[
     "Euler",
     "Euler a",
+    "Euler SGM Uniform",
     "DDIM",
+    "DDPM",
     "DPM++ 2M",
     "DPM++ 2M Karras",
+    "DPM++ 2M SDE",
+    "DPM++ 2M SDE Karras",
+    "DPM++ 3M SDE",
+    "DPM++ 3M SDE Karras",
+    "DPM++ SDE",
     "DPM++ SDE Karras",
+    "DPM2",
+    "DPM2 a",
     "Heun",
+    "LCM",
+    "TCD",
     "UniPC",
 ]
 
@@ -127,6 +139,10 @@ class JobRequest(BaseModel):
                 )
         elif not self.source_image:
             raise ValueError(f"source_image: a {self.job_type} job needs a photo; give its path")
+        if self.scheduler in ("LCM", "TCD") and self.steps > _MOST_DISTILLED_STEPS:
+            raise ValueError(
+                f"steps: the scheduler {self.scheduler} takes at most {_MOST_DISTILLED_STEPS} steps; 4 to 8 are usual"
+            )
         if self.job_type in ("sdxl_generation", "description") and self.output_size is not None:
             raise ValueError(f"output_size: a {self.job_type} job has no final image to resize; leave the field out")
         return self

@@ -77,6 +77,7 @@ def test_a_seed_is_drawn_once() -> None:
         ({"source_image": "a.jpg"}, ["source_image", "face_processing"]),
         ({"job_type": "description"}, ["source_image", "needs a photo"]),
         ({"job_type": "sdxl_generation", "output_size": 512}, ["output_size", "sdxl_generation"]),
+        ({"scheduler": "LCM", "steps": 51}, ["steps", "LCM", "at most 50"]),
     ],
 )
 def test_what_is_wrong_is_named(fields: dict[str, Any], words: list[str]) -> None:

@@ -29,7 +29,10 @@ from tests.sdxl import SIDE, inpaint_task, photo, pixels, task
 from tests.tiny_sdxl import NATIVE_SIZE, build_tiny_sdxl
 
 pytest.importorskip("diffusers")
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:__array_wrap__ must accept:DeprecationWarning"),
+]
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 BAD_PROMPT = 12  # the tokenizer refuses it, and with it the whole call
@@ -590,12 +593,79 @@ def test_the_schedulers_are_those_that_a_request_may_name():
     assert set(get_args(Scheduler)) == set(SCHEDULERS)
 
 
+SDXL_SCHEDULER = {  # scheduler_config.json of stable-diffusion-xl-base-1.0
+    "_class_name": "EulerDiscreteScheduler",
+    "_diffusers_version": "0.19.0.dev0",
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "beta_start": 0.00085,
+    "clip_sample": False,
+    "interpolation_type": "linear",
+    "num_train_timesteps": 1000,
+    "prediction_type": "epsilon",
+    "sample_max_value": 1.0,
+    "set_alpha_to_one": False,
+    "skip_prk_steps": True,
+    "steps_offset": 1,
+    "timestep_spacing": "leading",
+    "trained_betas": None,
+    "use_karras_sigmas": False,
+}
+
+
+@pytest.mark.parametrize("name", SCHEDULERS)
+def test_every_scheduler_finds_the_distribution_whose_noise_is_known(name):
+    """Normally distributed data, for which the noise to be predicted has a closed form (Karras et al. 2022, eq. 3)."""
+    import inspect
+
+    import torch
+
+    scheduler = make_scheduler(name, SDXL_SCHEDULER)
+    scheduler.set_timesteps(40)
+    mean, spread = torch.linspace(-2, 2, 16), 0.5
+    generator = torch.Generator().manual_seed(5)
+    latents = torch.randn(256, 16, generator=generator) * scheduler.init_noise_sigma
+    betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2
+    kept = torch.cumprod(1 - betas, 0).numpy()
+    noise_levels = np.log((1 - kept) / kept)
+    draws = {"generator": generator} if "generator" in inspect.signature(scheduler.step).parameters else {}
+    for step in scheduler.timesteps:
+        seen = scheduler.scale_model_input(latents, step)
+        signal = 1 / (1 + float(np.exp(np.interp(float(step), np.arange(1000), noise_levels))))
+        noise = (seen - signal**0.5 * mean) * (1 - signal) ** 0.5 / (signal * spread**2 + 1 - signal)
+        latents = scheduler.step(noise, step, latents, **draws).prev_sample
+    torch.testing.assert_close(latents.mean(0), mean, rtol=0, atol=0.2)
+    # LCM leaps to the end and back at every step, which keeps the spread only for a model that was distilled for it.
+    assert float(latents.std(0).mean()) == pytest.approx(spread, abs=0.2 if name == "LCM" else 0.08)
+
+
+@pytest.mark.parametrize("name", SCHEDULERS)
+def test_a_scheduler_is_made_without_a_warning_for_every_image(name):
+    import diffusers
+
+    warned = []
+    logger = diffusers.utils.logging.get_logger("diffusers.configuration_utils")
+    logger.addFilter(warned.append)
+    try:
+        make_scheduler(name, SDXL_SCHEDULER)
+    finally:
+        logger.removeFilter(warned.append)
+    assert warned == []
+
+
+def test_lightning_checkpoints_start_at_the_last_time_step():
+    scheduler = make_scheduler("Euler SGM Uniform", SDXL_SCHEDULER)
+    scheduler.set_timesteps(4)
+    assert scheduler.timesteps.tolist() == [999, 749, 499, 249]
+
+
 def test_a_noise_schedule_that_a_scheduler_cannot_run_is_told():
     with pytest.raises(BackendError, match="EDMEulerScheduler"):
         make_scheduler("Euler", {"_class_name": "EDMEulerScheduler", "sigma_data": 0.5})
     zero_snr = {"beta_schedule": "scaled_linear", "rescale_betas_zero_snr": True}
-    with pytest.raises(BackendError, match="zero signal"):
+    with pytest.raises(BackendError, match=r"zero signal.*Euler, Euler a,") as caught:
         make_scheduler("Heun", zero_snr)
+    assert "Heun" not in caught.value.mend
     assert make_scheduler("Euler", zero_snr).config.rescale_betas_zero_snr
 
 
