@@ -15,6 +15,7 @@ import pytest
 from imaging.errors import BackendError, SettingsError, TransientError
 from imaging.painter.paint import paint_scene
 from imaging.provenance import read_provenance
+from jobs.cli.main import main
 from jobs.queue import JobQueue
 from jobs.request import Scheduler
 from resources.generators.base import Generated, ImageTask, InpaintTask
@@ -383,3 +384,23 @@ def test_the_asset_graph_runs_over_it(
     assert len(state.prompts) == 2
     record = read_provenance(store.read("6-final", "a.png"))["record"]
     assert (record["generator"], record["made_by"]["model"]) == ("comfyui", "WORKFLOW.json")
+
+
+def test_submit_refuses_a_pack_that_the_server_lacks(
+    queue: JobQueue,
+    make: Make,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with comfyui_server() as (url, _state):
+        make(url, pack={"nodes": ["FaceDetailer"]})
+        monkeypatch.setenv("FC_GENERATOR", "comfyui")
+        monkeypatch.setenv("FC_COMFYUI_URL", url)
+        monkeypatch.setenv("FC_COMFYUI_WORKFLOW", str(tmp_path / "workflow.json"))
+        monkeypatch.setenv("FC_COMFYUI_PACK", str(tmp_path / "pack.json"))
+        with pytest.raises(SystemExit) as end:
+            main(["submit", "--prompt", "a knight"])
+    assert end.value.code == 4
+    assert "lacks: node FaceDetailer" in capsys.readouterr().err
+    assert not any(queue.counts().values())

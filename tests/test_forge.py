@@ -7,6 +7,7 @@ import logging
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, get_args
 
 import dagster as dg
@@ -17,6 +18,8 @@ from pydantic import SecretStr
 from imaging.errors import BackendError, SettingsError, TransientError
 from imaging.painter.paint import paint_scene
 from imaging.provenance import read_provenance
+from jobs.cli import doctor
+from jobs.cli.main import main
 from jobs.queue import JobQueue
 from jobs.request import Scheduler
 from resources.generators import forge
@@ -24,7 +27,7 @@ from resources.generators.base import Generated, ImageTask, InpaintTask
 from resources.generators.forge import SAMPLERS, ForgeGenerator
 from resources.generators.http_api import HttpApi, told
 from resources.generators.select import make_generator
-from resources.settings import Settings
+from resources.settings import Settings, load_settings
 from resources.store import ImageStore
 from tests.forge_server import BASE, PONY, ForgeState, forge_server, model
 from tests.graph import add_jobs, claim_batch, materialize
@@ -404,3 +407,44 @@ def test_a_server_that_goes_down_sends_the_job_back_to_the_queue(
     job = queue.get("a")
     assert job.status == "pending"
     assert "not reached" in str(job.error)
+
+
+def test_doctor_checks_the_server(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("FC_GENERATOR")
+    monkeypatch.setenv("FC_FORGE_MODEL", "pony_v6")
+    with forge_server() as (url, _state):
+        monkeypatch.setenv("FC_FORGE_URL", url)
+        check = doctor.check_image_server(load_settings())
+        assert (check.level, "checkpoint ponies_pony_v6, 67ab2fd8ec" in check.found) == ("OK", True)
+        monkeypatch.setenv("FC_FORGE_MODEL", "pony_v5")
+        found = {check.name: check for check in doctor.run_checks()}
+    assert found["image server"].level == "FAIL"
+    assert "ponies_pony_v6" in found["image server"].mend
+
+
+@pytest.mark.parametrize("auth", ["", "me:wrong"])
+def test_submit_refuses_what_the_server_cannot_make(
+    auth: str, queue: JobQueue, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with forge_server(ForgeState(auth="me:right" if auth else "")) as (url, _state):
+        monkeypatch.setenv("FC_GENERATOR", "forge")
+        monkeypatch.setenv("FC_FORGE_URL", url)
+        monkeypatch.setenv("FC_FORGE_AUTH", auth)
+        monkeypatch.setenv("FC_FORGE_MODEL", "pony_v5")
+        with pytest.raises(SystemExit) as end:
+            main(["submit", "--prompt", "a knight"])
+    assert end.value.code == 4
+    assert ("FC_FORGE_AUTH" if auth else "pony_v5") in capsys.readouterr().err
+    assert not any(queue.counts().values())
+
+
+def test_submit_queues_while_the_server_is_down(
+    queue: JobQueue, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FC_GENERATOR", "forge")
+    monkeypatch.setenv("FC_FORGE_URL", f"http://127.0.0.1:{closed_port()}")
+    with pytest.raises(SystemExit) as end:
+        main(["submit", "--prompt", "a knight", "--id", "later"])
+    assert end.value.code == 0
+    assert "not reached" in capsys.readouterr().err
+    assert queue.get("later").status == "pending"
