@@ -1,7 +1,8 @@
 """A local server that speaks ComfyUI's HTTP API, runs small workflows, and paints with the sketch painter.
 
 It follows server.py and execution.py of ComfyUI: a wrong graph is refused with 400 and `node_errors`, a finished or
-failed run appears in the history, a run that an interrupt ended as well, and a restart forgets queue and history.
+failed run appears in the history, a run that an interrupt ended as well, and a restart forgets queue and history. A
+graph that it ran before is not run again; without a client_id, its outputs are then missing (ComfyUI #14939).
 """
 
 from __future__ import annotations
@@ -80,6 +81,7 @@ class ComfyUIState:
     running: list[str] = field(default_factory=list)
     pending: list[str] = field(default_factory=list)
     interrupts: list[Any] = field(default_factory=list)
+    cache: dict[str, Any] = field(default_factory=dict)
     release: threading.Event = field(default_factory=threading.Event)
     numbers: Iterator[int] = field(default_factory=itertools.count)
 
@@ -161,7 +163,7 @@ class ComfyUIHandler(Handler):
         elif manner == "queue":
             state.pending += ["somebody-elses", name]
         elif manner != "restart":
-            state.history[name] = self.run(body["prompt"], manner)
+            state.history[name] = self.run_or_take(body, manner)
         if manner == "lost answer":
             return self.reset()
         return self.give({"prompt_id": name, "number": 1, "node_errors": {}})
@@ -181,6 +183,13 @@ class ComfyUIHandler(Handler):
                     }  # fmt: skip
                     found[node_id] = {"errors": [error], "dependent_outputs": ["9"], "class_type": one["class_type"]}
         return found
+
+    def run_or_take(self, body: dict[str, Any], manner: str) -> dict[str, Any]:
+        key, cache = json.dumps([body["prompt"], manner], sort_keys=True), self.state.cache
+        if key in cache:
+            return cache[key] if "client_id" in body else cache[key] | {"outputs": {}}
+        cache[key] = self.run(body["prompt"], manner)
+        return cache[key]
 
     def run(self, graph: dict[str, Any], manner: str) -> dict[str, Any]:
         if manner == "fail":

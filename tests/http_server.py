@@ -9,6 +9,7 @@ import struct
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -19,13 +20,19 @@ from PIL import Image
 class Server(ThreadingHTTPServer):
     daemon_threads = True
     state: Any
+    connections = 0
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Say nothing: clients give up and connections are broken, both on purpose."""
 
 
 class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
     server: Server
+
+    def setup(self) -> None:
+        super().setup()
+        self.server.connections += 1
 
     def body(self) -> bytes:
         return self.rfile.read(int(self.headers.get("content-length") or 0))
@@ -46,6 +53,31 @@ class Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's name
         """Keep the test output quiet."""
+
+
+class PlainHandler(Handler):
+    """Answers GET as `state.script` says, one manner per request: `answer`, `reset`, `drip`, or an HTTP status."""
+
+    def do_GET(self) -> None:
+        manner = self.server.state.script.pop(0)
+        self.server.state.connections = self.server.connections
+        if manner == "reset":
+            self.reset()
+        elif manner == "drip":
+            self.send_response(200)
+            self.send_header("content-length", "1000000")
+            self.end_headers()
+            while not self.server.state.release.wait(0.02):
+                self.wfile.write(b" ")
+        else:
+            self.give({"detail": "told"}, 200 if manner == "answer" else manner)
+
+
+@dataclass
+class PlainState:
+    script: list[Any]
+    connections: int = 0
+    release: threading.Event = field(default_factory=threading.Event)
 
 
 @contextmanager

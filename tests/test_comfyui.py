@@ -12,6 +12,7 @@ import dagster as dg
 import numpy as np
 import pytest
 
+from fc_assets.limits import time_limit
 from imaging.errors import BackendError, SettingsError, TransientError
 from imaging.painter.paint import paint_scene
 from imaging.provenance import read_provenance
@@ -169,6 +170,18 @@ def test_a_refused_workflow_names_the_node_and_the_input(server: tuple[str, Comf
     failed(one(make(url)), "input ckpt_name of CheckpointLoaderSimple (#4)", "Value not in list", CHECKPOINT)
 
 
+def test_the_same_request_again_gives_the_image_that_the_server_still_has(
+    server: tuple[str, ComfyUIState], make: Make
+) -> None:
+    url, state = server
+    generator = make(url)
+    first, second = generator.generate([TASK, TASK])
+    assert np.array_equal(first.pixels, second.pixels)
+    state.files.clear()
+    error = failed(one(generator), "no longer has it", "cache")
+    assert not isinstance(error, TransientError)
+
+
 # ---- faults that may pass
 
 
@@ -232,6 +245,16 @@ def test_an_image_that_nobody_waits_for_any_more_is_interrupted(make: Make, monk
         monkeypatch.setattr(generator, "_history", cancelled)
         with pytest.raises(KeyboardInterrupt):
             one(generator)
+        assert state.interrupts == [state.prompts[0]["prompt_id"]]
+
+
+def test_the_stages_own_limit_ends_the_wait_and_the_image(make: Make) -> None:
+    with comfyui_server(ComfyUIState(manners=["hang"])) as (url, state):
+        generator = make(url)
+        generator.describe()
+        with time_limit(0.3, "The stage"):
+            error = failed(one(generator), "The stage took longer than 0.3 seconds")
+        assert isinstance(error, TransientError)
         assert state.interrupts == [state.prompts[0]["prompt_id"]]
 
 

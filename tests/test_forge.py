@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from pydantic import SecretStr
 
+from fc_assets.limits import time_limit
 from imaging.errors import BackendError, SettingsError, TransientError
 from imaging.painter.paint import paint_scene
 from imaging.provenance import read_provenance
@@ -349,6 +350,16 @@ def test_an_image_that_nobody_waits_for_any_more_is_interrupted(monkeypatch: pyt
             one(generator)
         assert state.interrupts == 1
     assert not [thread for thread in threading.enumerate() if thread.name == "forge job-1" and not thread.daemon]
+
+
+def test_the_stages_own_limit_ends_the_wait_and_the_image() -> None:
+    with forge_server(ForgeState(manners=["hang"])) as (url, state):
+        generator = ForgeGenerator(url)
+        generator.describe()
+        with time_limit(0.3, "The stage"):
+            error = failed(one(generator), "The stage took longer than 0.3 seconds")
+        assert isinstance(error, TransientError)
+        assert state.interrupts == 1
 
 
 # ---- in the house

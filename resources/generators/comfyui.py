@@ -27,6 +27,7 @@ from resources.generators.comfyui_workflow import (
     read_workflow,
 )
 from resources.generators.http_api import (
+    API_ERRORS,
     NATIVE_SIZE,
     ConnectionLostError,
     HttpApi,
@@ -243,10 +244,9 @@ class ComfyUIGenerator:
         try:
             prompt_id = self._queue(workflow, graph, prompt_id)
             entry = self._wait_for(prompt_id, ends, job_id)
-        except BackendError:
-            raise
-        except BaseException:  # the stage's own limit, Ctrl-C, a cancelled run
-            self._stop(prompt_id)
+        except BaseException as error:  # also the stage's own limit, Ctrl-C, a cancelled run
+            if isinstance(error, TransientError) or not isinstance(error, BackendError):
+                self._stop(prompt_id)
             raise
         if entry is None:
             raise TransientError(
@@ -258,6 +258,7 @@ class ComfyUIGenerator:
         return entry
 
     def _queue(self, workflow: Workflow, graph: Mapping[str, Any], prompt_id: str) -> str:
+        # Without a client_id, what ComfyUI takes from its cache is missing in the history (Comfy-Org/ComfyUI #14939).
         body = {"prompt": graph, "client_id": self._client_id, "prompt_id": prompt_id}
         try:
             answer = self._api.post_json("/prompt", body)
@@ -319,7 +320,7 @@ class ComfyUIGenerator:
             if not self._place(prompt_id):
                 return "It was taken back there."
             self._api.post_json("/interrupt", {"prompt_id": prompt_id}, seconds=5)  # older servers: whatever runs
-        except BackendError as error:
+        except API_ERRORS as error:
             return f"Whether the server still works on it is not known: {error.what}"
         return "It was interrupted there."
 
@@ -348,7 +349,16 @@ class ComfyUIGenerator:
                 "Make one image per run: set the batch size to 1.",
             )
         found = {name: str(images[0].get(name, "")) for name in ("filename", "subfolder", "type")}
-        return self._api.get("/view", seconds=60, **found)
+        try:
+            return self._api.get("/view", seconds=60, **found)
+        except HttpStatusError as error:
+            if error.status != 404:
+                raise
+            raise BackendError(
+                f"{SERVER} at {self._api.address} made {found['filename']} and no longer has it.",
+                "Somebody removed it, and ComfyUI takes it as made while the same request is in its cache: press "
+                "Free model and node cache there, or restart it.",
+            ) from None
 
     # ---- the server
 

@@ -27,6 +27,7 @@ from pydantic import SecretStr
 from imaging.errors import BackendError, SettingsError, TransientError
 from resources.generators.base import Generated, ImageTask, InpaintTask, Outcome
 from resources.generators.http_api import (
+    API_ERRORS,
     NATIVE_SIZE,
     ConnectionLostError,
     HttpApi,
@@ -288,7 +289,7 @@ class ForgeGenerator:
         """Log how far an image is; False when the server does not say."""
         try:
             told = self._progress(task_id)
-        except BackendError as error:
+        except API_ERRORS as error:
             _log.info("Job %s: no progress is known: %s", job_id, error.what)
             return False
         if told.get("active"):
@@ -312,7 +313,7 @@ class ForgeGenerator:
             if told.get("active"):
                 self._api.post_json("/sdapi/v1/interrupt", {}, seconds=5)
                 return "It was interrupted there."
-        except BackendError as error:
+        except API_ERRORS as error:
             return f"Whether the server still works on it is not known: {error.what}"
         if told.get("queued"):
             return "It waits there behind other images, and cannot be taken back."

@@ -40,6 +40,10 @@ _BUSY_STATUS: Final = (429, 502, 503, 504)
 _MOST_TOLD: Final = 400  # characters of a server's own words in a message
 
 
+class UnreachableError(TransientError):
+    """The server is not reached, or answers that it is busy or starting."""
+
+
 class ConnectionLostError(TransientError):
     """The server was reached and its answer did not come: it may have done what it was asked, or not."""
 
@@ -54,6 +58,10 @@ class HttpStatusError(BackendError):
 
     status: int = 0
     body: Any = None
+
+
+API_ERRORS: Final = (UnreachableError, ConnectionLostError, HttpStatusError)
+"""What `HttpApi.send` raises. Catch these and not `TransientError`: the stage's own time limit is one as well."""
 
 
 class HttpApi:
@@ -130,15 +138,15 @@ class HttpApi:
             content: `params`, `json`, `data`, `files`, as httpx takes them.
 
         Raises:
-            TransientError: the server is not reached, busy or too slow. `ConnectionLostError`: it was reached, and its
-                answer did not come.
+            UnreachableError: the server is not reached, or busy.
+            ConnectionLostError: it was reached, and its answer did not come, or not in time.
             HttpStatusError: the server refused or failed.
         """
         for wait in (*self.waits, None):
             try:
                 return self._try(method, path, seconds, content)
             except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-                failure: TransientError = self._unreachable(error)
+                failure: UnreachableError | ConnectionLostError = self._unreachable(error)
             except httpx.TimeoutException:
                 raise ConnectionLostError(
                     f"{self._server} at {self.address} did not answer {path} within {seconds:g} s.",
@@ -181,9 +189,9 @@ class HttpApi:
                 )
             return self._opened
 
-    def _unreachable(self, error: httpx.RequestError) -> TransientError:
+    def _unreachable(self, error: httpx.RequestError) -> UnreachableError:
         reason = " ".join(str(error).split()) or type(error).__name__
-        return TransientError(
+        return UnreachableError(
             f"{self._server} is not reached at {self.address} ({reason}).",
             f"Start the server, or correct {self._variable}.",
         )
@@ -194,7 +202,7 @@ class HttpApi:
             said = said.replace(self._auth[1], "***")
         what = f"{self._server} at {self.address} answered {path} with HTTP {status}: {said}."
         if status in _BUSY_STATUS:
-            return TransientError(what, "It is busy or starting; the job is tried again.")
+            return UnreachableError(what, "It is busy or starting; the job is tried again.")
         if status in (401, 403) and self._auth_variable:
             mend = f"Set {self._auth_variable} to user:password as the server was started with."
         elif status == 404:
@@ -209,14 +217,14 @@ class HttpApi:
 class Remembered(Generic[T]):
     """Something that a server tells, asked for again when it is some seconds old.
 
-    A failure is remembered as well, so that a server that is down is not waited for by every job of a batch.
+    That it did not answer is remembered as well, so that not every job of a batch waits for a server that is down.
     """
 
     def __init__(self, ask: Callable[[], T], seconds: float) -> None:
         self._ask = ask
         self._seconds = seconds
         self._until = 0.0
-        self._answer: T | BackendError | None = None
+        self._answer: T | UnreachableError | ConnectionLostError | None = None
 
     def get(self) -> T:
         """The answer.
@@ -227,10 +235,10 @@ class Remembered(Generic[T]):
         if self._answer is None or time.monotonic() >= self._until:
             try:
                 self._answer = self._ask()
-            except BackendError as error:
+            except (UnreachableError, ConnectionLostError) as error:
                 self._answer = error
             self._until = time.monotonic() + self._seconds
-        if isinstance(self._answer, BackendError):
+        if isinstance(self._answer, UnreachableError | ConnectionLostError):
             raise type(self._answer)(self._answer.what, self._answer.mend)
         return self._answer
 
