@@ -28,7 +28,7 @@ JobType = Literal["pony_flux", "sdxl_generation", "face_processing", "descriptio
 JOB_TYPES: tuple[JobType, ...] = get_args(JobType)
 
 MAX_SEED = 2**32 - 1
-_MOST_DISTILLED_STEPS: Final = 50  # LCM and TCD models were distilled over 50 steps and are run with some of them
+_MOST_DISTILLED_STEPS: Final = 50  # LCM models were distilled over 50 steps and are run with some of them
 _MOST_PROBLEMS: Final = 10
 
 Scheduler = Literal[
@@ -49,7 +49,6 @@ Scheduler = Literal[
     "DPM2 a",
     "Heun",
     "LCM",
-    "TCD",
     "UniPC",
 ]
 
@@ -139,7 +138,7 @@ class JobRequest(BaseModel):
                 )
         elif not self.source_image:
             raise ValueError(f"source_image: a {self.job_type} job needs a photo; give its path")
-        if self.scheduler in ("LCM", "TCD") and self.steps > _MOST_DISTILLED_STEPS:
+        if self.scheduler == "LCM" and self.steps > _MOST_DISTILLED_STEPS:
             raise ValueError(
                 f"steps: the scheduler {self.scheduler} takes at most {_MOST_DISTILLED_STEPS} steps; 4 to 8 are usual"
             )

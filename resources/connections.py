@@ -73,9 +73,11 @@ class DatabaseResource(dg.ConfigurableResource):  # type: ignore[type-arg]
 
 
 class GeneratorResource(dg.ConfigurableResource):  # type: ignore[type-arg]
-    """The back end that makes images: SDXL on the GPU, or the embedded painter."""
+    """The back end that makes images: SDXL on the GPU, a Forge or ComfyUI server, or the embedded painter."""
 
-    backend: str = Field(default="", description="auto, sdxl, sketch or package.module:Class; empty: FC_GENERATOR.")
+    backend: str = Field(
+        default="", description="auto, sdxl, forge, comfyui, sketch or package.module:Class; empty: FC_GENERATOR."
+    )
 
     def get(self) -> tuple[Generator, str]:
         """The generator, and why it is this one."""

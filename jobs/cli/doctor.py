@@ -82,6 +82,7 @@ def run_checks() -> Iterator[Check]:
     yield _guarded("inbox", lambda: check_inbox(settings))
     yield _guarded("source roots", lambda: check_source_roots(settings))
     yield _guarded("generator", lambda: check_generator(settings))
+    yield _guarded("image server", lambda: check_image_server(settings))
     yield _guarded("writer", lambda: check_writer(settings))
     yield _guarded("anthropic key", lambda: check_key(settings))
     yield _guarded("detector", lambda: check_detector(settings))
@@ -257,6 +258,16 @@ def check_generator(settings: Settings) -> Check:
 
     generator, why = make_generator(settings)
     return Check("generator", "OK", f"{generator.name}: {why}")
+
+
+def check_image_server(settings: Settings) -> Check:
+    """The Forge, A1111 or ComfyUI server, and whether it has the models and nodes that are asked for."""
+    from resources.generators.select import make_image_server
+
+    server = make_image_server(settings)
+    if server is None:
+        return Check("image server", "OK", "none is used")
+    return Check("image server", "OK", server.check_server())  # raises when it is down or lacks something
 
 
 def check_writer(settings: Settings) -> Check:

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
-from imaging.errors import RejectedError
+from imaging.errors import BackendError, RejectedError, SettingsError, TransientError
 from jobs.cli.opening import opened_queue
 from jobs.cli.output import FAILED, INTERRUPTED, err, job_json, out, print_json, say, table, warn
 from jobs.request import JobRequest, Scheduler, parse_request
-from resources.settings import dagster_home, load_settings
+from resources.settings import Settings, dagster_home, load_settings
 
 if TYPE_CHECKING:
     from jobs.queue import Job, JobQueue
@@ -130,6 +130,8 @@ def _add(requests: Sequence[tuple[str | None, JobRequest]], queue: JobQueue, *, 
     from resources.store import ImageStore
 
     settings = load_settings()
+    if any(request.job_type != "description" for _, request in requests):
+        _check_image_server(settings)
     store = ImageStore(settings.resolved_data_dir)
     if not hold:
         return submit_all(requests, queue=queue, store=store, settings=settings, origin="cli")
@@ -140,6 +142,25 @@ def _add(requests: Sequence[tuple[str | None, JobRequest]], queue: JobQueue, *, 
     jobs = submit_all(requests, queue=queue, store=store, settings=settings, origin="cli", hold=True)
     add_partitions(instance, jobs)
     return jobs
+
+
+def _check_image_server(settings: Settings) -> None:
+    """Refuse jobs that the image server could not make. One that is down may be up when their turn comes.
+
+    Raises:
+        SettingsError: the server answers, and lacks a model or a node, or turns the sign-in down.
+    """
+    from resources.generators.select import make_image_server
+
+    server = make_image_server(settings)
+    if server is None:
+        return
+    try:
+        server.check_server()
+    except TransientError as error:
+        warn(f"{error.what} The jobs wait until it is there.")
+    except BackendError as error:
+        raise SettingsError(error.what, error.mend) from error
 
 
 def _wait(queue: JobQueue, jobs: Sequence[Job], *, quiet: bool) -> list[Job]:

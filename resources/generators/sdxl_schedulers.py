@@ -25,8 +25,7 @@ _SDE: Final = {**_DPM, "algorithm_type": "sde-dpmsolver++"}
 # config belongs to the name. Everything else (betas, prediction type, spacing of the time steps) comes from the
 # checkpoint. `LMS` is not here: its class needs SciPy. `DPM++ SDE` is the single-step solver with its stochastic term,
 # as in A1111; the class in diffusers that carries the name needs torchsde and draws its noise outside the images' own
-# generators. Lightning checkpoints need `Euler SGM Uniform`; LCM and TCD need their own LoRAs or checkpoints. TCD runs
-# with an eta of 0, so all its noise is that of the start.
+# generators. Lightning checkpoints need `Euler SGM Uniform`; LCM needs its own LoRA or checkpoint.
 SCHEDULERS: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {
     "Euler": ("EulerDiscreteScheduler", _EVEN),
     "Euler a": ("EulerAncestralDiscreteScheduler", {}),
@@ -45,7 +44,6 @@ SCHEDULERS: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {
     "DPM2 a": ("KDPM2AncestralDiscreteScheduler", _EVEN),
     "Heun": ("HeunDiscreteScheduler", {**_EVEN, "clip_sample": False}),
     "LCM": ("LCMScheduler", {"clip_sample": False}),
-    "TCD": ("TCDScheduler", {"clip_sample": False}),
     "UniPC": ("UniPCMultistepScheduler", {**_EVEN, "solver_order": 2, "solver_type": "bh2"}),
 }
 

@@ -6,40 +6,42 @@ Belongs here: the choice and its reason. Does not: the generators.
 from __future__ import annotations
 
 import importlib.util
+from typing import TYPE_CHECKING
 
 from imaging.errors import SettingsError
 from resources.generators.base import Generator
 from resources.plugins import is_dotted_path, load_plugin
 from resources.settings import Settings
 
+if TYPE_CHECKING:
+    from resources.generators.comfyui import ComfyUIGenerator
+    from resources.generators.forge import ForgeGenerator
+
+NAMES = ("sdxl", "forge", "comfyui", "sketch")
+
 
 def make_generator(settings: Settings) -> tuple[Generator, str]:
     """The generator that `FC_GENERATOR` names, and one sentence that says what was picked and why.
 
-    `auto` is `sdxl` when `FC_SDXL_MODEL` is set, else `sketch`. Nothing is loaded into a GPU yet.
+    `auto` is the first that has its setting: `sdxl` (`FC_SDXL_MODEL`), `forge` (`FC_FORGE_URL`), `comfyui`
+    (`FC_COMFYUI_URL`); else `sketch`. Nothing is loaded into a GPU yet, and no server is asked.
 
     Raises:
-        SettingsError: an unknown name, a plugin that cannot be loaded, or packages that are not installed.
+        SettingsError: an unknown name, a plugin that cannot be loaded, packages that are not installed, or settings
+            that are missing or wrong.
     """
-    choice = settings.generator
-    if is_dotted_path(choice):
-        generator: Generator = load_plugin(choice, "FC_GENERATOR")(settings)
-        return generator, f"{choice}, as FC_GENERATOR says."
-    if choice not in ("auto", "sdxl", "sketch"):
-        raise SettingsError(
-            f"FC_GENERATOR={choice!r} is not a generator.", "Use auto, sdxl, sketch, or package.module:Class."
-        )
-    why = "as FC_GENERATOR says"
-    if choice == "auto":
-        choice, why = (
-            ("sdxl", "as FC_SDXL_MODEL is set")
-            if settings.sdxl_model
-            else ("sketch", "as FC_SDXL_MODEL is not set; no model makes these pictures")
-        )
-    if choice == "sketch":
+    if is_dotted_path(settings.generator):
+        generator: Generator = load_plugin(settings.generator, "FC_GENERATOR")(settings)
+        return generator, f"{settings.generator}, as FC_GENERATOR says."
+    name, why = _choice(settings)
+    told = f"{name}, {why}."
+    server = make_image_server(settings)
+    if server is not None:
+        return server, told
+    if name == "sketch":
         from resources.generators.sketch import SketchGenerator
 
-        return SketchGenerator(), f"sketch, {why}."
+        return SketchGenerator(), told
     missing = [package for package in ("torch", "diffusers") if importlib.util.find_spec(package) is None]
     if missing:
         raise SettingsError(
@@ -48,4 +50,37 @@ def make_generator(settings: Settings) -> tuple[Generator, str]:
         )
     from resources.generators.sdxl import SdxlGenerator
 
-    return SdxlGenerator.from_settings(settings), f"sdxl, {why}."
+    return SdxlGenerator.from_settings(settings), told
+
+
+def make_image_server(settings: Settings) -> ForgeGenerator | ComfyUIGenerator | None:
+    """The generator, if the settings ask for one behind a server; its `check_server` says whether that is ready.
+
+    Raises:
+        SettingsError: an unknown name, or settings that are missing or wrong.
+    """
+    name = "" if is_dotted_path(settings.generator) else _choice(settings)[0]
+    if name == "forge":
+        from resources.generators.forge import ForgeGenerator
+
+        return ForgeGenerator.from_settings(settings)
+    if name == "comfyui":
+        from resources.generators.comfyui import ComfyUIGenerator
+
+        return ComfyUIGenerator.from_settings(settings)
+    return None
+
+
+def _choice(settings: Settings) -> tuple[str, str]:
+    """The generator's name, and why it is this one."""
+    choice = settings.generator
+    if choice not in ("auto", *NAMES):
+        raise SettingsError(
+            f"FC_GENERATOR={choice!r} is not a generator.", f"Use auto, {', '.join(NAMES)}, or package.module:Class."
+        )
+    if choice != "auto":
+        return choice, "as FC_GENERATOR says"
+    for name, setting in (("sdxl", "sdxl_model"), ("forge", "forge_url"), ("comfyui", "comfyui_url")):
+        if getattr(settings, setting):
+            return name, f"as FC_{setting.upper()} is set"
+    return "sketch", "as FC_SDXL_MODEL, FC_FORGE_URL and FC_COMFYUI_URL are not set; no model makes these pictures"
