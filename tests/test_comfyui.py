@@ -296,7 +296,8 @@ def test_the_description_follows_the_workflow_and_not_its_layout(server: tuple[s
     url, _state = server
     plain = make(url).describe()
     assert plain["server"] == "ComfyUI 0.3.75"
-    assert make(url, json.dumps(scene_graph(), indent=8)).describe() == plain
+    turned = dict(reversed(scene_graph().items()))
+    assert make(url, json.dumps(turned, indent=8)).describe() == plain
     graph = scene_graph()
     graph["3"]["inputs"]["denoise"] = 0.9
     changed = make(url, graph).describe()

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from pydantic import SecretStr
 
-from fc_assets.limits import time_limit
+from fc_assets.limits import StageTimeoutError, time_limit
 from imaging.errors import BackendError, SettingsError, TransientError
 from imaging.painter.paint import paint_scene
 from imaging.provenance import read_provenance
@@ -192,6 +192,13 @@ def test_a_checkpoint_that_is_not_there_is_told_before_the_first_image(server: t
     assert state.images == []
 
 
+def test_a_hash_that_is_named_must_be_the_files(server: tuple[str, ForgeState]) -> None:
+    url, state = server
+    failed(one(ForgeGenerator(url, model="ponies/pony_v6.safetensors [0000000000]")), "no checkpoint", "0000000000")
+    state.models = [model("ponies/pony_v6.safetensors")]  # not loaded and so not hashed yet
+    assert ForgeGenerator(url, model=PONY).describe()["model_hash"] is None
+
+
 def test_a_name_of_two_checkpoints_is_refused(server: tuple[str, ForgeState]) -> None:
     url, state = server
     state.models = [model("a/pony.safetensors"), model("b/pony.safetensors")]
@@ -359,6 +366,22 @@ def test_the_stages_own_limit_ends_the_wait_and_the_image() -> None:
         with time_limit(0.3, "The stage"):
             error = failed(one(generator), "The stage took longer than 0.3 seconds")
         assert isinstance(error, TransientError)
+        assert state.interrupts == 1
+
+
+def test_the_stages_own_limit_is_not_taken_for_a_missing_progress(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(forge, "_PROGRESS_SECONDS", 0.01)
+    with forge_server(ForgeState(manners=["hang"])) as (url, state):
+        generator = ForgeGenerator(url)
+        asked = generator._progress
+
+        def reached(task_id: str) -> dict[str, Any]:
+            assert state.working.wait(10)
+            monkeypatch.setattr(generator, "_progress", asked)
+            raise StageTimeoutError("The stage took too long.", "Raise FC_STAGE_TIMEOUT.")
+
+        monkeypatch.setattr(generator, "_progress", reached)
+        failed(one(generator), "The stage took too long")
         assert state.interrupts == 1
 
 

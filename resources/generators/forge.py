@@ -413,7 +413,8 @@ class ForgeGenerator:
             (lambda c: c.model_name),
             (lambda c: c.stem),
         ):
-            found = [checkpoint for checkpoint in checkpoints if names(checkpoint) in (wanted, _unhashed(wanted))]
+            # a hash that is named must be the file's, unless the server has not hashed it yet
+            found = [c for c in checkpoints if names(c) == wanted or (not c.hash and names(c) == _unhashed(wanted))]
             if len(found) == 1:
                 return found[0]
             if found:
