@@ -35,7 +35,7 @@ pytestmark = [
 ]
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
-BAD_PROMPT = 12  # the tokenizer refuses it, and with it the whole call
+BAD_SEED = 2**70  # torch refuses it, and with it the whole call
 NAN_PROMPT = "Q"
 
 
@@ -73,8 +73,8 @@ def test_an_image_has_the_size_asked_for_and_says_how_it_was_made(generator):
         "memory_savings": [],
         "scheduler_class": "EulerAncestralDiscreteScheduler",
         "denoising_steps": 2,
-        "prompt_tokens_cut": 0,
-        "negative_tokens_cut": 0,
+        "prompt_tokens": 15,
+        "negative_tokens": 4,
     }
 
 
@@ -149,9 +149,14 @@ def test_no_negative_prompt_is_another_thing_than_an_empty_one_and_neighbours_do
     assert furthest(expected([""]), none) > 0
 
 
-def test_words_beyond_clip_s_77_tokens_are_counted(generator):
-    (outcome,) = generator.generate([task(prompt="x" * 100)])
-    assert outcome.details["prompt_tokens_cut"] == 100 + 2 - 77
+def test_words_beyond_clip_s_77_tokens_are_seen_and_do_not_touch_a_shorter_neighbour(generator):
+    short, long, other = [task(prompt="x" * count + end) for count, end in ((30, ""), (100, "y"), (100, "z"))]
+    outcomes = list(generator.generate([short, long, other]))
+    first, second, third = pixels(outcomes)
+    assert [one.details["prompt_tokens"] for one in outcomes] == [30, 101, 101]
+    assert [one.details["batch_size"] for one in outcomes] == [1, 2, 2]
+    assert furthest(second, third) > 0
+    np.testing.assert_array_equal(first, pixels(generator.generate([short]))[0])
 
 
 # --- Inpainting -----------------------------------------------------------------------------------------------------
@@ -277,7 +282,7 @@ def test_an_inpainting_checkpoint_inpaints_and_says_that_it_cannot_start_from_te
 
 
 def test_a_task_that_breaks_its_batch_fails_alone(generator, caplog):
-    tasks = [task("good-1", seed=1), task("bad", prompt=BAD_PROMPT), task("good-2", seed=2)]
+    tasks = [task("good-1", seed=1), task("bad", seed=BAD_SEED), task("good-2", seed=2)]
     first, bad, last = generator.generate(tasks)
     assert isinstance(bad, BackendError)
     assert bad.what.startswith("Job bad: ")
@@ -553,6 +558,7 @@ def test_every_field_comes_from_the_settings():
         "dtype": "float16",
         "batch_size": 3,
         "face_size": 512,
+        "clip_skip": 2,
         "compile_mode": "max",
         "memory": 20.0,
         "image_timeout": 60.0,

@@ -47,6 +47,7 @@ class SdxlGenerator(dg.ConfigurableResource):  # type: ignore[type-arg]
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field(
         "auto", description="What it computes in; auto: bfloat16 on cuda, else float32."
     )
+    clip_skip: int = Field(2, ge=1, le=12, description="Clip skip as A1111 counts; 2 is what SDXL was made with.")
     compile_mode: Literal["off", "default", "max"] = Field("off", description="torch.compile: off, default or max.")
     memory: float = Field(0.0, ge=0, description="GiB that all loaded models may take; 0: what the device has.")
     image_timeout: float = Field(300.0, gt=0, description="Seconds that one image may take.")
@@ -73,6 +74,7 @@ class SdxlGenerator(dg.ConfigurableResource):  # type: ignore[type-arg]
             "dtype": settings.sdxl_dtype,
             "batch_size": settings.sdxl_batch_size,
             "face_size": settings.face_size,
+            "clip_skip": settings.sdxl_clip_skip,
             "compile_mode": settings.sdxl_compile,
             "memory": settings.model_memory,
             "image_timeout": settings.image_timeout,
@@ -142,7 +144,7 @@ class SdxlGenerator(dg.ConfigurableResource):  # type: ignore[type-arg]
     def _run(
         self,
         tasks: Sequence[Task],
-        key: Callable[[Task], Hashable],
+        key: Callable[[Model, Task], Hashable],
         call: Callable[[Model, Sequence[Task], Watch], NDArray[np.float32]],
     ) -> Iterator[Outcome]:
         if not tasks:
@@ -159,7 +161,9 @@ class SdxlGenerator(dg.ConfigurableResource):  # type: ignore[type-arg]
             finished=partial(_finished, model),
             failed=partial(_failed, model),
         )
-        yield from run_batches(tasks, key=key, size=self.batch_size, make=calls.outcomes, seconds=self.image_timeout)
+        yield from run_batches(
+            tasks, key=partial(key, model), size=self.batch_size, make=calls.outcomes, seconds=self.image_timeout
+        )
 
 
 def _variable(field: str) -> str:
@@ -172,13 +176,14 @@ def _variable(field: str) -> str:
     return known.get(field, f"FC_SDXL_{field.upper()}")
 
 
-def _sampling(task: ImageTask) -> tuple[Hashable, ...]:
-    """What the images of one call share. No negative prompt is another thing to SDXL than an empty one."""
-    return (task.width, task.height, task.steps, task.cfg_scale, task.scheduler, bool(task.negative_prompt))
+def _sampling(model: Model, task: ImageTask) -> tuple[Hashable, ...]:
+    """What the images of one call share. The shorter of two prompts would be filled up, which shows in its picture."""
+    chunks = model.encoder.chunk_count(task.prompt, task.negative_prompt or None)
+    return (task.width, task.height, task.steps, task.cfg_scale, task.scheduler, chunks)
 
 
-def _inpaint_sampling(task: InpaintTask) -> tuple[Hashable, ...]:
-    return (*_sampling(task.task), task.denoising_strength)
+def _inpaint_sampling(model: Model, task: InpaintTask) -> tuple[Hashable, ...]:
+    return (*_sampling(model, task.task), task.denoising_strength)
 
 
 def _finished(model: Model, task: Task, image: NDArray[np.float32], batch: Mapping[str, Any]) -> Outcome:
@@ -202,8 +207,8 @@ def _finished(model: Model, task: Task, image: NDArray[np.float32], batch: Mappi
             "denoising_steps": steps_done(task.denoising_strength, sampling.steps)
             if isinstance(task, InpaintTask)
             else sampling.steps,
-            "prompt_tokens_cut": model.tokens_cut(sampling.prompt),
-            "negative_tokens_cut": model.tokens_cut(sampling.negative_prompt),
+            "prompt_tokens": model.encoder.token_count(sampling.prompt),
+            "negative_tokens": model.encoder.token_count(sampling.negative_prompt),
             **_versions(),
         },
     )

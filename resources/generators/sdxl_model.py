@@ -25,6 +25,7 @@ from resources.generators.memory import Memory
 from resources.generators.model_cache import MODELS, memory_budget
 from resources.generators.sdxl_checkpoint import find_checkpoint
 from resources.generators.sdxl_loading import download, load_parts, pick_device
+from resources.generators.sdxl_prompts import PromptEncoder
 from resources.generators.sdxl_schedulers import make_scheduler
 from resources.settings import dagster_home
 from resources.weights import parameters
@@ -57,7 +58,7 @@ class Model:
         dtype: `bfloat16`, `float16` or `float32`.
         parts: UNet, VAE, text encoders and tokenizers by their names in diffusers, without the scheduler.
         scheduler_config: of the checkpoint's own scheduler.
-        zero_negative: whether no negative prompt means zero embeddings, as the checkpoint says.
+        encoder: makes the prompts' embeddings.
         native_size: side in pixels of the square that the UNet was made for.
         compile_mode: `off`, `default` or `max`.
         memory: how it gets along with the memory of the device.
@@ -69,7 +70,7 @@ class Model:
     dtype: str
     parts: dict[str, Any]
     scheduler_config: dict[str, Any]
-    zero_negative: bool
+    encoder: PromptEncoder
     native_size: int
     memory: Memory
     compile_mode: str = "off"
@@ -77,7 +78,7 @@ class Model:
     _compiled: dict[str, Any] = field(default_factory=dict)
 
     def generate(self, tasks: Sequence[ImageTask], watch: Watch) -> NDArray[np.float32]:
-        """Make one image per task in one call; all tasks share size, steps, CFG, scheduler, and having a negative.
+        """Make one image per task in one call; all tasks share size, steps, CFG, scheduler, and length of the prompts.
 
         Returns:
             RGB of shape (tasks, height, width, 3), 0 to 1; NaN where the model overflowed.
@@ -126,11 +127,6 @@ class Model:
         }
         return self._call(StableDiffusionXLInpaintPipeline, sampling, inputs, watch)
 
-    def tokens_cut(self, text: str) -> int:
-        """How many tokens of a text lie beyond CLIP's 77 and are not seen."""
-        tokenizer = self.parts["tokenizer"]
-        return max(0, len(tokenizer(text, verbose=False).input_ids) - int(tokenizer.model_max_length))
-
     def is_compiled(self, task: ImageTask) -> bool:
         """Whether an image like this one is made by compiled parts."""
         return (
@@ -163,19 +159,17 @@ class Model:
         pipeline = kind(
             **parts,
             scheduler=make_scheduler(first.scheduler, self.scheduler_config),
-            force_zeros_for_empty_prompt=self.zero_negative,
             add_watermarker=False,
         )
         pipeline.set_progress_bar_config(disable=True)
-        negatives = [task.negative_prompt for task in tasks]
+        prompts, negatives = [task.prompt for task in tasks], [task.negative_prompt or None for task in tasks]
         with self.lock, torch.inference_mode(), self.memory.in_tiles(self.parts["vae"], first):
             watch.begin(wanted, first.steps)
             if self.memory.offloaded:
                 pipeline.enable_model_cpu_offload(device=self.device)
             try:
                 images = pipeline(
-                    prompt=[task.prompt for task in tasks],
-                    negative_prompt=negatives if any(negatives) else None,
+                    **self.encoder.encode(prompts, negatives),
                     generator=[torch.Generator("cpu").manual_seed(task.seed) for task in tasks],
                     width=first.width,
                     height=first.height,
@@ -245,7 +239,14 @@ _loading = threading.Lock()
 
 
 def load_model(
-    model: str, revision: str, device: str, dtype: str, *, compile_mode: str = "off", budget: int | None = None
+    model: str,
+    revision: str,
+    device: str,
+    dtype: str,
+    *,
+    compile_mode: str = "off",
+    clip_skip: int = 2,
+    budget: int | None = None,
 ) -> Model:
     """The checkpoint in memory, loaded when this process has not done so, and downloaded when it is a new Hub id.
 
@@ -255,6 +256,7 @@ def load_model(
         device: `cuda`, `mps`, `cpu`, or `auto` for the first of them that is there.
         dtype: `bfloat16`, `float16`, `float32`, or `auto` for bfloat16 on cuda and float32 elsewhere.
         compile_mode: `off`, `default` or `max`.
+        clip_skip: 1 to 12, as A1111 counts.
         budget: bytes that all models of this process may take on the device; None: what it has.
 
     Raises:
@@ -279,14 +281,14 @@ def load_model(
                 dtype=dtype,
                 parts=loaded.parts,
                 scheduler_config=loaded.scheduler_config,
-                zero_negative=loaded.zero_negative,
+                encoder=PromptEncoder(loaded.parts, clip_skip=clip_skip, zero_negative=loaded.zero_negative),
                 native_size=checkpoint.native_size(),
                 memory=Memory(device),
                 compile_mode=compile_mode,
             )
 
         return MODELS.get(
-            ("sdxl", checkpoint.folder.resolve(), device, dtype, compile_mode),
+            ("sdxl", checkpoint.folder.resolve(), device, dtype, compile_mode, clip_skip),
             load,
             version=fingerprint,
             label=checkpoint.label,
