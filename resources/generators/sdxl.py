@@ -1,7 +1,8 @@
 """The generator `sdxl`: Stable Diffusion XL through diffusers, from text and inside masks.
 
 Belongs here: which images share a pipeline call, and one outcome per image. Does not: the checkpoint's files
-(`sdxl_checkpoint`), its weights and the call itself (`sdxl_model`), the samplers (`sdxl_schedulers`).
+(`sdxl_checkpoint`), what is added to them (`sdxl_addons`), the weights and the call itself (`sdxl_model`), the samplers
+(`sdxl_schedulers`).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import logging
 import time
 import traceback
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar
 
 import dagster as dg
@@ -21,7 +23,8 @@ from pydantic import Field, ValidationError
 
 from imaging.errors import BackendError, SettingsError
 from resources.generators.base import Generated, ImageTask, InpaintTask, Outcome
-from resources.generators.sdxl_checkpoint import HUB_SIZE, find_checkpoint
+from resources.generators.sdxl_addons import Addons
+from resources.generators.sdxl_checkpoint import BASE, HUB_SIZE, Checkpoint, find_checkpoint
 from resources.generators.sdxl_model import Model, free_memory, load_model, steps_done
 from resources.generators.sdxl_schedulers import SCHEDULERS
 from resources.settings import Settings
@@ -41,8 +44,12 @@ class SdxlGenerator(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     name: ClassVar[str] = "sdxl"
 
-    model: str = Field(description="Hub id or diffusers folder of the SDXL checkpoint.")
+    model: str = Field(description="SDXL checkpoint: Hub id, diffusers folder, or single .safetensors file.")
     revision: str = Field("", description="Branch, tag or commit of a Hub id; empty: main.")
+    config: str = Field(BASE, description="Configs and tokenizers for a single file: Hub id or diffusers folder.")
+    vae: str = Field("", description="Another VAE: Hub id, diffusers folder, or single .safetensors file.")
+    loras: list[str] = Field([], description="LoRAs: .safetensors file or Hub id, then =WEIGHT when it is not 1.")
+    embeddings: list[str] = Field([], description="Textual inversions, .safetensors files; a file's name is its word.")
     device: Literal["auto", "cuda", "mps", "cpu"] = Field(
         "auto", description="Where it runs; auto: cuda, else mps, else cpu."
     )
@@ -64,10 +71,15 @@ class SdxlGenerator(dg.ConfigurableResource):  # type: ignore[type-arg]
         if not settings.sdxl_model:
             raise SettingsError(
                 "FC_SDXL_MODEL is not set, and the generator sdxl needs a checkpoint.",
-                "Set it to a folder in diffusers format or to a Hub id, or set FC_GENERATOR=sketch.",
+                "Set it to a .safetensors file, a folder in diffusers format or a Hub id, or set FC_GENERATOR=sketch.",
             )
         values: dict[str, Any] = {
             "model": settings.sdxl_model,
+            "revision": settings.sdxl_revision,
+            "config": settings.sdxl_config,
+            "vae": settings.sdxl_vae,
+            "loras": settings.sdxl_loras,
+            "embeddings": [str(file) for file in settings.sdxl_embeddings],
             "device": settings.sdxl_device,
             "dtype": settings.sdxl_dtype,
             "batch_size": settings.sdxl_batch_size,
@@ -87,7 +99,7 @@ class SdxlGenerator(dg.ConfigurableResource):  # type: ignore[type-arg]
             ) from None
 
     def describe(self) -> dict[str, Any]:
-        """The checkpoint and its fingerprint, device and dtype as they are set, and the versions of the libraries.
+        """The checkpoint, what is added to it, device and dtype as they are set, and the versions of the libraries.
 
         Neither torch nor a network is touched. `auto` is told as `auto`: what it became stands in each image's details.
         For a Hub id that was never downloaded here, `weights` and `commit` are None.
@@ -95,12 +107,13 @@ class SdxlGenerator(dg.ConfigurableResource):  # type: ignore[type-arg]
         Raises:
             SettingsError: the checkpoint is not there or not whole.
         """
-        checkpoint = find_checkpoint(self.model, self.revision)
+        checkpoint = self._checkpoint()
         return {
             "generator": self.name,
-            "model": checkpoint.label if checkpoint else self.model,
+            "model": checkpoint.label if checkpoint else _own_name(self.model),
             "commit": checkpoint.commit if checkpoint else None,
             "weights": checkpoint.fingerprint() if checkpoint else None,
+            **self._addons().describe(),
             "device": self.device,
             "dtype": self.dtype,
             **_versions(),
@@ -114,7 +127,7 @@ class SdxlGenerator(dg.ConfigurableResource):  # type: ignore[type-arg]
         """
         if self.face_size:
             return self.face_size
-        checkpoint = find_checkpoint(self.model, self.revision)
+        checkpoint = self._checkpoint()
         return checkpoint.native_size() if checkpoint else HUB_SIZE
 
     def generate(self, tasks: Sequence[ImageTask]) -> Iterator[Outcome]:
@@ -135,6 +148,12 @@ class SdxlGenerator(dg.ConfigurableResource):  # type: ignore[type-arg]
         """
         yield from self._run(tasks, _inpaint_sampling, Model.inpaint)
 
+    def _checkpoint(self) -> Checkpoint | None:
+        return find_checkpoint(self.model, self.revision, self.config)
+
+    def _addons(self) -> Addons:
+        return Addons.find(self.vae, self.loras, self.embeddings)
+
     def _run(
         self,
         tasks: Sequence[Task],
@@ -144,7 +163,7 @@ class SdxlGenerator(dg.ConfigurableResource):  # type: ignore[type-arg]
         """One outcome per task, in order; a batch is made when the first of its tasks is due."""
         if not tasks:
             return
-        model = load_model(self.model, self.revision, self.device, self.dtype)
+        model = load_model(self.model, self.revision, self.device, self.dtype, self.config, self._addons())
         batch_of = {
             index: batch for batch in batches([key(task) for task in tasks], self.batch_size) for index in batch
         }
@@ -154,6 +173,12 @@ class SdxlGenerator(dg.ConfigurableResource):  # type: ignore[type-arg]
                 batch = batch_of[index]
                 made.update(zip(batch, _outcomes(model, [tasks[other] for other in batch], call), strict=True))
             yield made.pop(index)
+
+
+def _own_name(model: str) -> str:
+    """What a single file whose configs are not here, or a Hub id, is called: never a path of this machine."""
+    path = Path(model).expanduser()
+    return path.stem if path.is_absolute() else model
 
 
 def batches(keys: Sequence[Hashable], size: int) -> list[list[int]]:

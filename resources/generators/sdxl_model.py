@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 
 from imaging.errors import BackendError
 from resources.generators.base import ImageTask, InpaintTask
-from resources.generators.sdxl_checkpoint import find_checkpoint
-from resources.generators.sdxl_loading import download, load_parts, pick_device
+from resources.generators.sdxl_addons import Addons
+from resources.generators.sdxl_checkpoint import BASE, find_checkpoint
+from resources.generators.sdxl_loading import download, fetch_addons, load_parts, pick_device
 from resources.generators.sdxl_schedulers import make_scheduler
 
 _log = logging.getLogger(__name__)
@@ -162,14 +163,23 @@ _models: dict[tuple[Path, str, str], Model] = {}
 _loading = threading.Lock()
 
 
-def load_model(model: str, revision: str, device: str, dtype: str) -> Model:
+def load_model(
+    model: str,
+    revision: str,
+    device: str,
+    dtype: str,
+    config: str = BASE,
+    addons: Addons = Addons(),  # noqa: B008 - it is frozen
+) -> Model:
     """The checkpoint in memory, loaded when this process has not done so, and downloaded when it is a new Hub id.
 
     Args:
-        model: a folder in diffusers format, or a Hub id.
+        model: a folder in diffusers format, a single .safetensors file, or a Hub id.
         revision: branch, tag or commit of a Hub id; empty for `main`.
         device: `cuda`, `mps`, `cpu`, or `auto` for the first of them that is there.
         dtype: `bfloat16`, `float16`, `float32`, or `auto` for bfloat16 on cuda and float32 elsewhere.
+        config: a folder in diffusers format, or a Hub id; gives a single file's configs and tokenizers.
+        addons: VAE, LoRAs and textual inversions.
 
     Raises:
         SettingsError: the checkpoint or the device is not there.
@@ -179,12 +189,13 @@ def load_model(model: str, revision: str, device: str, dtype: str) -> Model:
     if dtype == "auto":
         dtype = "bfloat16" if device == "cuda" else "float32"
     with _loading:
-        checkpoint = find_checkpoint(model, revision) or download(model, revision)
-        key = (checkpoint.folder.resolve(), device, dtype)
-        fingerprint = checkpoint.fingerprint()
+        checkpoint = find_checkpoint(model, revision, config) or download(model, revision, config)
+        addons = fetch_addons(addons)
+        key = (checkpoint.path.resolve(), device, dtype)
+        fingerprint = checkpoint.fingerprint() + addons.fingerprint()
         if key not in _models or _models[key].fingerprint != fingerprint:
             _models.pop(key, None)  # first, so that two never lie in the GPU's memory
-            loaded = load_parts(checkpoint, device, dtype)
+            loaded = load_parts(checkpoint, device, dtype, addons)
             _models[key] = Model(
                 fingerprint=fingerprint,
                 device=device,
