@@ -152,13 +152,7 @@ def _find(setting: str, value: str, weight: float = 1.0) -> Addon:
 def _find_file(setting: str, path: Path, weight: float = 1.0) -> Addon:
     if not path.is_file():
         raise SettingsError(f"{setting}: there is no file {path}.", "Correct the path, or leave it out.")
-    names = weight_files.read_header(path, setting).shapes
-    foreign = next((name for name in names if any(mark in name for mark in ("hada_w", "lokr_w", "dora_scale"))), None)
-    if setting == "FC_SDXL_LORAS" and foreign:
-        raise SettingsError(
-            f"{setting}: {path} is a LoHa, LoKr or DoRA ({foreign}), not a plain LoRA.",
-            "Use a plain LoRA, or a checkpoint that it was merged into.",
-        )
+    weight_files.read_header(path, setting)
     return Addon(setting, path.stem, path, (path,), weight)
 
 

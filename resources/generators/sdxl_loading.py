@@ -22,7 +22,7 @@ from resources.generators.sdxl_words import add_word
 
 _log = logging.getLogger(__name__)
 
-_CONFIG_FILES: Final = ["*.json", "*/*.json", "*/*.txt"]  # of a diffusers folder; fnmatch, so no weights
+_CONFIG_FILES: Final = ["*.json", "*.txt"]  # of a diffusers folder and the folders in it; no weights
 
 Fetched = TypeVar("Fetched")
 
@@ -74,7 +74,7 @@ def download(model: str, revision: str, config: str = BASE) -> Checkpoint:
 
     if Path(model).expanduser().is_absolute():
         setting, wanted, version = "FC_SDXL_CONFIG", config, ""
-        include = " --include " + " ".join(f"'{pattern}'" for pattern in _CONFIG_FILES)
+        include = "".join(f" --include '{pattern}'" for pattern in _CONFIG_FILES)
 
         def fetch() -> object:
             return snapshot_download(config, allow_patterns=_CONFIG_FILES)

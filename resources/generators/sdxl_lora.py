@@ -2,8 +2,9 @@
 
 Belongs here: the names that trainers give to modules, and the sum. Does not: finding the file (`sdxl_addons`).
 
-This is not left to diffusers: with transformers 5.23, diffusers 0.42 leaves the attention of the first text encoder out
-of a kohya LoRA and takes a wrong alpha for its other layers, and says so in a log line at most.
+This is not left to diffusers 0.42, which is right for an ordinary kohya LoRA and silently wrong for others: where alphas
+differ between the layers of a text encoder, as after resizing, their scales are mixed up; where a text encoder has no
+`out_proj`, its attention is left out. Nor is a layer that SDXL does not have an error there.
 """
 
 from __future__ import annotations
@@ -122,12 +123,9 @@ def ldm_name(name: str) -> str | None:
 
     A block of the UNet has two layers on its way down and three on its way up.
     """
-    for ours, theirs in _OUTSIDE_BLOCKS.items():
-        if name == ours:
-            return theirs
     found = re.fullmatch(r"(down|mid|up)_blocks?(?:\.(\d))?\.(\w+)\.(\d)(?:\.(.+))?", name)
     if not found:
-        return None
+        return _OUTSIDE_BLOCKS.get(name)
     way, block, kind, layer, rest = found[1], int(found[2] or 0), found[3], int(found[4]), found[5] or ""
     if kind == "resnets":
         rest = _RESNET.get(rest, rest)
