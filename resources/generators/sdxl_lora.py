@@ -2,9 +2,9 @@
 
 Belongs here: the names that trainers give to modules, and the sum. Does not: finding the file (`sdxl_addons`).
 
-This is not left to diffusers 0.42, which is right for an ordinary kohya LoRA and silently wrong for others: where alphas
-differ between the layers of a text encoder, as after resizing, their scales are mixed up; where a text encoder has no
-`out_proj`, its attention is left out. Nor is a layer that SDXL does not have an error there.
+This is not left to diffusers 0.42, which is right for an ordinary kohya LoRA and wrong for others, without an error:
+where alphas differ between the layers of a text encoder, as after resizing, their scales are mixed up; where a text
+encoder has no `out_proj`, its attention is left out.
 """
 
 from __future__ import annotations
