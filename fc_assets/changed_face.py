@@ -57,7 +57,7 @@ def changed_face(
     words = face_words(load_settings())
 
     def decides(job: Job) -> Mapping[str, Any]:
-        tool = generator.get()[0]
+        tool = generator.for_faces()[0]
         request = job.request.model_dump(mode="json", include=_SAMPLING)
         return {
             "request": request,
@@ -67,7 +67,7 @@ def changed_face(
         }
 
     def make(items: Sequence[Item]) -> Iterator[Done | Exception]:
-        tool, why = generator.get()
+        tool, why = generator.for_faces()
         size = tool.native_size()
         context.log.info(f"Faces at {size} px by {why}")
         outcomes = tool.inpaint([task for item in items for task in _tasks(item, words, size)])

@@ -98,15 +98,20 @@ def _common(job: Job) -> dict[str, Any]:
 
 
 def _parameters(record: Mapping[str, Any], size: tuple[int, int]) -> str:
+    face_pass = record.get("face_pass", {})
+    made_by = record.get("made_by") or {**face_pass.get("back_end", {}), **next(iter(face_pass.get("faces", ())), {})}
+    unused = made_by.get("not_used", ())
     settings: dict[str, str | float] = {
-        "Steps": record["steps"],
-        "Sampler": record["scheduler"],
+        "Steps": made_by["steps"] if "steps" in unused else record["steps"],
+        "Sampler": made_by["scheduler_class"] if "scheduler" in unused else record["scheduler"],
         "CFG scale": record["cfg_scale"],
         "Seed": record["seed"],
         "Size": f"{size[0]}x{size[1]}",
-        "Model": str(record.get("made_by", record.get("face_pass", {})).get("model", record["generator"])),
+        "Model": str(made_by.get("model", record["generator"])),
         "Version": TOOL,
     }
+    if "cfg_scale" in unused:
+        del settings["CFG scale"]
     if "face_prompt" in record:
         settings["Face prompt"] = record["face_prompt"]
         settings["Denoising strength"] = record["face_pass"]["face_strength"]

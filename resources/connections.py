@@ -16,7 +16,7 @@ from resources.database import Database, open_database
 from resources.detectors.base import Detector
 from resources.detectors.select import make_detector
 from resources.generators.base import Generator
-from resources.generators.select import make_generator
+from resources.generators.select import make_face_generator, make_generator
 from resources.io_manager import StageIOManager
 from resources.settings import Settings, load_settings
 from resources.store import ImageStore
@@ -81,10 +81,19 @@ class GeneratorResource(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     def get(self) -> tuple[Generator, str]:
         """The generator, and why it is this one."""
-        settings = load_settings()
-        if self.backend:
-            settings = settings.model_copy(update={"generator": self.backend})
+        settings = self._settings()
         return _once(("generator", _settings_key(settings)), lambda: make_generator(settings))
+
+    def for_faces(self) -> tuple[Generator, str]:
+        """The generator of the face pass, and why it is this one."""
+        settings = self._settings()
+        if not settings.face_model:
+            return self.get()
+        return _once(("face generator", _settings_key(settings)), lambda: make_face_generator(settings))
+
+    def _settings(self) -> Settings:
+        settings = load_settings()
+        return settings.model_copy(update={"generator": self.backend}) if self.backend else settings
 
 
 class WriterResource(dg.ConfigurableResource):  # type: ignore[type-arg]

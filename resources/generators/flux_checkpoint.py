@@ -10,8 +10,8 @@ import json
 from pathlib import Path
 from typing import Final, Literal
 
-from imaging.errors import SettingsError
-from resources.generators.sdxl_checkpoint import Checkpoint, Family, find_checkpoint, hub_snapshot
+from resources.generators.sdxl_checkpoint import Checkpoint, Family, find_checkpoint, told_of
+from resources.generators.weight_files import in_hub_cache
 
 FLUX: Final = Family(
     whole="a Flux checkpoint",
@@ -54,9 +54,10 @@ def _cached(model: str, revision: str) -> Path | None:
     from huggingface_hub.errors import HFValidationError
 
     try:
-        return hub_snapshot(model, revision)
+        index = in_hub_cache(model, "model_index.json", revision)
     except HFValidationError:  # neither a whole path nor a Hub id
         return None
+    return index and index.parent
 
 
 def find_flux_checkpoint(model: str, revision: str, setting: str) -> Checkpoint | None:
@@ -70,7 +71,5 @@ def find_flux_checkpoint(model: str, revision: str, setting: str) -> Checkpoint 
     Raises:
         SettingsError: it is neither, or the folder is incomplete or holds what may not be loaded.
     """
-    try:
-        return find_checkpoint(model, revision, FLUX)
-    except SettingsError as error:
-        raise SettingsError(error.what.replace("FC_SDXL_MODEL", setting), error.mend) from None
+    with told_of(setting):
+        return find_checkpoint(model, revision, family=FLUX)

@@ -1,7 +1,8 @@
 """The generator `sdxl`: Stable Diffusion XL through diffusers, from text and inside masks.
 
 Belongs here: which images share a pipeline call, and one outcome per image. Does not: the checkpoint's files
-(`sdxl_checkpoint`), its weights and the call itself (`sdxl_model`), the samplers (`sdxl_schedulers`).
+(`sdxl_checkpoint`), what is added to them (`sdxl_addons`), the weights and the call itself (`sdxl_model`), the samplers
+(`sdxl_schedulers`).
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import functools
 import importlib.metadata
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar
 
 import dagster as dg
@@ -21,7 +23,8 @@ from imaging.errors import BackendError, SettingsError
 from resources.generators.base import Generated, ImageTask, InpaintTask, Outcome
 from resources.generators.calls import Calls, Watch, run_batches
 from resources.generators.memory import is_out_of_memory
-from resources.generators.sdxl_checkpoint import HUB_SIZE, find_checkpoint
+from resources.generators.sdxl_addons import Addons
+from resources.generators.sdxl_checkpoint import BASE, HUB_SIZE, Checkpoint, find_checkpoint, told_of
 from resources.generators.sdxl_model import Model, load_model, steps_done
 from resources.generators.sdxl_schedulers import SCHEDULERS
 from resources.settings import Settings
@@ -39,8 +42,12 @@ class SdxlGenerator(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     name: ClassVar[str] = "sdxl"
 
-    model: str = Field(description="Hub id or diffusers folder of the SDXL checkpoint.")
+    model: str = Field(description="SDXL checkpoint: Hub id, diffusers folder, or single .safetensors file.")
     revision: str = Field("", description="Branch, tag or commit of a Hub id; empty: main.")
+    config: str = Field(BASE, description="Configs and tokenizers for a single file: Hub id or diffusers folder.")
+    vae: str = Field("", description="Another VAE: Hub id, diffusers folder, or single .safetensors file.")
+    loras: list[str] = Field([], description="LoRAs: .safetensors file or Hub id, then =WEIGHT when it is not 1.")
+    embeddings: list[str] = Field([], description="Textual inversions, .safetensors files; a file's name is its word.")
     device: Literal["auto", "cuda", "mps", "cpu"] = Field(
         "auto", description="Where it runs; auto: cuda, else mps, else cpu."
     )
@@ -56,20 +63,37 @@ class SdxlGenerator(dg.ConfigurableResource):  # type: ignore[type-arg]
         0, ge=0, le=2048, multiple_of=8, description="Side of the face pass in pixels; 0: the model's own."
     )
 
+    setting: Literal["FC_SDXL_MODEL", "FC_FACE_MODEL"] = Field(
+        "FC_SDXL_MODEL", description="The variable that `model` is from, for error messages."
+    )
+
     @classmethod
-    def from_settings(cls, settings: Settings) -> SdxlGenerator:
+    def from_settings(
+        cls, settings: Settings, setting: Literal["FC_SDXL_MODEL", "FC_FACE_MODEL"] = "FC_SDXL_MODEL"
+    ) -> SdxlGenerator:
         """The generator that the settings describe; nothing is loaded yet.
+
+        Args:
+            settings: all settings; VAE, LoRAs and words are added to a model of the face pass too.
+            setting: the variable that holds the model. A revision can be set for `FC_SDXL_MODEL` only.
 
         Raises:
             SettingsError: names each variable that cannot be used, and why.
         """
-        if not settings.sdxl_model:
+        faces = setting == "FC_FACE_MODEL"
+        model = settings.face_model if faces else settings.sdxl_model
+        if not model:
             raise SettingsError(
-                "FC_SDXL_MODEL is not set, and the generator sdxl needs a checkpoint.",
-                "Set it to a folder in diffusers format or to a Hub id, or set FC_GENERATOR=sketch.",
+                f"{setting} is not set, and the generator sdxl needs a checkpoint.",
+                "Set it to a .safetensors file, a folder in diffusers format or a Hub id, or set FC_GENERATOR=sketch.",
             )
         values: dict[str, Any] = {
-            "model": settings.sdxl_model,
+            "model": model,
+            "revision": "" if faces else settings.sdxl_revision,
+            "config": settings.sdxl_config,
+            "vae": settings.sdxl_vae,
+            "loras": settings.sdxl_loras,
+            "embeddings": [str(file) for file in settings.sdxl_embeddings],
             "device": settings.sdxl_device,
             "dtype": settings.sdxl_dtype,
             "batch_size": settings.sdxl_batch_size,
@@ -78,6 +102,7 @@ class SdxlGenerator(dg.ConfigurableResource):  # type: ignore[type-arg]
             "compile_mode": settings.sdxl_compile,
             "memory": settings.model_memory,
             "image_timeout": settings.image_timeout,
+            "setting": setting,
         }
         try:
             return cls(**values)
@@ -92,7 +117,7 @@ class SdxlGenerator(dg.ConfigurableResource):  # type: ignore[type-arg]
             ) from None
 
     def describe(self) -> dict[str, Any]:
-        """The checkpoint and its fingerprint, device and dtype as they are set, and the versions of the libraries.
+        """The checkpoint, what is added to it, device and dtype as they are set, and the versions of the libraries.
 
         Neither torch nor a network is touched. `auto` is told as `auto`: what it became stands in each image's details.
         For a Hub id that was never downloaded here, `weights` and `commit` are None.
@@ -100,15 +125,18 @@ class SdxlGenerator(dg.ConfigurableResource):  # type: ignore[type-arg]
         Raises:
             SettingsError: the checkpoint is not there or not whole.
         """
-        checkpoint = find_checkpoint(self.model, self.revision)
+        checkpoint = self._checkpoint()
         return {
             "generator": self.name,
-            "model": checkpoint.label if checkpoint else self.model,
+            "model": checkpoint.label if checkpoint else _own_name(self.model),
             "commit": checkpoint.commit if checkpoint else None,
             "weights": checkpoint.fingerprint() if checkpoint else None,
+            **self._addons().describe(),
             "device": self.device,
             "dtype": self.dtype,
             "compile": self.compile_mode,
+            "clip_skip": self.clip_skip,
+            "prompt_syntax": "A1111",
             **_versions(),
         }
 
@@ -120,7 +148,7 @@ class SdxlGenerator(dg.ConfigurableResource):  # type: ignore[type-arg]
         """
         if self.face_size:
             return self.face_size
-        checkpoint = find_checkpoint(self.model, self.revision)
+        checkpoint = self._checkpoint()
         return checkpoint.native_size() if checkpoint else HUB_SIZE
 
     def generate(self, tasks: Sequence[ImageTask]) -> Iterator[Outcome]:
@@ -141,6 +169,13 @@ class SdxlGenerator(dg.ConfigurableResource):  # type: ignore[type-arg]
         """
         yield from self._run(tasks, _inpaint_sampling, Model.inpaint)
 
+    def _checkpoint(self) -> Checkpoint | None:
+        with told_of(self.setting):
+            return find_checkpoint(self.model, self.revision, self.config)
+
+    def _addons(self) -> Addons:
+        return Addons.find(self.vae, self.loras, self.embeddings)
+
     def _run(
         self,
         tasks: Sequence[Task],
@@ -150,10 +185,18 @@ class SdxlGenerator(dg.ConfigurableResource):  # type: ignore[type-arg]
         if not tasks:
             return
         budget = int(self.memory * 2**30) or None
-        model = load_model(
-            self.model, self.revision, self.device, self.dtype, compile_mode=self.compile_mode, budget=budget
-        )
-
+        with told_of(self.setting):
+            model = load_model(
+                self.model,
+                self.revision,
+                self.device,
+                self.dtype,
+                config=self.config,
+                addons=self._addons(),
+                compile_mode=self.compile_mode,
+                clip_skip=self.clip_skip,
+                budget=budget,
+            )
         calls = Calls(
             model,
             partial(call, model),
@@ -174,6 +217,12 @@ def _variable(field: str) -> str:
         "memory": "FC_MODEL_MEMORY",
     }
     return known.get(field, f"FC_SDXL_{field.upper()}")
+
+
+def _own_name(model: str) -> str:
+    """What a single file whose configs are not here, or a Hub id, is called: never a path of this machine."""
+    path = Path(model).expanduser()
+    return path.stem if path.is_absolute() else model
 
 
 def _sampling(model: Model, task: ImageTask) -> tuple[Hashable, ...]:

@@ -23,8 +23,9 @@ from resources.generators.base import ImageTask, InpaintTask
 from resources.generators.calls import Watch
 from resources.generators.memory import Memory
 from resources.generators.model_cache import MODELS, memory_budget
-from resources.generators.sdxl_checkpoint import find_checkpoint
-from resources.generators.sdxl_loading import download, load_parts, pick_device
+from resources.generators.sdxl_addons import Addons
+from resources.generators.sdxl_checkpoint import BASE, find_checkpoint
+from resources.generators.sdxl_loading import download, fetch_addons, load_parts, pick_device
 from resources.generators.sdxl_prompts import PromptEncoder
 from resources.generators.sdxl_schedulers import make_scheduler
 from resources.settings import dagster_home
@@ -244,6 +245,8 @@ def load_model(
     device: str,
     dtype: str,
     *,
+    config: str = BASE,
+    addons: Addons = Addons(),  # noqa: B008 - it is frozen
     compile_mode: str = "off",
     clip_skip: int = 2,
     budget: int | None = None,
@@ -251,10 +254,12 @@ def load_model(
     """The checkpoint in memory, loaded when this process has not done so, and downloaded when it is a new Hub id.
 
     Args:
-        model: a folder in diffusers format, or a Hub id.
+        model: a folder in diffusers format, a single .safetensors file, or a Hub id.
         revision: branch, tag or commit of a Hub id; empty for `main`.
         device: `cuda`, `mps`, `cpu`, or `auto` for the first of them that is there.
         dtype: `bfloat16`, `float16`, `float32`, or `auto` for bfloat16 on cuda and float32 elsewhere.
+        config: a folder in diffusers format, or a Hub id; gives a single file's configs and tokenizers.
+        addons: VAE, LoRAs and textual inversions.
         compile_mode: `off`, `default` or `max`.
         clip_skip: 1 to 12, as A1111 counts.
         budget: bytes that all models of this process may take on the device; None: what it has.
@@ -269,11 +274,12 @@ def load_model(
     if dtype == "auto":
         dtype = "bfloat16" if device == "cuda" else "float32"
     with _loading:
-        checkpoint = find_checkpoint(model, revision) or download(model, revision)
-        fingerprint = checkpoint.fingerprint()
+        checkpoint = find_checkpoint(model, revision, config) or download(model, revision, config)
+        addons = fetch_addons(addons)
+        fingerprint = checkpoint.fingerprint() + addons.fingerprint()
 
         def load() -> Model:
-            loaded = load_parts(checkpoint, device, dtype)
+            loaded = load_parts(checkpoint, device, dtype, addons)
             return Model(
                 fingerprint=fingerprint,
                 device=device,
@@ -288,7 +294,7 @@ def load_model(
             )
 
         return MODELS.get(
-            ("sdxl", checkpoint.folder.resolve(), device, dtype, compile_mode, clip_skip),
+            ("sdxl", checkpoint.path.resolve(), device, dtype, compile_mode, clip_skip),
             load,
             version=fingerprint,
             label=checkpoint.label,

@@ -6,7 +6,7 @@ Belongs here: the choice and its reason. Does not: the generators.
 from __future__ import annotations
 
 import importlib.util
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from imaging.errors import SettingsError
 from resources.generators.base import Generator
@@ -42,15 +42,41 @@ def make_generator(settings: Settings) -> tuple[Generator, str]:
         from resources.generators.sketch import SketchGenerator
 
         return SketchGenerator(), told
+    return _with_diffusers(settings, "FC_SDXL_MODEL", why), told
+
+
+def make_face_generator(settings: Settings) -> tuple[Generator, str]:
+    """The generator of the face pass, and one sentence that says what was picked and why.
+
+    It is over the model that `FC_FACE_MODEL` names, else the one that makes the scene.
+
+    Raises:
+        SettingsError: as `make_generator`.
+    """
+    if not settings.face_model:
+        return make_generator(settings)
+    generator = _with_diffusers(settings, "FC_FACE_MODEL", "as FC_FACE_MODEL is set")
+    return generator, f"{generator.name}, as FC_FACE_MODEL is set."
+
+
+def _with_diffusers(settings: Settings, setting: Literal["FC_SDXL_MODEL", "FC_FACE_MODEL"], why: str) -> Generator:
+    """The generator for the kind of model that a variable names; the name tells of a Hub id that is not here yet."""
     missing = [package for package in ("torch", "diffusers") if importlib.util.find_spec(package) is None]
     if missing:
         raise SettingsError(
             f"The generator sdxl ({why}) needs {' and '.join(missing)}, which cannot be imported.",
             "Run: pip install 'face-changer[sdxl]'",
         )
+    from resources.generators.flux import FluxGenerator
+    from resources.generators.flux_checkpoint import model_kind
     from resources.generators.sdxl import SdxlGenerator
 
-    return SdxlGenerator.from_settings(settings), told
+    faces = setting == "FC_FACE_MODEL"
+    model, revision = (settings.face_model, "") if faces else (settings.sdxl_model, settings.sdxl_revision)
+    kind = model_kind(model, revision)
+    if kind == "flux" or (kind == "unknown" and "flux" in model.lower()):
+        return FluxGenerator.from_settings(settings, setting)
+    return SdxlGenerator.from_settings(settings, setting)
 
 
 def make_image_server(settings: Settings) -> ForgeGenerator | ComfyUIGenerator | None:
