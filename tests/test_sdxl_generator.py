@@ -564,6 +564,7 @@ def test_every_field_comes_from_the_settings():
         "compile_mode": "max",
         "memory": 20.0,
         "image_timeout": 60.0,
+        "setting": "FC_SDXL_MODEL",
     }
 
 

@@ -18,7 +18,7 @@ from resources.generators.sdxl_prompts import (
     parse_prompt,
     split_chunks,
 )
-from tests.tiny_sdxl import build_tiny_sdxl
+from tests.tiny_sdxl import WIDTHS, build_tiny_sdxl
 
 pytest.importorskip("diffusers")
 
@@ -317,7 +317,7 @@ def test_a_weight_scales_its_tokens_and_the_mean_stays(exact):
     plain = encoder.encode(["a bc"])["prompt_embeds"][0]
     strong = encoder.encode(["a (bc:1.5)"])["prompt_embeds"][0]
     assert torch.equal(encoder.encode(["a (bc:1.0)"])["prompt_embeds"][0], plain)
-    for part in (slice(0, 32), slice(32, 64)):  # each encoder has its own mean
+    for part in (slice(0, WIDTHS[0]), slice(WIDTHS[0], None)):  # each encoder has its own mean
         ratio = strong[:, part] / plain[:, part]
         rest = ratio[0, 0]
         expected = torch.full((77,), 1.0) * rest
