@@ -37,8 +37,21 @@ class Tensor:
     shape: tuple[int, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What a safetensors file says of itself: its tensors by name, and its maker's words, as `modelspec.title`."""
+
+    tensors: dict[str, Tensor]
+    metadata: dict[str, str]
+
+
 def read_tensors(path: Path, name: str = "") -> dict[str, Tensor]:
-    """The tensors of a safetensors file by name, read from its header; the data are not read.
+    """The tensors of a safetensors file by name; see `read_header`."""
+    return read_header(path, name).tensors
+
+
+def read_header(path: Path, name: str = "") -> Header:
+    """The header of a safetensors file; the data are not read.
 
     The format: 8 bytes (little-endian) that count the header's, the header as JSON, then the tensors without a gap to
     the end of the file (https://huggingface.co/docs/safetensors). All of that is checked. Errors call the file by
@@ -59,7 +72,7 @@ def read_tensors(path: Path, name: str = "") -> dict[str, Tensor]:
         ) from None
     try:
         header: Any = json.loads(text)
-        header.pop("__metadata__", None)
+        metadata = {str(key): str(value) for key, value in (header.pop("__metadata__", None) or {}).items()}
         tensors = {key: Tensor(str(entry["dtype"]), tuple(entry["shape"])) for key, entry in header.items()}
         spans = sorted((int(start), int(end)) for start, end in (entry["data_offsets"] for entry in header.values()))
     except (ValueError, TypeError, KeyError, AttributeError):
@@ -74,7 +87,7 @@ def read_tensors(path: Path, name: str = "") -> dict[str, Tensor]:
         raise BackendError(
             f"{name} is {how}: it has {size} bytes, and its header promises {8 + length + end}.", "Fetch it again."
         )
-    return tensors
+    return Header(tensors, metadata)
 
 
 def parameters(files: Iterable[Path]) -> int:

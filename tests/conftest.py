@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,10 @@ from jobs.queue import JobQueue
 from resources.database import Database, open_database
 from resources.settings import PROJECT_ROOT, Settings, load_settings
 from resources.store import ImageStore
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell's background jobs ignore SIGINT, and what they start inherits that; the tests of Ctrl-C need it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 pytest_plugins = ["tests.databases", "tests.sdxl"]
 

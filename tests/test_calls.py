@@ -103,6 +103,12 @@ def test_progress_is_told_once_a_second_and_a_call_ends_after_its_images_time(
     assert [record.getMessage() for record in caplog.records] == [
         f"Step {step} of 30, 2 images" for step in range(2, 13, 2)
     ]
-    clock += 0.25
+    watch.begin(1, 30, first_step_counts=False)
+    clock += 100
+    watch(None, 0, None, {})
+    clock += 3
+    watch(None, 1, None, {})
+    watch.begin(2, 30)
+    clock += 6.25
     with pytest.raises(ImageTimeoutError, match=r"13 of 30 steps took 6 seconds, and an image may take 3 \(2 in"):
         watch(None, 12, None, {})

@@ -257,10 +257,23 @@ def test_half_precision_files_and_shards_are_found(fc, own_tiny):
 def test_load_proves_that_it_works(fc, own_tiny):
     result = fc("check", "--load", "--json")
     assert (result.code, result.json["ok"]) == (0, True)
-    proof = result.json["load"]
+    (proof,) = result.json["load"]
     assert proof["seconds"] > 0
     assert (proof["size"], proof["details"]["device"], proof["details"]["denoising_steps"]) == (64, "cpu", 1)
     assert "loaded, and made an image of 64 pixels" in fc("check", "--load").out
+
+
+def test_load_proves_the_model_of_the_face_pass_too(fc, own_tiny, tmp_path, monkeypatch):
+    monkeypatch.setenv("FC_FACE_MODEL", str(build_tiny_sdxl(tmp_path / "inpaint", in_channels=9)))
+    result = fc("check", "--load", "--json")
+    assert [(proof["setting"], proof["ok"]) for proof in result.json["load"]] == [
+        ("FC_SDXL_MODEL", True),
+        ("FC_FACE_MODEL", True),
+    ]
+    monkeypatch.setenv("FC_SDXL_MODEL", str(tmp_path / "inpaint"))
+    result = fc("check", "--load", "--json")
+    assert (result.code, [proof["ok"] for proof in result.json["load"]]) == (1, [False, True])
+    assert "cannot make an image from text" in result.json["load"][0]["what"]
 
 
 def test_load_finds_what_the_headers_do_not_show(fc, own_tiny):
@@ -268,14 +281,14 @@ def test_load_finds_what_the_headers_do_not_show(fc, own_tiny):
     config.write_text(config.read_text().replace('"cross_attention_dim": 64', '"cross_attention_dim": 32'))
     assert fc("check").code == 0
     result = fc("check", "--load", "--json")
-    assert (result.code, result.json["load"]["ok"]) == (1, False)
-    assert "cannot be loaded" in result.json["load"]["what"]
+    assert (result.code, result.json["load"][0]["ok"]) == (1, False)
+    assert "cannot be loaded" in result.json["load"][0]["what"]
     assert "cannot be loaded" in fc("check", "--load").out
 
 
 def test_load_without_a_checkpoint_is_told(fc):
     result = fc("check", "--load")
-    assert (result.code, "FC_SDXL_MODEL is not set" in result.err) == (4, True)
+    assert (result.code, "Neither FC_SDXL_MODEL nor" in result.err) == (4, True)
 
 
 def test_yunet_must_be_the_known_file(fc, tmp_path, monkeypatch, known_yunet):

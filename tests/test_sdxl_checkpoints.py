@@ -194,12 +194,17 @@ def test_damaged_files_and_pickles_are_told(single, configs, tmp_path):
     pickle = tmp_path / "old.ckpt"
     torch.save({}, pickle)
     renamed = Path(shutil.copy(pickle, tmp_path / "renamed.safetensors"))
-    for file, what in ((cut, "not a whole"), (renamed, "not a whole"), (pickle, "is a pickle")):
+    wrong = (
+        (cut, "is cut off", "Fetch it again"),
+        (renamed, "is a pickle under another name", "safetensors file"),
+        (pickle, "is a pickle", ".safetensors file"),
+    )
+    for file, what, mend in wrong:
         for settings in ({"model": str(file)}, *({"model": str(single), **more} for more in _as_addon(file))):
             with pytest.raises(SettingsError, match=what) as caught:
                 SdxlGenerator(config=str(configs), **settings).describe()
             assert str(file) in caught.value.what
-            assert ".safetensors file" in caught.value.mend
+            assert mend in caught.value.mend
 
 
 def _as_addon(file):

@@ -7,6 +7,7 @@ Belongs here: `list`, `check` and `bench`. Does not: `pull` (`jobs.cli.models_pu
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,6 +20,7 @@ from jobs.cli.output import FAILED, err, out, print_json, say, table
 from resources.settings import Settings, load_settings
 
 if TYPE_CHECKING:
+    from resources.generators.base import Generator, Outcome
     from resources.model_files import CheckedFile, NamedModel
 
 NONE_NAMED = (
@@ -59,7 +61,8 @@ def list_models(*, as_json: Json = False) -> None:
 def check(
     *,
     load: Annotated[
-        bool, typer.Option("--load", help="Also load the SDXL model as the generator does, and make a small image.")
+        bool,
+        typer.Option("--load", help="Also load the models as the generators do; make an image with each."),
     ] = False,
     as_json: Json = False,
 ) -> None:
@@ -76,15 +79,16 @@ def check(
             results[-1]["ok"] = model.problem is None and not any(file.problem for file in files)
             if not as_json:
                 _say_checked(model, files)
-    proof = _prove(settings) if load and all(result["ok"] for result in results) else None
-    ok = all(result["ok"] for result in results) and (proof is None or bool(proof["ok"]))
+    ok = all(result["ok"] for result in results)
+    proofs = _prove(settings) if load and ok else None
+    ok = ok and all(proof["ok"] for proof in proofs or ())
     if as_json:
-        print_json({"ok": ok, "models": results, "load": proof})
+        print_json({"ok": ok, "models": results, "load": proofs})
     elif not found:
         say(NONE_NAMED)
-    elif load and proof is None:
+    elif load and proofs is None:
         say("Not loaded, as not every file is well.", style="yellow")
-    elif proof is not None:
+    for proof in () if as_json else proofs or ():
         _say_proof(proof)
     if not ok:
         raise typer.Exit(FAILED)
@@ -140,22 +144,47 @@ def bench(
     say(", ".join(f"{name} {value}" for name, value in details.items() if isinstance(value, str | int | float)))
 
 
-def _prove(settings: Settings) -> dict[str, Any]:
-    """Load the checkpoint as the generator does, and make one image of one step."""
-    from resources.generators.select import make_generator
-    from resources.generators.speed import made, task
+def _prove(settings: Settings) -> list[dict[str, Any]]:
+    """Load each model as the generators do, and make one image of one step with it."""
+    from resources.generators.select import make_face_generator, make_generator
+    from resources.generators.speed import face_task, task
 
-    if not settings.sdxl_model:
-        raise SettingsError("FC_SDXL_MODEL is not set, so there is nothing to load.", "Set it, or leave out --load.")
+    if not settings.sdxl_model and not settings.face_model:
+        raise SettingsError(
+            "Neither FC_SDXL_MODEL nor FC_FACE_MODEL is set, so there is nothing to load.",
+            "Set one, or leave out --load.",
+        )
+    scene = settings.model_copy(update={"generator": "sdxl"})
+    proofs = []
+    if settings.sdxl_model:
+        proofs.append(
+            _proof("FC_SDXL_MODEL", lambda: make_generator(scene), lambda one, side: one.generate([task(0, side, 1)]))
+        )
+    if settings.face_model:
+        proofs.append(
+            _proof(
+                "FC_FACE_MODEL",
+                lambda: make_face_generator(settings),
+                lambda one, side: one.inpaint([face_task(side)]),
+            )
+        )
+    return proofs
+
+
+def _proof(
+    setting: str, make: Callable[[], tuple[Generator, str]], images: Callable[[Generator, int], Iterator[Outcome]]
+) -> dict[str, Any]:
+    from resources.generators.speed import last
+
     start = time.perf_counter()
     try:
-        generator, _why = make_generator(settings.model_copy(update={"generator": "sdxl"}))
+        generator, _why = make()
         side = min(LARGEST_PROOF, generator.native_size())
-        image = made(generator, [task(0, side, 1)])
+        image = last(images(generator, side))
     except FaceChangerError as error:
-        return {"ok": False, "what": error.what, "mend": error.mend}
+        return {"setting": setting, "ok": False, "what": error.what, "mend": error.mend}
     seconds = round(time.perf_counter() - start, 3)
-    return {"ok": True, "seconds": seconds, "size": side, "details": dict(image.details)}
+    return {"setting": setting, "ok": True, "seconds": seconds, "size": side, "details": dict(image.details)}
 
 
 def _as_json(model: NamedModel) -> dict[str, Any]:
@@ -202,10 +231,10 @@ def _say_checked(model: NamedModel, files: list[CheckedFile]) -> None:
 def _say_proof(proof: dict[str, Any]) -> None:
     if proof["ok"]:
         where = f"{proof['details']['dtype']} on {proof['details']['device']}"
-        say(f"OK    loaded, and made an image of {proof['size']} pixels in {proof['seconds']:.1f} s ({where})",
-            style="green")  # fmt: skip
+        what = f"loaded, and made an image of {proof['size']} pixels in {proof['seconds']:.1f} s ({where})"
+        say(f"OK    {proof['setting']}: {what}", style="green")
     else:
-        say(f"FAIL  {proof['what']}", style="bold red")
+        say(f"FAIL  {proof['setting']}: {proof['what']}", style="bold red")
         say(f"Mend: {proof['mend']}")
 
 

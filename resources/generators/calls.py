@@ -52,18 +52,24 @@ class Watch:
     stop: threading.Event = field(default_factory=threading.Event)
     _images: int = 0
     _steps: int = 0
+    _first_step_counts: bool = True
     _began: float = 0.0
     _told: float = 0.0
 
-    def begin(self, images: int, steps: int) -> None:
+    def begin(self, images: int, steps: int, *, first_step_counts: bool = True) -> None:
         """A call begins that makes so many images in so many steps.
+
+        Args:
+            images: how many, for the time that they may take together.
+            steps: how many, for the log.
+            first_step_counts: False when the first step may compile something, which takes no image's time.
 
         Raises:
             StoppedError: nobody waits for them.
         """
         if self.stop.is_set():
             raise StoppedError
-        self._images, self._steps = images, steps
+        self._images, self._steps, self._first_step_counts = images, steps, first_step_counts
         self._began = self._told = time.monotonic()
 
     def __call__(self, _pipeline: object, step: int, _timestep: object, tensors: dict[str, Any]) -> dict[str, Any]:
@@ -80,6 +86,8 @@ class Watch:
         now = time.monotonic()
         if self.stop.is_set():
             raise StoppedError
+        if step == 0 and not self._first_step_counts:
+            self._began = now
         if now - self._began > self.seconds * self._images:
             raise ImageTimeoutError(
                 f"{step + 1} of {self._steps} steps took {now - self._began:.0f} seconds, and an image may take "

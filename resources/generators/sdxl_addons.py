@@ -18,6 +18,7 @@ from typing import Any, Final
 from imaging.errors import SettingsError
 from resources.generators import weight_files
 from resources.settings import Settings
+from resources.weights import PICKLES
 
 _HUB = re.compile(r"([\w-][\w.-]*/[\w.-]+)(?:/(.+\.safetensors))?")
 _HUB_FILES: Final = {
@@ -132,7 +133,7 @@ def _find(setting: str, value: str, weight: float = 1.0) -> Addon:
     if path.is_absolute():
         return _find_folder(path) if setting == "FC_SDXL_VAE" and path.is_dir() else _find_file(setting, path, weight)
     found = _HUB.fullmatch(value)
-    if not found or Path(found[1]).suffix in (".safetensors", *weight_files.PICKLES):
+    if not found or Path(found[1]).suffix in (".safetensors", *PICKLES):
         kinds = "file or folder" if setting == "FC_SDXL_VAE" else ".safetensors file"
         raise SettingsError(
             f"{setting}={value!r} is neither the whole path of a {kinds} on this machine nor a Hub id.",

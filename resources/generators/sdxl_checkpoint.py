@@ -15,7 +15,8 @@ from typing import Any, Final
 
 from imaging.errors import BackendError, SettingsError
 from resources.generators import weight_files
-from resources.generators.weight_files import PICKLES, Header, IncompleteError
+from resources.generators.weight_files import IncompleteError
+from resources.weights import PICKLES, Header
 
 HUB_SIZE: Final = 1024  # the side that SDXL was trained at; said of a Hub id whose files are not here yet
 BASE: Final = "stabilityai/stable-diffusion-xl-base-1.0"  # where a single file's configs come from, if not set
@@ -111,12 +112,12 @@ class Checkpoint:
     def in_channels(self) -> int:
         """The channels that the UNet takes: 4 for text to image, 9 for inpainting."""
         if self.single:
-            return self._header(self.single).shapes[_SINGLE_FILE["UNet"]][1]
+            return self._header(self.single).tensors[_SINGLE_FILE["UNet"]].shape[1]
         return int(self._config("unet")["in_channels"])
 
     def has_vae(self) -> bool:
         """Whether there is a VAE; a single file may come without."""
-        return not self.single or any(name.startswith(_SINGLE_VAE) for name in self._header(self.single).shapes)
+        return not self.single or any(name.startswith(_SINGLE_VAE) for name in self._header(self.single).tensors)
 
     def noise_schedule(self) -> dict[str, Any]:
         """What a single file says of its noise schedule, by the names in a scheduler's config; it wins over the folder.
@@ -129,9 +130,9 @@ class Checkpoint:
             return {}
         header = self._header(self.single)
         found: dict[str, Any] = {}
-        if "v_pred" in header.shapes or header.metadata.get("modelspec.prediction_type") == "v":
+        if "v_pred" in header.tensors or header.metadata.get("modelspec.prediction_type") == "v":
             found["prediction_type"] = "v_prediction"
-        if "ztsnr" in header.shapes:
+        if "ztsnr" in header.tensors:
             found |= {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
         return found
 
@@ -214,7 +215,7 @@ def _check_single(file: Path) -> None:
     Raises:
         SettingsError: it is something else; says what, as far as its tensors' names tell.
     """
-    names = weight_files.read_header(file, "FC_SDXL_MODEL").shapes
+    names = weight_files.read_header(file, "FC_SDXL_MODEL").tensors
     absent = [part for part, name in _SINGLE_FILE.items() if name not in names]
     if absent:
         for mark, kind, mend in _MARKS_OF_OTHERS:

@@ -130,11 +130,8 @@ class Model:
 
     def is_compiled(self, task: ImageTask) -> bool:
         """Whether an image like this one is made by compiled parts."""
-        return (
-            self.compile_mode != "off"
-            and not self.memory.offloaded
-            and (task.width, task.height) in self._compiled_sizes()
-        )
+        eager = {"tiled VAE", "offload"} & set(self.memory.savings(task))
+        return self.compile_mode != "off" and not eager and (task.width, task.height) in self._compiled_sizes()
 
     def _compiled_sizes(self) -> set[tuple[int, int]]:
         sides = {
@@ -165,7 +162,7 @@ class Model:
         pipeline.set_progress_bar_config(disable=True)
         prompts, negatives = [task.prompt for task in tasks], [task.negative_prompt or None for task in tasks]
         with self.lock, torch.inference_mode(), self.memory.in_tiles(self.parts["vae"], first):
-            watch.begin(wanted, first.steps)
+            watch.begin(wanted, first.steps, first_step_counts=parts is self.parts)
             if self.memory.offloaded:
                 pipeline.enable_model_cpu_offload(device=self.device)
             try:
@@ -198,6 +195,9 @@ class Model:
             compiled = functools.partial(
                 torch.compile, backend=COMPILER, dynamic=False, **_compiler_options(self.compile_mode)
             )
+            if self.device == "cuda":  # the layout in which its convolutions are quickest
+                self.parts["unet"].to(memory_format=torch.channels_last)
+                self.parts["vae"].to(memory_format=torch.channels_last)
             vae = copy_of_module(self.parts["vae"])
             vae.decoder = compiled(vae.decoder)
             self._compiled = {**self.parts, "unet": compiled(self.parts["unet"]), "vae": vae}

@@ -11,8 +11,10 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
+
 from imaging.errors import FaceChangerError
-from resources.generators.base import Generated, Generator, ImageTask
+from resources.generators.base import Generated, Generator, ImageTask, InpaintTask, Outcome
 from resources.generators.select import make_generator
 from resources.settings import Settings
 
@@ -53,20 +55,32 @@ def task(number: int, size: int, steps: int) -> ImageTask:
     )
 
 
+def face_task(size: int) -> InpaintTask:
+    """A grey square whose middle is made anew in one step."""
+    mask = np.zeros((size, size), np.uint8)
+    mask[size // 4 : size * 3 // 4, size // 4 : size * 3 // 4] = 255
+    return InpaintTask(task(0, size, 1), np.full((size, size, 3), 128, np.uint8), mask, 1.0)
+
+
 def made(generator: Generator, tasks: list[ImageTask]) -> Generated:
-    """Make images, and return the last.
+    """Make images, and return the last; see `last`."""
+    return last(generator.generate(tasks))
+
+
+def last(outcomes: Iterator[Outcome]) -> Generated:
+    """The last of some images that must all be good.
 
     Raises:
         FaceChangerError: the first error among the outcomes.
     """
-    last: Generated | None = None
-    for outcome in generator.generate(tasks):
+    image: Generated | None = None
+    for outcome in outcomes:
         if isinstance(outcome, FaceChangerError):
             raise outcome
-        last = outcome
-    if last is None:
+        image = outcome
+    if image is None:
         raise ValueError("there is nothing to make")
-    return last
+    return image
 
 
 def measure(settings: Settings, *, batches: list[int], images: int, size: int, steps: int) -> Iterator[Speed]:

@@ -9,29 +9,16 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
-from imaging.errors import SettingsError
+from imaging.errors import BackendError, SettingsError
+from resources import weights
+from resources.weights import PICKLES, Header
 
-PICKLES: Final = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
 _WINDOW: Final = 16 * 1024
 _WINDOWS: Final = 256
-
-
-@dataclass(frozen=True, slots=True)
-class Header:
-    """What a safetensors file says of itself.
-
-    Attributes:
-        shapes: of the tensors, by their names.
-        metadata: the maker's words, such as `modelspec.title`.
-    """
-
-    shapes: Mapping[str, tuple[int, ...]]
-    metadata: Mapping[str, str]
 
 
 class IncompleteError(SettingsError):
@@ -56,11 +43,8 @@ def read_header(file: Path, setting: str) -> Header:
     stat = file.stat()
     try:
         return _header(file, stat.st_size, stat.st_mtime_ns)
-    except _UnreadableError as error:
-        raise SettingsError(
-            f"{setting}: {file} is not a whole safetensors file ({error}).",
-            "Download or copy it again; if it is of another kind, get the same weights as a .safetensors file.",
-        ) from error
+    except BackendError as error:
+        raise SettingsError(f"{setting}: {error.what}", error.mend) from error
 
 
 def fingerprint(files: Iterable[tuple[str, Path]]) -> str:
@@ -153,20 +137,9 @@ def in_hub_cache(repository: str, name: str, revision: str = "") -> Path | None:
     return Path(found) if isinstance(found, str) else None
 
 
-class _UnreadableError(Exception):
-    """Not a whole safetensors file."""
-
-
 @functools.lru_cache(maxsize=64)
 def _header(file: Path, size: int, modified: int) -> Header:  # noqa: ARG001 - they are there to be part of the key
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(file, framework="np") as content:
-            shapes = {name: tuple(content.get_slice(name).get_shape()) for name in content.keys()}  # noqa: SIM118
-            return Header(shapes, content.metadata() or {})
-    except (SafetensorError, OSError) as error:
-        raise _UnreadableError(str(error)) from error
+    return weights.read_header(file)
 
 
 @functools.lru_cache(maxsize=1024)
