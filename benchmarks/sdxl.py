@@ -32,7 +32,7 @@ from jobs.queue import JobQueue
 from jobs.request import JobRequest
 from jobs.submit import submit
 from resources.database import open_database
-from resources.generators.model_cache import MODELS
+from resources.generators.diffusion.model_cache import MODELS
 from resources.settings import PROJECT_ROOT, load_settings
 from resources.store import ImageStore
 
@@ -190,7 +190,7 @@ def main() -> None:
 
     import torch
 
-    from resources.generators.sdxl_model import load_model
+    from resources.generators.diffusion.sdxl_model import load_model
 
     cuda = torch.cuda.is_available()
     size = given.size or (1024 if cuda else 128)

@@ -1,7 +1,7 @@
 """The fixed words that the settings put around every prompt, such as the score tags of Pony checkpoints.
 
 Belongs here: which words, and joining them to a prompt. Does not: improving a prompt (`fc_assets.enhanced_prompt`), or
-what a model makes of it (`resources.generators.sdxl_prompts`).
+what a model makes of it (`resources.generators.diffusion.sdxl_prompts`).
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from resources.generators.base import Generated, ImageTask, InpaintTask, Outcome
-from resources.generators.sdxl import SdxlGenerator
+from resources.generators.diffusion.sdxl import SdxlGenerator
 from tests.tiny_sdxl import build_tiny_sdxl
 
 SIDE = 32  # pixels; small, as most tests care for the calls and not for the pictures

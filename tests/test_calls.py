@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imaging.errors import BackendError
-from resources.generators import calls
 from resources.generators.base import Generated, Outcome
-from resources.generators.calls import ImageTimeoutError, StoppedError, Watch, made_ahead, run_batches
+from resources.generators.diffusion import calls
+from resources.generators.diffusion.calls import ImageTimeoutError, StoppedError, Watch, made_ahead, run_batches
 
 SECONDS = 30  # that a test waits for another thread before it fails
 

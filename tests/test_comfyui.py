@@ -20,9 +20,9 @@ from jobs.cli.main import main
 from jobs.queue import JobQueue
 from jobs.request import Scheduler
 from resources.generators.base import Generated, ImageTask, InpaintTask
-from resources.generators.comfyui import SAMPLERS, ComfyUIGenerator
-from resources.generators.http_api import HttpApi
 from resources.generators.select import make_generator
+from resources.generators.servers.comfyui import SAMPLERS, ComfyUIGenerator
+from resources.generators.servers.http_api import HttpApi
 from resources.settings import Settings
 from resources.store import ImageStore
 from tests.comfyui_server import CHECKPOINT, ComfyUIState, comfyui_server, face_graph, node, scene_graph

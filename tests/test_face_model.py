@@ -11,9 +11,9 @@ import pytest
 from imaging.errors import SettingsError
 from imaging.provenance import read_provenance
 from jobs.queue import JobQueue
-from resources.generators.flux import FluxGenerator
-from resources.generators.model_cache import MODELS
-from resources.generators.sdxl import SdxlGenerator
+from resources.generators.diffusion.flux import FluxGenerator
+from resources.generators.diffusion.model_cache import MODELS
+from resources.generators.diffusion.sdxl import SdxlGenerator
 from resources.generators.select import make_face_generator, make_generator
 from resources.generators.sketch import SketchGenerator
 from resources.settings import Settings

@@ -17,14 +17,14 @@ from pydantic import ValidationError
 
 from imaging.errors import BackendError, SettingsError
 from resources.generators.base import Generated, ImageTask, InpaintTask
-from resources.generators.calls import Watch
-from resources.generators.flux import FluxGenerator
-from resources.generators.flux_checkpoint import find_flux_checkpoint, model_kind
-from resources.generators.flux_model import FluxModel, load_flux
-from resources.generators.memory import Memory
-from resources.generators.model_cache import MODELS
-from resources.generators.sdxl_checkpoint import find_checkpoint
-from resources.generators.sdxl_loading import load_parts
+from resources.generators.diffusion.calls import Watch
+from resources.generators.diffusion.flux import FluxGenerator
+from resources.generators.diffusion.flux_checkpoint import find_flux_checkpoint, model_kind
+from resources.generators.diffusion.flux_model import FluxModel, load_flux
+from resources.generators.diffusion.memory import Memory
+from resources.generators.diffusion.model_cache import MODELS
+from resources.generators.diffusion.sdxl_checkpoint import find_checkpoint
+from resources.generators.diffusion.sdxl_loading import load_parts
 from resources.settings import PROJECT_ROOT, Settings
 from resources.weights import parameters
 from tests.tiny_flux import CELL, VAE_SCALE, build_tiny_flux
@@ -437,7 +437,7 @@ def test_flux_and_sdxl_take_turns_in_a_budget_that_holds_one(tiny_flux, tmp_path
     needs = {checkpoint.label: 4 * parameters(checkpoint.paths()) for checkpoint in (sdxl, flux)}
     budget = max(needs.values()) + 1
     assert sum(needs.values()) > budget
-    tool = FluxGenerator(model=str(tiny_flux), device="cpu", model_memory=(budget + 1) / 2**30)
+    tool = FluxGenerator(model=str(tiny_flux), device="cpu", memory=(budget + 1) / 2**30)
 
     def unet() -> weakref.ref:
         parts = MODELS.get(
@@ -580,8 +580,8 @@ def test_what_is_no_checkpoint_is_of_no_kind(hub_cache, model):
 def test_describing_and_choosing_import_no_torch(tiny_flux):
     program = (
         "import sys, json\n"
-        "from resources.generators.flux import FluxGenerator\n"
-        "from resources.generators.flux_checkpoint import model_kind\n"
+        "from resources.generators.diffusion.flux import FluxGenerator\n"
+        "from resources.generators.diffusion.flux_checkpoint import model_kind\n"
         "from resources.settings import Settings\n"
         f"tool = FluxGenerator.from_settings(Settings(_env_file=None, face_model={str(tiny_flux)!r}))\n"
         "print(json.dumps([model_kind(tool.model), tool.name, tool.describe(), tool.native_size()]))\n"
@@ -616,7 +616,7 @@ def test_every_field_comes_from_the_settings():
         "face_size": 512,
         "guidance": 0.0,
         "image_timeout": 300.0,
-        "model_memory": 40.0,
+        "memory": 40.0,
         "setting": "FC_FACE_MODEL",
     }
     scene = FluxGenerator.from_settings(settings, "FC_SDXL_MODEL")

@@ -23,11 +23,11 @@ from jobs.cli import doctor
 from jobs.cli.main import main
 from jobs.queue import JobQueue
 from jobs.request import Scheduler
-from resources.generators import forge
 from resources.generators.base import Generated, ImageTask, InpaintTask
-from resources.generators.forge import SAMPLERS, ForgeGenerator
-from resources.generators.http_api import HttpApi, told
 from resources.generators.select import make_generator
+from resources.generators.servers import forge
+from resources.generators.servers.forge import SAMPLERS, ForgeGenerator
+from resources.generators.servers.http_api import HttpApi, told
 from resources.settings import Settings, load_settings
 from resources.store import ImageStore
 from tests.forge_server import BASE, PONY, ForgeState, forge_server, model

@@ -9,7 +9,7 @@ import pytest
 from pydantic import SecretStr
 
 from imaging.errors import BackendError, TransientError
-from resources.generators.http_api import (
+from resources.generators.servers.http_api import (
     ConnectionLostError,
     HttpApi,
     HttpStatusError,

@@ -6,7 +6,7 @@ import weakref
 
 import pytest
 
-from resources.generators.model_cache import ModelCache
+from resources.generators.diffusion.model_cache import ModelCache
 
 
 class Weights:

@@ -666,7 +666,7 @@ def test_bench_measures_the_configured_generator(fc):
 def test_bench_measures_sdxl_with_its_batches(fc, own_tiny, monkeypatch):
     monkeypatch.setenv("FC_GENERATOR", "sdxl")
     calls = []
-    from resources.generators.sdxl_model import Model
+    from resources.generators.diffusion.sdxl_model import Model
 
     real = Model.generate
     monkeypatch.setattr(

@@ -11,10 +11,10 @@ import pytest
 
 from imaging.errors import BackendError, SettingsError
 from resources.generators.base import Generated, ImageTask, InpaintTask
-from resources.generators.sdxl import SdxlGenerator
-from resources.generators.sdxl_addons import Addons
-from resources.generators.sdxl_checkpoint import find_checkpoint
-from resources.generators.sdxl_loading import load_parts
+from resources.generators.diffusion.sdxl import SdxlGenerator
+from resources.generators.diffusion.sdxl_addons import Addons
+from resources.generators.diffusion.sdxl_checkpoint import find_checkpoint
+from resources.generators.diffusion.sdxl_loading import load_parts
 from resources.settings import PROJECT_ROOT, Settings
 from tests.tiny_sdxl import (
     NATIVE_SIZE,
@@ -535,7 +535,7 @@ def test_describing_it_all_imports_no_torch_and_is_equal_across_processes(folder
     fields["loras"] = [f"{tmp_path}/style.safetensors=0.5"]
     program = (
         "import sys, json\n"
-        "from resources.generators.sdxl import SdxlGenerator\n"
+        "from resources.generators.diffusion.sdxl import SdxlGenerator\n"
         f"print(json.dumps(SdxlGenerator(**{fields!r}).describe()))\n"
         "assert not {'torch', 'diffusers', 'transformers'} & set(sys.modules)\n"
     )

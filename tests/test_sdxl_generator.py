@@ -19,10 +19,10 @@ from pydantic import ValidationError
 from imaging.errors import BackendError, SettingsError
 from jobs.request import Scheduler
 from resources.generators.base import Generated
-from resources.generators.calls import batches
-from resources.generators.sdxl import SdxlGenerator
-from resources.generators.sdxl_model import load_model, steps_done
-from resources.generators.sdxl_schedulers import SCHEDULERS, make_scheduler
+from resources.generators.diffusion.calls import batches
+from resources.generators.diffusion.sdxl import SdxlGenerator
+from resources.generators.diffusion.sdxl_model import load_model, steps_done
+from resources.generators.diffusion.sdxl_schedulers import SCHEDULERS, make_scheduler
 from resources.generators.select import make_generator
 from resources.settings import PROJECT_ROOT, Settings
 from tests.sdxl import SIDE, inpaint_task, photo, pixels, task

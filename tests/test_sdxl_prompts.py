@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imaging.errors import SettingsError
-from resources.generators.sdxl_prompts import (
+from resources.generators.diffusion.sdxl_prompts import (
     CHUNK,
     MAX_WEIGHT,
     Chunk,

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 
 from jobs.queue import JobQueue
-from resources.generators import calls, sdxl_model
 from resources.generators.base import Generated
-from resources.generators.calls import ImageTimeoutError, Watch
-from resources.generators.model_cache import MODELS
-from resources.generators.sdxl import SdxlGenerator
-from resources.generators.sdxl_model import COMPILED_BATCHES, Model, load_model
+from resources.generators.diffusion import calls, sdxl_model
+from resources.generators.diffusion.calls import ImageTimeoutError, Watch
+from resources.generators.diffusion.model_cache import MODELS
+from resources.generators.diffusion.sdxl import SdxlGenerator
+from resources.generators.diffusion.sdxl_model import COMPILED_BATCHES, Model, load_model
 from resources.store import ImageStore
 from tests.graph import add_jobs, materialize
 from tests.sdxl import SIDE, good, inpaint_task, pixels, task

@@ -100,7 +100,7 @@ def test_the_description_says_that_no_model_was_used_and_is_stable():
 def test_auto_is_sketch_without_a_model(monkeypatch):
     generator, why = make_generator(settings(monkeypatch))
     assert generator.name == "sketch"
-    assert "FC_SDXL_MODEL is not set" in why
+    assert "FC_SDXL_MODEL, FC_FORGE_URL and FC_COMFYUI_URL are not set" in why
     assert make_generator(settings(monkeypatch, generator="sketch", sdxl_model="some/model"))[0].name == "sketch"
 
 

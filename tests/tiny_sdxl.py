@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from resources.generators.sdxl_lora import ldm_name
+from resources.generators.diffusion.sdxl_lora import ldm_name
 
 if TYPE_CHECKING:
     import torch

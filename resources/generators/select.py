@@ -14,8 +14,8 @@ from resources.plugins import is_dotted_path, load_plugin
 from resources.settings import Settings
 
 if TYPE_CHECKING:
-    from resources.generators.comfyui import ComfyUIGenerator
-    from resources.generators.forge import ForgeGenerator
+    from resources.generators.servers.comfyui import ComfyUIGenerator
+    from resources.generators.servers.forge import ForgeGenerator
 
 NAMES = ("sdxl", "forge", "comfyui", "sketch")
 
@@ -67,9 +67,9 @@ def _with_diffusers(settings: Settings, setting: Literal["FC_SDXL_MODEL", "FC_FA
             f"The generator sdxl ({why}) needs {' and '.join(missing)}, which cannot be imported.",
             "Run: pip install 'face-changer[sdxl]'",
         )
-    from resources.generators.flux import FluxGenerator
-    from resources.generators.flux_checkpoint import model_kind
-    from resources.generators.sdxl import SdxlGenerator
+    from resources.generators.diffusion.flux import FluxGenerator
+    from resources.generators.diffusion.flux_checkpoint import model_kind
+    from resources.generators.diffusion.sdxl import SdxlGenerator
 
     faces = setting == "FC_FACE_MODEL"
     model, revision = (settings.face_model, "") if faces else (settings.sdxl_model, settings.sdxl_revision)
@@ -87,11 +87,11 @@ def make_image_server(settings: Settings) -> ForgeGenerator | ComfyUIGenerator |
     """
     name = "" if is_dotted_path(settings.generator) else _choice(settings)[0]
     if name == "forge":
-        from resources.generators.forge import ForgeGenerator
+        from resources.generators.servers.forge import ForgeGenerator
 
         return ForgeGenerator.from_settings(settings)
     if name == "comfyui":
-        from resources.generators.comfyui import ComfyUIGenerator
+        from resources.generators.servers.comfyui import ComfyUIGenerator
 
         return ComfyUIGenerator.from_settings(settings)
     return None

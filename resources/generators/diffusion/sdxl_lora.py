@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from imaging.errors import SettingsError
-from resources.generators.sdxl_addons import Addon
+from resources.generators.diffusion.sdxl_addons import Addon
 
 if TYPE_CHECKING:
     import torch

@@ -1,7 +1,7 @@
 """A loaded Flux checkpoint: its weights, and one pipeline call over them.
 
 Belongs here: torch and diffusers, download and load, what Flux takes of a task. Does not: which images share a call, or
-what becomes of an error (`resources.generators.flux`).
+what becomes of an error (`resources.generators.diffusion.flux`).
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ from numpy.typing import NDArray
 
 from imaging.errors import BackendError
 from resources.generators.base import ImageTask, InpaintTask
-from resources.generators.calls import Watch
-from resources.generators.flux_checkpoint import find_flux_checkpoint
-from resources.generators.memory import Memory
-from resources.generators.model_cache import MODELS, memory_budget
-from resources.generators.sdxl_checkpoint import Checkpoint
-from resources.generators.sdxl_loading import pick_device
-from resources.generators.sdxl_model import steps_done
+from resources.generators.diffusion.calls import Watch
+from resources.generators.diffusion.flux_checkpoint import find_flux_checkpoint
+from resources.generators.diffusion.memory import Memory
+from resources.generators.diffusion.model_cache import MODELS, memory_budget
+from resources.generators.diffusion.outcomes import check_size
+from resources.generators.diffusion.sdxl_checkpoint import Checkpoint
+from resources.generators.diffusion.sdxl_loading import first_line, pick_device
+from resources.generators.diffusion.sdxl_model import steps_done
 from resources.weights import parameters
 
 _log = logging.getLogger(__name__)
@@ -105,7 +106,7 @@ class FluxModel:
             ValueError: an image or a mask does not have its task's size.
         """
         for task in tasks:
-            _check(task)
+            check_size(task)
         if tasks[0].denoising_strength == 0:
             return np.stack([task.image for task in tasks]).astype(np.float32) / np.float32(255)
         import torch
@@ -221,7 +222,7 @@ def _download(model: str, revision: str, setting: str) -> Checkpoint:
     except Exception as error:
         raise BackendError(
             f"{setting}={model} is not a folder on this machine, and as a Hub id it cannot be downloaded "
-            f"({type(error).__name__}: {_first_line(error)}).",
+            f"({type(error).__name__}: {first_line(error)}).",
             mend,
         ) from error
     checkpoint = find_flux_checkpoint(model, revision, setting)
@@ -252,7 +253,7 @@ def _load(checkpoint: Checkpoint, device: str, dtype: str, needs: int, setting: 
     except Exception as error:
         raise BackendError(
             f"{setting}: the checkpoint {checkpoint.folder} cannot be loaded on {device} as {dtype} "
-            f"({type(error).__name__}: {_first_line(error)}).",
+            f"({type(error).__name__}: {first_line(error)}).",
             "Download or copy it again if it is damaged; free memory on the device if that was short.",
         ) from error
     _log.info(
@@ -275,13 +276,3 @@ def _load(checkpoint: Checkpoint, device: str, dtype: str, needs: int, setting: 
         parts=parts,
         scheduler_config=dict(scheduler.config),
     )
-
-
-def _check(task: InpaintTask) -> None:
-    size = (task.task.height, task.task.width)
-    if task.image.shape != (*size, 3) or task.mask.shape != size:
-        raise ValueError(f"image {task.image.shape} and mask {task.mask.shape} do not have the task's size {size}")
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [""])[0]

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from imaging.errors import BackendError, SettingsError
-from resources.generators import weight_files
-from resources.generators.weight_files import IncompleteError
+from resources.generators.diffusion import weight_files
+from resources.generators.diffusion.weight_files import IncompleteError
 from resources.weights import PICKLES, Header
 
 HUB_SIZE: Final = 1024  # the side that SDXL was trained at; said of a Hub id whose files are not here yet

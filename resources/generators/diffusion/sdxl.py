@@ -7,8 +7,6 @@ Belongs here: which images share a pipeline call, and one outcome per image. Doe
 
 from __future__ import annotations
 
-import functools
-import importlib.metadata
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -17,16 +15,16 @@ from typing import Any, ClassVar, Literal, TypeVar
 import dagster as dg
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from imaging.errors import BackendError, SettingsError
 from resources.generators.base import Generated, ImageTask, InpaintTask, Outcome
-from resources.generators.calls import Calls, Watch, run_batches
-from resources.generators.memory import is_out_of_memory
-from resources.generators.sdxl_addons import Addons
-from resources.generators.sdxl_checkpoint import BASE, HUB_SIZE, Checkpoint, find_checkpoint, told_of
-from resources.generators.sdxl_model import Model, load_model, steps_done
-from resources.generators.sdxl_schedulers import SCHEDULERS
+from resources.generators.diffusion.calls import Calls, Watch, run_batches
+from resources.generators.diffusion.outcomes import failure, sampling_of, settings_told, versions
+from resources.generators.diffusion.sdxl_addons import Addons
+from resources.generators.diffusion.sdxl_checkpoint import BASE, HUB_SIZE, Checkpoint, find_checkpoint, told_of
+from resources.generators.diffusion.sdxl_model import Model, load_model, steps_done
+from resources.generators.diffusion.sdxl_schedulers import SCHEDULERS
 from resources.settings import Settings
 
 Task = TypeVar("Task", ImageTask, InpaintTask)
@@ -104,17 +102,8 @@ class SdxlGenerator(dg.ConfigurableResource):  # type: ignore[type-arg]
             "image_timeout": settings.image_timeout,
             "setting": setting,
         }
-        try:
+        with settings_told():
             return cls(**values)
-        except ValidationError as error:
-            problems = [
-                f"{_variable(str(problem['loc'][0]))}={problem['input']}: {problem['msg']}"
-                for problem in error.errors()
-            ]
-            raise SettingsError(
-                f"These settings cannot be used: {'; '.join(problems)}.",
-                "Correct them in the environment or in .env; .env.example explains each.",
-            ) from None
 
     def describe(self) -> dict[str, Any]:
         """The checkpoint, what is added to it, device and dtype as they are set, and the versions of the libraries.
@@ -137,7 +126,7 @@ class SdxlGenerator(dg.ConfigurableResource):  # type: ignore[type-arg]
             "compile": self.compile_mode,
             "clip_skip": self.clip_skip,
             "prompt_syntax": "A1111",
-            **_versions(),
+            **versions(),
         }
 
     def native_size(self) -> int:
@@ -200,23 +189,13 @@ class SdxlGenerator(dg.ConfigurableResource):  # type: ignore[type-arg]
         calls = Calls(
             model,
             partial(call, model),
-            _sampling_of,
+            sampling_of,
             finished=partial(_finished, model),
-            failed=partial(_failed, model),
+            failed=partial(failure, model="SDXL", device=model.device, dtype=model.dtype),
         )
         yield from run_batches(
             tasks, key=partial(key, model), size=self.batch_size, make=calls.outcomes, seconds=self.image_timeout
         )
-
-
-def _variable(field: str) -> str:
-    known = {
-        "compile_mode": "FC_SDXL_COMPILE",
-        "face_size": "FC_FACE_SIZE",
-        "image_timeout": "FC_IMAGE_TIMEOUT",
-        "memory": "FC_MODEL_MEMORY",
-    }
-    return known.get(field, f"FC_SDXL_{field.upper()}")
 
 
 def _own_name(model: str) -> str:
@@ -236,7 +215,7 @@ def _inpaint_sampling(model: Model, task: InpaintTask) -> tuple[Hashable, ...]:
 
 
 def _finished(model: Model, task: Task, image: NDArray[np.float32], batch: Mapping[str, Any]) -> Outcome:
-    sampling = _sampling_of(task)
+    sampling = sampling_of(task)
     if not np.isfinite(image).all():
         return BackendError(
             f"Job {sampling.job_id}: the model's output in {model.dtype} is not finite (NaN), which shows as black.",
@@ -258,34 +237,6 @@ def _finished(model: Model, task: Task, image: NDArray[np.float32], batch: Mappi
             else sampling.steps,
             "prompt_tokens": model.encoder.token_count(sampling.prompt),
             "negative_tokens": model.encoder.token_count(sampling.negative_prompt),
-            **_versions(),
+            **versions(),
         },
     )
-
-
-def _failed(model: Model, task: Task, error: Exception) -> BackendError:
-    sampling = _sampling_of(task)
-    size = f"{sampling.width}x{sampling.height} pixels, {model.dtype} on {model.device}"
-    if isinstance(error, BackendError):
-        failed = type(error)(f"Job {sampling.job_id}: {error.what}", error.mend)
-    elif is_out_of_memory(error):
-        failed = BackendError(
-            f"Job {sampling.job_id}: the {model.device} is out of memory ({size}, one image alone).",
-            "Ask for a smaller image, stop other programs on the device, or set FC_SDXL_DTYPE=bfloat16.",
-        )
-    else:
-        failed = BackendError(
-            f"Job {sampling.job_id}: SDXL failed ({size}; {type(error).__name__}: {error}).",
-            "Report it with the request; another size, scheduler or prompt may work.",
-        )
-    failed.__cause__ = error
-    return failed
-
-
-def _sampling_of(task: ImageTask | InpaintTask) -> ImageTask:
-    return task.task if isinstance(task, InpaintTask) else task
-
-
-@functools.cache
-def _versions() -> dict[str, str]:
-    return {package: importlib.metadata.version(package) for package in ("torch", "diffusers", "transformers")}

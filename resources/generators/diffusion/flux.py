@@ -6,8 +6,6 @@ Belongs here: which images share a pipeline call, and one outcome per image. Doe
 
 from __future__ import annotations
 
-import functools
-import importlib.metadata
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, ClassVar, Final, Literal, TypeVar
@@ -15,15 +13,15 @@ from typing import Any, ClassVar, Final, Literal, TypeVar
 import dagster as dg
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from imaging.errors import BackendError, SettingsError
 from resources.generators.base import Generated, ImageTask, InpaintTask, Outcome
-from resources.generators.calls import Calls, Watch, run_batches
-from resources.generators.flux_checkpoint import find_flux_checkpoint
-from resources.generators.flux_model import FluxModel, load_flux
-from resources.generators.memory import is_out_of_memory
-from resources.generators.sdxl_model import steps_done
+from resources.generators.diffusion.calls import Calls, Watch, run_batches
+from resources.generators.diffusion.flux_checkpoint import find_flux_checkpoint
+from resources.generators.diffusion.flux_model import FluxModel, load_flux
+from resources.generators.diffusion.outcomes import failure, sampling_of, settings_told, versions
+from resources.generators.diffusion.sdxl_model import steps_done
 from resources.settings import Settings
 
 NATIVE_SIZE: Final = 1024  # pixels; diffusers' own default for Flux
@@ -63,7 +61,7 @@ class FluxGenerator(dg.ConfigurableResource):  # type: ignore[type-arg]
         0.0, ge=0, le=100, description="Guidance scale of Flux; 0: the model's own, 3.5, or 30 for Fill."
     )
     image_timeout: float = Field(300.0, gt=0, description="Seconds that one image may take.")
-    model_memory: float = Field(0.0, ge=0, description="GiB that all loaded models may take; 0: no limit.")
+    memory: float = Field(0.0, ge=0, description="GiB that all loaded models may take; 0: no limit.")
     setting: Variable = Field("FC_FACE_MODEL", description="The variable that `model` is from, for error messages.")
 
     @classmethod
@@ -92,21 +90,11 @@ class FluxGenerator(dg.ConfigurableResource):  # type: ignore[type-arg]
             "batch_size": settings.sdxl_batch_size,
             "face_size": settings.face_size,
             "image_timeout": settings.image_timeout,
-            "model_memory": settings.model_memory,
+            "memory": settings.model_memory,
             "setting": setting,
         }
-        try:
+        with settings_told():
             return cls(**values)
-        except ValidationError as error:
-            problems = [
-                f"{'FC_' if problem['loc'] == ('face_size',) else 'FC_SDXL_'}{str(problem['loc'][0]).upper()}="
-                f"{problem['input']}: {problem['msg']}"
-                for problem in error.errors()
-            ]
-            raise SettingsError(
-                f"These settings cannot be used: {'; '.join(problems)}.",
-                "Correct them in the environment or in .env; .env.example explains each.",
-            ) from None
 
     def describe(self) -> dict[str, Any]:
         """The checkpoint and its fingerprint, device, dtype and guidance as they are set, and the libraries' versions.
@@ -126,7 +114,7 @@ class FluxGenerator(dg.ConfigurableResource):  # type: ignore[type-arg]
             "device": self.device,
             "dtype": self.dtype,
             "guidance": self.guidance,
-            **_versions(),
+            **versions(),
         }
 
     def native_size(self) -> int:
@@ -159,7 +147,7 @@ class FluxGenerator(dg.ConfigurableResource):  # type: ignore[type-arg]
     ) -> Iterator[Outcome]:
         if not tasks:
             return
-        budget = int(self.model_memory * 2**30) or None
+        budget = int(self.memory * 2**30) or None
         model = load_flux(self.model, self.revision, self.device, self.dtype, budget=budget, setting=self.setting)
 
         def run(batch: Sequence[Task], watch: Watch) -> NDArray[np.float32]:
@@ -168,16 +156,16 @@ class FluxGenerator(dg.ConfigurableResource):  # type: ignore[type-arg]
         calls = Calls(
             model,
             run,
-            _sampling_of,
+            sampling_of,
             finished=partial(self._finished, model),
-            failed=partial(_failed, model),
+            failed=partial(failure, model="Flux", device=model.device, dtype=model.dtype),
         )
         yield from run_batches(
             tasks, key=partial(key, model), size=self.batch_size, make=calls.outcomes, seconds=self.image_timeout
         )
 
     def _finished(self, model: FluxModel, task: Task, image: NDArray[np.float32], batch: Mapping[str, Any]) -> Outcome:
-        sampling = _sampling_of(task)
+        sampling = sampling_of(task)
         if not np.isfinite(image).all():
             return BackendError(
                 f"Job {sampling.job_id}: the model's output in {model.dtype} is not finite (NaN), which shows as "
@@ -207,7 +195,7 @@ class FluxGenerator(dg.ConfigurableResource):  # type: ignore[type-arg]
                 "not_used": not_used,
                 "prompt_tokens_cut": beyond_t5,
                 "clip_tokens_cut": beyond_clip,
-                **_versions(),
+                **versions(),
             },
         )
 
@@ -219,31 +207,3 @@ def _sampling(model: FluxModel, task: ImageTask) -> tuple[Hashable, ...]:
 
 def _inpaint_sampling(model: FluxModel, task: InpaintTask) -> tuple[Hashable, ...]:
     return (*_sampling(model, task.task), task.denoising_strength)
-
-
-def _failed(model: FluxModel, task: Task, error: Exception) -> BackendError:
-    sampling = _sampling_of(task)
-    size = f"{sampling.width}x{sampling.height} pixels, {model.dtype} on {model.device}"
-    if isinstance(error, BackendError):
-        failed = type(error)(f"Job {sampling.job_id}: {error.what}", error.mend)
-    elif is_out_of_memory(error):
-        failed = BackendError(
-            f"Job {sampling.job_id}: the {model.device} is out of memory ({size}, one image alone).",
-            "Ask for a smaller image, set a smaller FC_FACE_SIZE, or stop other programs on the device.",
-        )
-    else:
-        failed = BackendError(
-            f"Job {sampling.job_id}: Flux failed ({size}; {type(error).__name__}: {error}).",
-            "Report it with the request; another size or prompt may work.",
-        )
-    failed.__cause__ = error
-    return failed
-
-
-def _sampling_of(task: ImageTask | InpaintTask) -> ImageTask:
-    return task.task if isinstance(task, InpaintTask) else task
-
-
-@functools.cache
-def _versions() -> dict[str, str]:
-    return {package: importlib.metadata.version(package) for package in ("torch", "diffusers", "transformers")}

@@ -1,7 +1,7 @@
 """Bringing an SDXL checkpoint into memory: device, dtype, download, load.
 
 Belongs here: torch and diffusers until the weights lie on the device. Does not: calling the model
-(`resources.generators.sdxl_model`), or what can be known of the files without torch (`sdxl_checkpoint`, `sdxl_addons`).
+(`sdxl_model`), or what can be known of the files without torch (`sdxl_checkpoint`, `sdxl_addons`).
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from imaging.errors import BackendError, FaceChangerError, SettingsError
-from resources.generators.sdxl_addons import Addon, Addons
-from resources.generators.sdxl_checkpoint import BASE, Checkpoint, find_checkpoint
-from resources.generators.sdxl_lora import add_lora
-from resources.generators.sdxl_words import add_word
+from resources.generators.diffusion.sdxl_addons import Addon, Addons
+from resources.generators.diffusion.sdxl_checkpoint import BASE, Checkpoint, find_checkpoint
+from resources.generators.diffusion.sdxl_lora import add_lora
+from resources.generators.diffusion.sdxl_words import add_word
 
 _log = logging.getLogger(__name__)
 
@@ -128,7 +128,7 @@ def _fetch(setting: str, wanted: str, fetch: Callable[[], Fetched], mend: str) -
     except Exception as error:
         raise BackendError(
             f"{setting}={wanted} is not on this machine, and as a Hub id it cannot be downloaded "
-            f"({type(error).__name__}: {_first_line(error)}).",
+            f"({type(error).__name__}: {first_line(error)}).",
             mend,
         ) from error
 
@@ -215,8 +215,7 @@ def _told_as(setting: str, path: Path | None, device: str, dtype: str) -> Iterat
         raise
     except Exception as error:
         raise BackendError(
-            f"{setting}: {path} cannot be loaded on {device} as {dtype} "
-            f"({type(error).__name__}: {_first_line(error)}).",
+            f"{setting}: {path} cannot be loaded on {device} as {dtype} ({type(error).__name__}: {first_line(error)}).",
             "Download or copy it again if it is damaged; free memory on the device if that was short.",
         ) from error
 
@@ -226,5 +225,6 @@ def _is_worth_telling(record: logging.LogRecord) -> bool:
     return "should be kept in float32: []" not in record.getMessage()
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """What an error says in its first line; libraries add pages."""
     return (str(error).strip().splitlines() or [""])[0]

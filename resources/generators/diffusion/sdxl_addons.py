@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from imaging.errors import SettingsError
-from resources.generators import weight_files
+from resources.generators.diffusion import weight_files
 from resources.settings import Settings
 from resources.weights import PICKLES
 

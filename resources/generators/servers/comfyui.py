@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from imaging.errors import BackendError, SettingsError, TransientError
 from resources.generators.base import Generated, ImageTask, InpaintTask, Outcome
-from resources.generators.comfyui_workflow import (
+from resources.generators.servers.comfyui_workflow import (
     FACE_NEEDS,
     FACE_VALUES,
     SCENE_NEEDS,
@@ -26,7 +26,7 @@ from resources.generators.comfyui_workflow import (
     read_pack,
     read_workflow,
 )
-from resources.generators.http_api import (
+from resources.generators.servers.http_api import (
     API_ERRORS,
     NATIVE_SIZE,
     ConnectionLostError,

@@ -1,7 +1,7 @@
 """A loaded SDXL checkpoint: one pipeline call over its weights, compiled or not, in as much memory as there is.
 
 Belongs here: torch and diffusers, and what a call needs besides its tasks. Does not: loading (`sdxl_loading`), which
-images share a call, or what becomes of an error (`resources.generators.sdxl`).
+images share a call, or what becomes of an error (`resources.generators.diffusion.sdxl`).
 """
 
 from __future__ import annotations
@@ -20,14 +20,15 @@ from numpy.typing import NDArray
 
 from imaging.errors import BackendError
 from resources.generators.base import ImageTask, InpaintTask
-from resources.generators.calls import Watch
-from resources.generators.memory import Memory
-from resources.generators.model_cache import MODELS, memory_budget
-from resources.generators.sdxl_addons import Addons
-from resources.generators.sdxl_checkpoint import BASE, find_checkpoint
-from resources.generators.sdxl_loading import download, fetch_addons, load_parts, pick_device
-from resources.generators.sdxl_prompts import PromptEncoder
-from resources.generators.sdxl_schedulers import make_scheduler
+from resources.generators.diffusion.calls import Watch
+from resources.generators.diffusion.memory import Memory
+from resources.generators.diffusion.model_cache import MODELS, memory_budget
+from resources.generators.diffusion.outcomes import check_size
+from resources.generators.diffusion.sdxl_addons import Addons
+from resources.generators.diffusion.sdxl_checkpoint import BASE, find_checkpoint
+from resources.generators.diffusion.sdxl_loading import download, fetch_addons, load_parts, pick_device
+from resources.generators.diffusion.sdxl_prompts import PromptEncoder
+from resources.generators.diffusion.sdxl_schedulers import make_scheduler
 from resources.settings import dagster_home
 from resources.weights import parameters
 
@@ -107,7 +108,7 @@ class Model:
             BackendError: the checkpoint cannot run the scheduler.
         """
         for task in tasks:
-            _check(task)
+            check_size(task)
         if tasks[0].denoising_strength == 0:
             return np.stack([task.image for task in tasks]).astype(np.float32) / np.float32(255)
         import torch
@@ -228,12 +229,6 @@ def _padded(value: Any, more: int) -> Any:  # noqa: ANN401 - a tensor is padded 
 def steps_done(strength: float, steps: int) -> int:
     """How many of the steps an inpainting does: its strength's share of them, rounded down; 0 only at strength 0."""
     return max(1, math.floor(steps * strength + 1e-6)) if strength else 0
-
-
-def _check(task: InpaintTask) -> None:
-    size = (task.task.height, task.task.width)
-    if task.image.shape != (*size, 3) or task.mask.shape != size:
-        raise ValueError(f"image {task.image.shape} and mask {task.mask.shape} do not have the task's size {size}")
 
 
 _loading = threading.Lock()

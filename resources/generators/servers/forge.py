@@ -26,7 +26,7 @@ from pydantic import SecretStr
 
 from imaging.errors import BackendError, SettingsError, TransientError
 from resources.generators.base import Generated, ImageTask, InpaintTask, Outcome
-from resources.generators.http_api import (
+from resources.generators.servers.http_api import (
     API_ERRORS,
     NATIVE_SIZE,
     ConnectionLostError,

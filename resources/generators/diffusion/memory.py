@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from resources.generators.base import ImageTask
-from resources.generators.model_cache import MODELS
+from resources.generators.diffusion.model_cache import MODELS
 
 _SMALLEST_TILE: Final = 8  # latents
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from imaging.errors import TransientError
 from resources.generators.base import ImageTask, Outcome
-from resources.generators.memory import Memory, free_memory, is_out_of_memory
+from resources.generators.diffusion.memory import Memory, free_memory, is_out_of_memory
 
 _log = logging.getLogger(__name__)
 

@@ -1,7 +1,7 @@
 """A Flux checkpoint as files: where it lies, whether it is whole, how large it is; and what kind any checkpoint is.
 
 Belongs here: what can be known without torch, diffusers or a network. Does not: reading a folder in diffusers format
-as such (`resources.generators.sdxl_checkpoint`), or loading it (`resources.generators.flux_model`).
+as such (`resources.generators.diffusion.sdxl_checkpoint`), or loading it (`resources.generators.diffusion.flux_model`).
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ import json
 from pathlib import Path
 from typing import Final, Literal
 
-from resources.generators.sdxl_checkpoint import Checkpoint, Family, find_checkpoint, told_of
-from resources.generators.weight_files import in_hub_cache
+from resources.generators.diffusion.sdxl_checkpoint import Checkpoint, Family, find_checkpoint, told_of
+from resources.generators.diffusion.weight_files import in_hub_cache
 
 FLUX: Final = Family(
     whole="a Flux checkpoint",
