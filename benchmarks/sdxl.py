@@ -68,7 +68,6 @@ def bare(work: Work, model: Any) -> float:  # noqa: ANN401
     pipeline = StableDiffusionXLPipeline(
         **model.parts,
         scheduler=EulerDiscreteScheduler.from_config(model.scheduler_config),
-        force_zeros_for_empty_prompt=model.zero_negative,
         add_watermarker=False,
     )
     pipeline.set_progress_bar_config(disable=True)

@@ -184,6 +184,17 @@ def test_nothing_is_compiled_anew_in_service(own_generator: SdxlGenerator, compi
     assert len(compilations) == first
 
 
+def test_what_is_compiled_is_kept_in_the_data_folder_unless_the_user_says_where(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from torch._inductor.runtime.cache_dir_utils import cache_dir, default_cache_dir
+
+    for before, after in ((default_cache_dir(), home / "data/torch-compile"), (str(home / "mine"), home / "mine")):
+        monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", before)
+        sdxl_model._keep_compiled()
+        assert cache_dir() == str(after)
+
+
 def test_compiled_sizes_are_those_of_sdxl_at_the_model_s_scale(own_generator: SdxlGenerator) -> None:
     model = loaded(own_generator)
     model.compile_mode, model.native_size = "max", 1024

@@ -82,6 +82,7 @@ def run_checks() -> Iterator[Check]:
     yield _guarded("inbox", lambda: check_inbox(settings))
     yield _guarded("source roots", lambda: check_source_roots(settings))
     yield _guarded("generator", lambda: check_generator(settings))
+    yield _guarded("face model", lambda: check_face_generator(settings))
     yield _guarded("image server", lambda: check_image_server(settings))
     yield _guarded("writer", lambda: check_writer(settings))
     yield _guarded("anthropic key", lambda: check_key(settings))
@@ -254,10 +255,23 @@ def check_source_roots(settings: Settings) -> Check:
 
 def check_generator(settings: Settings) -> Check:
     """Which generator would make the images."""
-    from resources.generators.select import make_generator
+    from resources.generators.select import make_generator, make_image_server
 
     generator, why = make_generator(settings)
-    return Check("generator", "OK", f"{generator.name}: {why}")
+    if make_image_server(settings) is None:  # a server has a check of its own
+        generator.describe()  # raises when a file is missing
+    return Check("generator", "OK", why)
+
+
+def check_face_generator(settings: Settings) -> Check:
+    """Which generator would make the faces."""
+    from resources.generators.select import make_face_generator
+
+    if not settings.face_model:
+        return Check("face model", "OK", "the generator makes the faces too (FC_FACE_MODEL is not set)")
+    generator, why = make_face_generator(settings)
+    generator.describe()
+    return Check("face model", "OK", why)
 
 
 def check_image_server(settings: Settings) -> Check:
@@ -274,8 +288,8 @@ def check_writer(settings: Settings) -> Check:
     """Which writer would write."""
     from resources.writers.select import make_writer
 
-    writer, why = make_writer(settings)
-    return Check("writer", "OK", f"{writer.name}: {why}")
+    _writer, why = make_writer(settings)
+    return Check("writer", "OK", why)
 
 
 def check_key(settings: Settings) -> Check:
@@ -291,8 +305,8 @@ def check_detector(settings: Settings) -> Check:
     """Which detector would look for faces."""
     from resources.detectors.select import make_detector
 
-    detector, why = make_detector(settings)
-    return Check("detector", "OK", f"{detector.name}: {why}")
+    _detector, why = make_detector(settings)
+    return Check("detector", "OK", why)
 
 
 def check_yunet(settings: Settings) -> Check:

@@ -36,6 +36,7 @@ _log = logging.getLogger(__name__)
 
 COMPILER: Final = "inductor"  # the back end of torch.compile
 COMPILE_MODES: Final = {"default": "default", "max": "max-autotune-no-cudagraphs"}
+_CACHE_VARIABLE: Final = "TORCHINDUCTOR_CACHE_DIR"
 COMPILED_BATCHES: Final = (1, 2, 4, 8, 16, 32, 64)
 # The sizes that SDXL was trained at most (Podell et al. 2023, arXiv:2307.01952, appendix I) and that people use, as
 # shares of its native 1024 pixels. Only these are compiled: each size costs a compilation of up to minutes.
@@ -189,8 +190,7 @@ class Model:
         if not self._compiled:
             import torch
 
-            folder = dagster_home() / "data" / "torch-compile"
-            os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(folder))  # what one process compiled, the next loads
+            _keep_compiled()
             # Beyond its limit (8), dynamo runs uncompiled without a word.
             torch._dynamo.config.recompile_limit = 256  # noqa: SLF001
             compiled = functools.partial(
@@ -203,6 +203,15 @@ class Model:
             vae.decoder = compiled(vae.decoder)
             self._compiled = {**self.parts, "unet": compiled(self.parts["unet"]), "vae": vae}
         return self._compiled
+
+
+def _keep_compiled() -> None:
+    """Let the next process load what this one compiles, from the data folder, unless the user named another one."""
+    from torch._inductor.runtime.cache_dir_utils import default_cache_dir
+
+    # Merely importing dynamo, as diffusers does, sets the variable to a folder for temporary files.
+    if os.environ.get(_CACHE_VARIABLE) in (None, default_cache_dir()):
+        os.environ[_CACHE_VARIABLE] = str(dagster_home() / "data" / "torch-compile")
 
 
 def _compiler_options(mode: str) -> dict[str, Any]:
