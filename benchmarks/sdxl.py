@@ -185,6 +185,7 @@ def main() -> None:
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 8, 16])
     parser.add_argument("--compile", nargs="+", default=["off"], choices=["off", "default", "max"])
     parser.add_argument("--calls", type=int, default=3, help="calls per measurement")
+    parser.add_argument("--repeats", type=int, default=2, help="measurements of each kind, in turn; the best counts")
     given = parser.parse_args()
 
     import torch
@@ -217,7 +218,8 @@ def main() -> None:
                 loaded = load_model(str(model), "", "auto", "auto", compile_mode=mode)
                 through_the_asset(warm)
                 bare(warm, loaded)
-                asset, loop = work.images / through_the_asset(work), work.images / bare(work, loaded)
+                times = [(through_the_asset(work), bare(work, loaded)) for _ in range(given.repeats)]
+                asset, loop = (work.images / min(column) for column in zip(*times, strict=True))
                 print(f"{batch:6}{asset:18.3f}{loop:17.3f}{asset / loop:14.2f}", flush=True)
             print(f"memory: {memory()}")
             MODELS.clear()
