@@ -203,10 +203,12 @@ def _move(path: Path, to: str, *, error: str | None = None) -> bool:
         if error is not None:
             note.write_text(f"{error}\n", encoding="utf-8", errors="backslashreplace")
         path.replace(target)
-    except FileNotFoundError:
+    except OSError as fault:  # the file is still where it was
         target.unlink()
         note.unlink(missing_ok=True)
-        return False
+        if isinstance(fault, FileNotFoundError):
+            return False
+        raise
     return True
 
 
