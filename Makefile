@@ -1,6 +1,7 @@
 # make demo   installs what the product needs (no torch) and runs three jobs through the real daemon
 # make test   installs what the tests need and runs them all, with coverage
 # make lint   format, lint and types
+# make audit  looks the pinned packages up in the known vulnerabilities; needs the network
 # make up     web UI and daemon on 127.0.0.1
 # make clean  removes what these made
 
@@ -9,7 +10,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 WORKERS ?= auto
 
-.PHONY: demo test lint up clean
+.PHONY: demo test lint audit up clean
 
 demo: .venv/installed-base
 	$(BIN)/fc demo
@@ -21,6 +22,12 @@ lint: .venv/installed-test
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+# In an environment of its own, for it is no part of the tests. --strict: a package that cannot be looked up is a fault.
+audit:
+	$(PYTHON) -m venv .audit
+	.audit/bin/python -m pip --disable-pip-version-check install --quiet pip-audit
+	.audit/bin/pip-audit --strict --no-deps --disable-pip --requirement constraints.txt
 
 up: .venv/installed-base
 	$(BIN)/fc up
@@ -37,4 +44,4 @@ up: .venv/installed-base
 	touch $@
 
 clean:
-	rm -rf .venv demo-home .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage* *.egg-info
+	rm -rf .venv .audit demo-home .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage* *.egg-info

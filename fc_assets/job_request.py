@@ -19,7 +19,7 @@ from jobs.submit import submit
 from resources.connections import DatabaseResource, StoreResource
 from resources.records import RequestRecord
 from resources.settings import Settings
-from resources.sources import SourceInfo
+from resources.sources import SourceInfo, kept_name
 from resources.store import ImageStore
 
 
@@ -100,6 +100,8 @@ def _make_new_jobs(
 
 def _check_same(job: Job, fields: dict[str, Any]) -> None:
     known = job.request.model_dump(mode="json")
+    if "source_image" in fields:
+        fields = fields | {"source_image": kept_name(fields["source_image"])}
     other = [name for name, value in fields.items() if known[name] != value]
     if other:
         raise RejectedError(

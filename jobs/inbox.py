@@ -29,17 +29,23 @@ from jobs.request import JobRequest
 from jobs.submit import (
     REQUEST_SUFFIXES,
     UnreadableFileError,
+    as_kept,
     parse_entries,
     read_entries,
     read_limited,
     submit,
 )
 from resources.settings import Settings
+from resources.sources import fetcher, is_url
 from resources.store import ImageStore
 
 QUIET_SECONDS: Final = 1.0
 UNREADABLE_SECONDS: Final = 5.0
 """How long after its last change a file that cannot be read may still be one that is being written."""
+LOOK_SECONDS: Final = 20.0
+"""A look that has taken this long leaves further files for the next one: a sensor's tick ends after 60 s."""
+FETCH_SECONDS: Final = 30.0
+"""For all photos that one file names by URL."""
 _SKEW_SECONDS: Final = 60.0  # a change further in the future than this is a wrong date, not a clock that is ahead
 
 
@@ -92,8 +98,11 @@ def take_inbox(folder: Path, *, queue: JobQueue, store: ImageStore, settings: Se
         BackendError: the store failed; the file stays and is taken the next time.
     """
     report = InboxReport()
+    end = time.monotonic() + LOOK_SECONDS
     try:
         for dropped in sorted(_dropped(folder), key=lambda one: (one.status.st_mtime_ns, one.path.name))[:limit]:
+            if time.monotonic() > end:
+                break
             _take(dropped, report, queue=queue, store=store, settings=settings)
     except OSError as error:
         raise SettingsError(
@@ -153,8 +162,8 @@ def _requests(dropped: _Dropped, content: bytes) -> list[tuple[str, JobRequest]]
 
 
 def _beside(path: Path, request: JobRequest) -> JobRequest:
-    """A relative source image lies beside the request file."""
-    if request.source_image is None or request.source_image.startswith("~"):
+    """A source image with a relative path lies beside the request file."""
+    if request.source_image is None or request.source_image.startswith("~") or is_url(request.source_image):
         return request
     return request.model_copy(update={"source_image": str(path.parent.resolve() / request.source_image)})
 
@@ -166,7 +175,9 @@ def _submit_once(
     ids = [job_id for job_id, _ in requests]
     if not _all_known(requests, queue.get_many(ids)):
         try:
-            submit(requests, queue=queue, store=store, settings=settings, origin="inbox")
+            urls = sum(is_url(request.source_image or "") for _, request in requests)
+            fetch = fetcher(FETCH_SECONDS / urls) if urls else None
+            submit(requests, queue=queue, store=store, settings=settings, origin="inbox", fetch=fetch)
         except RejectedError:
             if not _all_known(requests, queue.get_many(ids)):  # else another process was quicker
                 raise
@@ -179,7 +190,7 @@ def _all_known(requests: Sequence[tuple[str, JobRequest]], known: dict[str, Job]
 
 def _same(job: Job, request: JobRequest) -> bool:
     drawn = {"seed": job.request.seed} if request.seed is None else {}
-    return job.origin == "inbox" and job.request == request.model_copy(update=drawn)
+    return job.origin == "inbox" and job.request == as_kept(request).model_copy(update=drawn)
 
 
 def _move(path: Path, to: str, *, error: str | None = None) -> bool:
@@ -192,10 +203,12 @@ def _move(path: Path, to: str, *, error: str | None = None) -> bool:
         if error is not None:
             note.write_text(f"{error}\n", encoding="utf-8", errors="backslashreplace")
         path.replace(target)
-    except FileNotFoundError:
+    except OSError as fault:  # the file is still where it was
         target.unlink()
         note.unlink(missing_ok=True)
-        return False
+        if isinstance(fault, FileNotFoundError):
+            return False
+        raise
     return True
 
 

@@ -103,7 +103,9 @@ class JobRequest(BaseModel):
     )
     negative_prompt: Text = Field("", max_length=8000, description="What must not be seen.")
     source_image: Text | None = Field(
-        None, max_length=4096, description="Path of the photo to work on. Needed for face_processing and description."
+        None,
+        max_length=4096,
+        description="Photo to work on: its path (or URL, if FC_SOURCE_URLS). Needed for face_processing, description.",
     )
     seed: Whole | None = Field(
         None, ge=0, le=MAX_SEED, description="Start of the random numbers. Empty: one is drawn and stored."

@@ -21,7 +21,7 @@ from jobs.ids import check_job_id, new_job_id
 from jobs.queue import Job, JobQueue, NewJob, Origin
 from jobs.request import JobRequest, parse_request
 from resources.settings import Settings
-from resources.sources import import_source
+from resources.sources import Fetch, import_source, kept_name
 from resources.store import ImageStore
 from resources.writers.safety import check_prompt_safety
 
@@ -45,6 +45,7 @@ def submit(
     settings: Settings,
     origin: Origin,
     hold: bool = False,
+    fetch: Fetch | None = None,
 ) -> list[Job]:
     """Check requests, import their source images, draw the missing seeds, and add them: all or none.
 
@@ -55,6 +56,7 @@ def submit(
         settings: the limits of source images.
         origin: who submits.
         hold: leave the jobs for a person to start.
+        fetch: fetches source images from URLs; None: the usual way.
 
     Raises:
         RejectedError: names the job and the field; nothing was added.
@@ -70,10 +72,23 @@ def submit(
     for job_id, request in named:
         _check_prompts(job_id, request)
     new = [
-        NewJob(job_id, request.with_seed(), _import(job_id, request, store, settings), origin, hold=hold)
+        NewJob(
+            job_id,
+            as_kept(request.with_seed()),
+            _import(job_id, request, store, settings, fetch),
+            origin,
+            hold=hold,
+        )
         for job_id, request in named
     ]
     return queue.add(new)
+
+
+def as_kept(request: JobRequest) -> JobRequest:
+    """The request as it is kept and shown: the URL of a photo without its query, which may hold a key."""
+    if request.source_image is None:
+        return request
+    return request.model_copy(update={"source_image": kept_name(request.source_image)})
 
 
 def _check_prompts(job_id: str, request: JobRequest) -> None:
@@ -86,11 +101,13 @@ def _check_prompts(job_id: str, request: JobRequest) -> None:
             raise RejectedError(f"Job {job_id}: {fields}: {error.what}", error.mend) from None
 
 
-def _import(job_id: str, request: JobRequest, store: ImageStore, settings: Settings) -> dict[str, Any] | None:
+def _import(
+    job_id: str, request: JobRequest, store: ImageStore, settings: Settings, fetch: Fetch | None
+) -> dict[str, Any] | None:
     if request.source_image is None:
         return None
     try:
-        source = import_source(request.source_image, settings=settings, store=store)
+        source = import_source(request.source_image, settings=settings, store=store, fetch=fetch)
     except (BackendError, SettingsError):
         raise
     except FaceChangerError as error:

@@ -234,14 +234,25 @@ class Database:
         """A writing transaction: committed at the end, rolled back on an exception. Keep it short.
 
         On SQLite it holds the one write lock from its first statement on: what it reads stays true.
+
+        Raises:
+            SettingsError: the database's disk is full or read-only; names it, and nothing was changed.
         """
-        with Session(self._writer, expire_on_commit=False) as session, session.begin():
+        with (
+            _naming_disk_faults(self.engine.url),
+            Session(self._writer, expire_on_commit=False) as session,
+            session.begin(),
+        ):
             yield session
 
     @contextmanager
     def reader(self) -> Iterator[Session]:
-        """A transaction that only reads: it never waits for a writer."""
-        with Session(self.engine, expire_on_commit=False) as session, session.begin():
+        """A transaction that only reads: it never waits for a writer. Errors as in `session`."""
+        with (
+            _naming_disk_faults(self.engine.url),
+            Session(self.engine, expire_on_commit=False) as session,
+            session.begin(),
+        ):
             yield session
 
     def ping(self) -> None:
@@ -301,15 +312,42 @@ def _read_url(url: str) -> URL:
 
 
 def _unreachable(url: URL, error: Exception) -> SettingsError:
-    place = url.database if url.get_backend_name() == "sqlite" else f"{url.host or 'local socket'}/{url.database}"
+    return SettingsError(
+        f"The database at {_place(url)} cannot be used: {_reason(url, error)}.",
+        "Check FC_DATABASE_URL, that the server runs or the folder can be written, that its disk has space left, and "
+        "the user's rights.",
+    )
+
+
+_DISK_FAULTS: Final = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN)
+_POSTGRES_DISK_FAULTS: Final = ("53100", "25006")  # disk_full, read_only_sql_transaction
+
+
+@contextmanager
+def _naming_disk_faults(url: URL) -> Iterator[None]:
+    """Name the database in the faults that only a person with a look at its disk can mend."""
+    try:
+        yield
+    except DBAPIError as error:
+        code = getattr(error.orig, "sqlite_errorcode", 0) & 0xFF  # the low byte of an extended code is the plain one
+        if code not in _DISK_FAULTS and getattr(error.orig, "pgcode", None) not in _POSTGRES_DISK_FAULTS:
+            raise
+        raise SettingsError(
+            f"The database at {_place(url)} cannot be written: {_reason(url, error)}. Nothing was changed.",
+            "Free some space on its disk and make it writable, or correct FC_DATABASE_URL; then do the same again.",
+        ) from None
+
+
+def _place(url: URL) -> str:
+    return str(url.database) if url.get_backend_name() == "sqlite" else f"{url.host or 'local socket'}/{url.database}"
+
+
+def _reason(url: URL, error: Exception) -> str:
     reason = " ".join(str(getattr(error, "orig", None) or error).split())
     for secret in (url.password, url.query.get("password")):
         if secret:
             reason = reason.replace(str(secret), "***")
-    return SettingsError(
-        f"The database at {place} cannot be used: {reason}.",
-        "Check FC_DATABASE_URL, that the server runs or the folder can be written, and the user's rights.",
-    )
+    return reason
 
 
 _to_json = functools.partial(json.dumps, allow_nan=False)  # Postgres refuses NaN, so SQLite does as well
@@ -341,8 +379,11 @@ def _use_wal(connection: sqlite3.Connection) -> None:
     while connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
         try:
             connection.execute("PRAGMA journal_mode = WAL")
-        except sqlite3.OperationalError:
-            if time.monotonic() > deadline:
+        except sqlite3.OperationalError as error:
+            if (
+                error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+                or time.monotonic() > deadline
+            ):
                 raise
             time.sleep(0.02)
 

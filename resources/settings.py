@@ -53,6 +53,7 @@ class Settings(BaseSettings):
         default_factory=list,
         description=f"Folders from which source images may be read, separated by '{os.pathsep}'. Default: anywhere.",
     )
+    source_urls: bool = Field(False, description="Whether source images may be fetched from public http(s) URLs.")  # noqa: FBT003
     generator: str = Field("auto", description="auto, sdxl, forge, comfyui, sketch, or package.module:Class.")
     writer: str = Field("auto", description="auto, claude, offline, or package.module:Class.")
     detector: str = Field("auto", description="auto, yunet, haar, or package.module:Class.")

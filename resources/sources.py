@@ -1,14 +1,17 @@
-"""Source photos: from a path in a request into the image store, checked once and never changed.
+"""Source photos: from a path or URL in a request into the image store, checked once and never changed.
 
 Belongs here: which files may be read, their limits, and the content-addressed copy. Does not: decoding
-(`imaging.decode`), or which field of a request named the file (the caller says that).
+(`imaging.decode`), HTTP (`resources.source_urls`), or which field of a request named the file (the caller says that).
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
+import re
 import stat
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -22,12 +25,15 @@ from resources.store import SOURCES, ImageStore
 MAX_BYTES: Final = 50_000_000
 _EXTENSIONS: Final = {"PNG": "png", "JPEG": "jpg", "WEBP": "webp", "HEIF": "heic"}
 
+Fetch = Callable[[str], bytes]
+"""Fetches the file behind a URL of at most `MAX_BYTES` bytes; raises InvalidImageError."""
+
 
 class SourceInfo(BaseModel):
     """A source photo in the store.
 
     Attributes:
-        path: the resolved path that it was read from, for people; it may be gone since.
+        path: the resolved path or the URL that it was read from, for people; it may be gone since.
         sha256: of the file's bytes, as 64 hexadecimal digits.
         stored: its place in the store: `sources/<sha256>.<ext>`.
         width: pixels, upright.
@@ -49,32 +55,48 @@ class SourceInfo(BaseModel):
     notes: tuple[str, ...] = ()
 
 
-def import_source(path: str, *, settings: Settings, store: ImageStore) -> SourceInfo:
+def is_url(source: str) -> bool:
+    """Whether a request means a URL by its `source_image`, of any scheme, and not a path."""
+    return re.match(r"[a-z][a-z0-9+.-]*://", source, re.IGNORECASE) is not None
+
+
+def kept_name(source: str) -> str:
+    """What is kept of a `source_image`: a URL without user and query, which may hold a key; a path as it is."""
+    return re.sub(r"(?<=://)[^/?#]*@|[?#].*", "", source, flags=re.DOTALL) if is_url(source) else source
+
+
+def import_source(path: str, *, settings: Settings, store: ImageStore, fetch: Fetch | None = None) -> SourceInfo:
     """Check a photo completely and copy its bytes into the store.
 
     The file is read once: what is checked, hashed and stored are the same bytes.
 
     Args:
-        path: absolute, or relative to the current directory; `~` is the home folder. Links are followed.
-        settings: `source_roots`, when set, must contain the file that the links lead to.
+        path: absolute, or relative to the current directory; `~` is the home folder. Links are followed. Or an http or
+            https URL.
+        settings: `source_roots`, when set, must contain the file that the links lead to; `source_urls` allows URLs.
         store: where the copy goes; one that is already there, whole, is left alone.
+        fetch: fetches a URL; None: from public addresses only.
 
     Raises:
         InvalidImageError: not allowed, not a regular file, too large, or not an image that can be used.
         BackendError: the store cannot be written.
     """
-    found = _resolve(path, settings)
-    data = _read(found, path)
-    image = decode_image(data, name=path)
+    if is_url(path):
+        found = name = kept_name(path)
+        data = _fetch(path, settings, fetch)
+    else:
+        found, name = str(_resolve(path, settings)), path
+        data = _read(Path(found), path)
+    image = decode_image(data, name=name)
     sha256 = hashlib.sha256(data).hexdigest()
-    name = f"{sha256}.{_EXTENSIONS[image.format]}"
-    if not (store.exists(SOURCES, name) and store.sha256_of(SOURCES, name) == sha256):
-        store.write(SOURCES, name, data=data)
+    copy = f"{sha256}.{_EXTENSIONS[image.format]}"
+    if not (store.exists(SOURCES, copy) and store.sha256_of(SOURCES, copy) == sha256):
+        store.write(SOURCES, copy, data=data)
     height, width = image.pixels.shape[:2]
     return SourceInfo(
-        path=str(found).encode("utf-8", "backslashreplace").decode(),  # names on disk need not be UTF-8
+        path=found.encode("utf-8", "backslashreplace").decode(),  # names on disk need not be UTF-8
         sha256=sha256,
-        stored=f"{SOURCES}/{name}",
+        stored=f"{SOURCES}/{copy}",
         width=width,
         height=height,
         format=image.format,
@@ -98,6 +120,22 @@ def load_source(info: SourceInfo, store: ImageStore) -> DecodedImage:
     if hashlib.sha256(data).hexdigest() != info.sha256:
         raise InvalidImageError(f"The stored copy {info.stored} of {info.path} was changed or damaged.", mend)
     return decode_image(data, name=info.path)
+
+
+def _fetch(url: str, settings: Settings, fetch: Fetch | None) -> bytes:
+    if not settings.source_urls:
+        raise InvalidImageError(
+            f"{kept_name(url)} is a URL, and source images are not fetched from URLs here.",
+            "Download the photo and give its path, or set FC_SOURCE_URLS=true.",
+        )
+    return (fetch or fetcher())(url)
+
+
+def fetcher(seconds: float | None = None) -> Fetch:
+    """Fetches from public addresses only, in at most so many seconds each; None: the usual limit."""
+    from resources.source_urls import SECONDS, fetch_photo
+
+    return functools.partial(fetch_photo, max_bytes=MAX_BYTES, seconds=seconds or SECONDS)
 
 
 def _resolve(path: str, settings: Settings) -> Path:
