@@ -61,6 +61,19 @@ def test_only_jobs_that_are_over_have_ended(any_database: Database) -> None:
     assert all(timedelta(days=2) < utc_now() - moment < timedelta(days=4) for moment in ended.values())
 
 
+def test_last_changed_are_the_newest_changes_of_these_statuses(any_database: Database) -> None:
+    queue = JobQueue(any_database)
+    statuses = {"a": "failed", "b": "needs_review", "c": "completed", "d": "failed", "e": "rejected"}
+    add(any_database, *((job_id, status, 1) for job_id, status in statuses.items()))
+    with any_database.session() as session:
+        for seconds, job_id in enumerate("dceba"):
+            moment = utc_now() + timedelta(seconds=seconds)
+            session.execute(update(JobRow).where(JobRow.id == job_id).values(updated_at=moment))
+    found = queue.last_changed(["failed", "needs_review", "rejected"], 3)
+    assert [job.id for job in found] == ["a", "b", "e"]
+    assert queue.last_changed([], 3) == []
+
+
 def test_nobody_can_start_a_job_while_its_partition_goes(any_database: Database) -> None:
     add(any_database, ("over", "failed", 1), ("waits", "held", 0))
 
