@@ -91,7 +91,8 @@ def bare(work: Work, model: Any) -> float:  # noqa: ANN401
 def through_the_asset(work: Work) -> float:
     """Seconds of the step `generated_image` of a Dagster run over as many jobs, on a fresh home."""
     from fc_assets.definitions import build_defs
-    from sensors.job_requests import PARTITIONS, RANGE_END_TAG, RANGE_START_TAG
+    from jobs.lifecycle import RANGE_END_TAG, RANGE_START_TAG
+    from jobs.stages import PARTITIONS
 
     with tempfile.TemporaryDirectory(prefix="face-changer-sdxl-") as folder:
         home = Path(folder)

@@ -29,6 +29,7 @@ from resources.connections import (
 )
 from sensors.job_requests import job_requests
 from sensors.outcomes import OUTCOME_SENSORS
+from sensors.retention import retention
 
 ASSETS = [
     job_request,
@@ -60,7 +61,7 @@ def build_defs(resource_overrides: Mapping[str, Any] | None = None) -> dg.Defini
     return dg.Definitions(
         assets=ASSETS,
         jobs=PIPELINES,
-        sensors=[job_requests, *OUTCOME_SENSORS],
+        sensors=[job_requests, *OUTCOME_SENSORS, retention],
         resources=resources,
         # A run carries many jobs and its stages pass images on, so it stays in one process: see docs/architecture.md.
         executor=dg.in_process_executor,

@@ -5,4 +5,6 @@ Belongs here: the set and its name. Does not: how a job gets its id (`jobs.ids`)
 
 import dagster as dg
 
-JOBS = dg.DynamicPartitionsDefinition(name="jobs")
+from jobs.stages import PARTITIONS
+
+JOBS = dg.DynamicPartitionsDefinition(name=PARTITIONS)

@@ -15,6 +15,8 @@ from jobs.queue import JobQueue, JobStatus
 from resources.settings import Settings
 
 BATCH_TAG: Final = "face-changer/batch"
+RANGE_START_TAG: Final = "dagster/asset_partition_range_start"
+RANGE_END_TAG: Final = "dagster/asset_partition_range_end"
 
 Outcome = Literal["success", "failure", "cancelled"]
 

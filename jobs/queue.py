@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final, Literal, cast, get_args
@@ -238,6 +239,29 @@ class JobQueue:
                 order=[column.desc() for column in order] if newest_first else order,
                 limit=limit,
             )
+
+    def last_changed(self, statuses: Collection[JobStatus], limit: int) -> list[Job]:
+        """The `limit` jobs of these statuses that changed last, the newest change first."""
+        order = (JobRow.updated_at.desc(), JobRow.id.desc())
+        with self._database.reader() as session:
+            return _select(session, JobRow.status.in_(statuses), order=order, limit=limit)
+
+    def ended(self, ids: Collection[str]) -> dict[str, datetime]:
+        """When those of the jobs that are over ended; the others are left out."""
+        when = func.coalesce(JobRow.finished_at, JobRow.updated_at)
+        ended: dict[str, datetime] = {}
+        with self._database.reader() as session:
+            for some in _chunks(ids):
+                # The status is looked at here: asked for in SQL, SQLite reads every job of these statuses instead.
+                rows = session.execute(select(JobRow.id, JobRow.status, when).where(JobRow.id.in_(some))).tuples()
+                ended.update((job_id, moment) for job_id, status, moment in rows if status in FINAL)
+        return ended
+
+    @contextmanager
+    def kept_over(self, ids: Collection[str]) -> Iterator[list[str]]:
+        """Those of the jobs that are over; nobody can start or retry them until the block ends. Keep it short."""
+        with self._database.session() as session:
+            yield [row.id for row, _ in _lock(session, JobRow.id.in_(set(ids))) if row.status in FINAL]
 
     def counts(self) -> dict[JobStatus, int]:
         """How many jobs are in each status; every status is there."""

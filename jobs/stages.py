@@ -1,4 +1,4 @@
-"""The stages of a job, and which of them each job type goes through.
+"""The stages of a job, which of them each job type goes through, and the partition set whose keys are the jobs' ids.
 
 Belongs here: names and order. Does not: what a stage does (`fc_assets`).
 """
@@ -9,6 +9,9 @@ from collections.abc import Iterable
 from typing import Final
 
 from jobs.request import JobType
+
+PARTITIONS: Final = "jobs"
+"""The dynamic partition set of the asset graph; a key is a job's id."""
 
 STAGES: Final = (
     "job_request",

@@ -28,20 +28,17 @@ import dagster as dg
 
 from imaging.errors import FaceChangerError
 from jobs.inbox import take_inbox
-from jobs.lifecycle import BATCH_TAG, settle_lost_runs
+from jobs.lifecycle import BATCH_TAG, RANGE_END_TAG, RANGE_START_TAG, settle_lost_runs
 from jobs.pipelines import PIPELINES
 from jobs.queue import Job, JobQueue
-from jobs.stages import PLANS
+from jobs.stages import PARTITIONS, PLANS
 from resources.connections import DatabaseResource, StoreResource
 from resources.settings import Settings, load_settings
 from resources.store import ImageStore
 
-PARTITIONS = "jobs"
 MOST_CLAIMED_BATCHES = 4  # more waits in the queue, where priority still counts
 INTERVAL_SECONDS = 5
 
-RANGE_START_TAG = "dagster/asset_partition_range_start"
-RANGE_END_TAG = "dagster/asset_partition_range_end"
 MAX_RUNTIME_TAG = "dagster/max_runtime"
 
 

@@ -12,13 +12,13 @@ from PIL import Image
 
 from fc_assets.asset import op_name
 from fc_assets.definitions import build_defs
-from jobs.lifecycle import BATCH_TAG
+from jobs.lifecycle import BATCH_TAG, RANGE_END_TAG, RANGE_START_TAG
 from jobs.queue import Job, JobQueue
 from jobs.request import parse_request
+from jobs.stages import PARTITIONS
 from jobs.submit import submit
 from resources.settings import load_settings
 from resources.store import ImageStore
-from sensors.job_requests import PARTITIONS, RANGE_END_TAG, RANGE_START_TAG
 
 FULL_PLAN_FILES = ("0-generated", "1-portraits", "2-verified", "3-masks", "4-results", "6-final")
 

@@ -74,7 +74,7 @@ def test_jobs_select_the_stages_of_their_type(defs: dg.Definitions) -> None:
 def test_sensors_are_on_from_the_start(defs: dg.Definitions) -> None:
     sensors = {sensor.name: sensor.default_status for sensor in defs.sensors or []}
     assert sensors == dict.fromkeys(
-        ["job_requests", "runs_succeeded", "runs_failed", "runs_cancelled"], dg.DefaultSensorStatus.RUNNING
+        ["job_requests", "runs_succeeded", "runs_failed", "runs_cancelled", "retention"], dg.DefaultSensorStatus.RUNNING
     )
 
 

@@ -11,11 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fc_assets.definitions import build_defs
-from jobs.lifecycle import BATCH_TAG, settle_lost_runs
+from jobs.lifecycle import BATCH_TAG, RANGE_END_TAG, RANGE_START_TAG, settle_lost_runs
 from jobs.queue import Job, JobQueue
+from jobs.stages import PARTITIONS
 from resources.settings import load_settings
 from resources.store import ImageStore
-from sensors.job_requests import PARTITIONS, RANGE_END_TAG, RANGE_START_TAG, contiguous, job_requests
+from sensors.job_requests import contiguous, job_requests
 from tests.graph import add_jobs
 
 PROMPT = {"pony_prompt": "portrait of a woman"}

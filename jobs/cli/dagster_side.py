@@ -19,16 +19,13 @@ from typing import TYPE_CHECKING, Final
 
 from imaging.errors import SettingsError
 from jobs.request import JobType
-from jobs.stages import PLANS, STAGES
+from jobs.stages import PARTITIONS, PLANS, STAGES
 from resources.settings import PROJECT_ROOT, dagster_home
 
 if TYPE_CHECKING:
     import dagster as dg
 
     from jobs.queue import Job
-
-PARTITIONS: Final = "jobs"
-"""The partition set of the asset graph; `fc_assets.partitions` says the same, and this room may not import it."""
 
 FRESH_SECONDS: Final = 90.0
 """A daemon writes a heartbeat every 30 s; Dagster itself calls one alive for half an hour after its last."""
@@ -121,12 +118,19 @@ def heartbeat_ages(instance: dg.DagsterInstance) -> dict[str, float | None]:
 
 
 def sensors_work(instance: dg.DagsterInstance, since: float) -> bool:
-    """Whether every sensor that ran on this home was evaluated without an error after `since` (Unix time)."""
+    """Whether every sensor that ran on this home was evaluated without an error after `since` (Unix time).
+
+    Not asked of `retention`, which jobs do not need and which is looked at only once a minute.
+    """
     from dagster._core.definitions.run_request import InstigatorType
     from dagster._core.scheduler.instigation import TickStatus
 
     good = [TickStatus.SUCCESS, TickStatus.SKIPPED]
-    states = instance.all_instigator_state(instigator_type=InstigatorType.SENSOR)
+    states = [
+        state
+        for state in instance.all_instigator_state(instigator_type=InstigatorType.SENSOR)
+        if state.instigator_name != "retention"
+    ]
     return bool(states) and all(
         instance.get_ticks(state.instigator_origin_id, state.selector_id, after=since, limit=1, statuses=good)
         for state in states

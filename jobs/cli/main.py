@@ -16,6 +16,7 @@ from jobs.cli.doctor import doctor
 from jobs.cli.list_jobs import list_jobs
 from jobs.cli.models import models
 from jobs.cli.output import exit_code, print_error
+from jobs.cli.prune import prune
 from jobs.cli.show import show
 from jobs.cli.status import status
 from jobs.cli.submit import submit
@@ -43,6 +44,7 @@ app.command("submit")(submit)
 app.command("list")(list_jobs)
 app.command("show")(show)
 app.command("status")(status)
+app.command("prune")(prune)
 app.command("doctor")(doctor)
 app.add_typer(models, name="models")
 app.command("up")(up)

@@ -54,9 +54,8 @@ Daemons = dict[str, float | None] | str
 def _look(queue: JobQueue) -> tuple[dict[str, int], list[Job], list[Job], Daemons]:
     counts = {str(name): number for name, number in queue.counts().items()}
     running = queue.find(statuses=["running"], limit=MOST_RUNNING, newest_first=False)
-    failures = queue.find(statuses=["failed", "needs_review", "rejected"])
-    failures.sort(key=lambda job: job.updated_at, reverse=True)
-    return counts, running, failures[:MOST_FAILURES], _daemons()
+    failures = queue.last_changed(["failed", "needs_review", "rejected"], MOST_FAILURES)
+    return counts, running, failures, _daemons()
 
 
 def _daemons() -> Daemons:

@@ -1,0 +1,71 @@
+"""Retention: finished jobs leave the partition set, so that the Dagster UI stays quick.
+
+Belongs here: which jobs, and taking their partitions out. Does not: when (`sensors.retention`, `fc prune`). Rows,
+images and Dagster's materialization events stay; a job that is retried gets its partition back when it is claimed.
+
+Dagster has no call that removes a run's engine events and keeps its materializations (`delete_run` removes both, and
+then no asset shows what was made), so its event log is left alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Final
+
+import dagster as dg
+
+from jobs.lifecycle import OUTCOMES, RANGE_END_TAG, RANGE_START_TAG
+from jobs.queue import JobQueue
+from jobs.stages import PARTITIONS
+from resources.database import utc_now
+
+PARTITION_TAG: Final = "dagster/partition"
+_UNFINISHED: Final = [status for status in dg.DagsterRunStatus if status not in OUTCOMES]
+_AT_ONCE: Final = 20  # partitions removed while the queue is locked, which on SQLite keeps all other writers waiting
+
+
+def expired(instance: dg.DagsterInstance, queue: JobQueue, *, days: int, jobs: int) -> list[str]:
+    """The jobs whose partitions may go, those that ended first before the others.
+
+    They are over, no unfinished run has their partition, and they ended more than `days` days ago or are not among
+    the newest `jobs` finished jobs that have a partition. A partition that is no job's is left to whoever added it.
+    """
+    keys = instance.get_dynamic_partitions(PARTITIONS)
+    ended = sorted(((moment, job_id) for job_id, moment in queue.ended(keys).items()), reverse=True)
+    oldest = utc_now() - timedelta(days=days)
+    over = [job_id for rank, (moment, job_id) in enumerate(ended) if rank >= jobs or moment < oldest]
+    used = _in_use(instance, keys)
+    return [job_id for job_id in reversed(over) if job_id not in used]
+
+
+def retire(instance: dg.DagsterInstance, queue: JobQueue, job_ids: Sequence[str]) -> list[str]:
+    """Take the partitions of finished jobs out of the set.
+
+    Returns:
+        The jobs whose partition is gone; one that has been started or retried meanwhile keeps it.
+    """
+    retired: list[str] = []
+    keys = instance.get_dynamic_partitions(PARTITIONS)
+    for start in range(0, len(job_ids), _AT_ONCE):
+        with queue.kept_over(job_ids[start : start + _AT_ONCE]) as over:
+            used = _in_use(instance, keys)  # asked now: from here on only a person can start a run of these
+            for job_id in over:
+                if job_id not in used:
+                    instance.delete_dynamic_partition(PARTITIONS, job_id)
+                    retired.append(job_id)
+    return retired
+
+
+def _in_use(instance: dg.DagsterInstance, keys: Sequence[str]) -> set[str]:
+    """The partitions of all runs that are queued or going on. A range is read again by every step of its run."""
+    used: set[str] = set()
+    for run in instance.get_runs(dg.RunsFilter(statuses=_UNFINISHED)):
+        if PARTITION_TAG in run.tags:
+            used.add(run.tags[PARTITION_TAG])
+        if RANGE_START_TAG in run.tags:
+            first, last = run.tags[RANGE_START_TAG], run.tags.get(RANGE_END_TAG)
+            start = keys.index(first) if first in keys else 0
+            end = keys.index(last) if last in keys else len(keys)
+            used.update(keys[start : end + 1])
+    return used
