@@ -22,7 +22,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 from jobs.cli.processes import Services
-from jobs.queue import FINAL, JobQueue
+from jobs.queue import JobQueue
+from jobs.transitions import FINAL
 from jobs.request import JobRequest
 from jobs.submit import submit
 from resources.database import open_database

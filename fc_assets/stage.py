@@ -37,8 +37,9 @@ from imaging.errors import BackendError, FaceChangerError, NeedsReviewError, Rej
 from imaging.provenance import encode_png
 from imaging.thumbnail import thumbnail_markdown
 from jobs.lifecycle import BATCH_TAG, settle_if_over
-from jobs.queue import FINAL, ImageRow, Job, JobBusyError, JobQueue
+from jobs.queue import ImageRow, Job, JobBusyError, JobQueue
 from jobs.stages import PLANS
+from jobs.transitions import FINAL
 from resources import stage_files
 from resources.settings import Settings, load_settings
 from resources.store import ImageStore, StoredFile

@@ -11,7 +11,8 @@ from typing import Final, Literal
 
 import dagster as dg
 
-from jobs.queue import JobQueue, JobStatus
+from jobs.queue import JobQueue
+from jobs.transitions import JobStatus
 from resources.settings import Settings
 
 BATCH_TAG: Final = "face-changer/batch"

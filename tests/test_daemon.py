@@ -14,7 +14,8 @@ import pytest
 from PIL import Image
 
 from jobs.cli.processes import Services
-from jobs.queue import FINAL, JobQueue
+from jobs.queue import JobQueue
+from jobs.transitions import FINAL
 from jobs.request import JobRequest
 from jobs.stages import STAGES
 from jobs.submit import submit
