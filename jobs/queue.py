@@ -433,6 +433,17 @@ class JobQueue:
             if rows:
                 _upsert(session, ImageMetadataRow, list(rows.values()), key=("path",))
 
+    def check_running(self, job_id: str, *, run_id: str) -> None:
+        """Make sure that a run still has its job.
+
+        Raises:
+            JobBusyError: it does not (the job was cancelled or taken over).
+        """
+        with self._database.reader() as session:
+            job = _get(session, job_id)
+        if job.status != "running" or job.run_id != run_id:
+            raise _lost(job, run_id)
+
     def hold_for_review(
         self,
         job_id: str,
@@ -856,13 +867,16 @@ def _lock(session: Session, *allowed: ColumnElement[bool]) -> list[tuple[JobRow,
 def _lock_running(session: Session, job_id: str, run_id: str) -> tuple[JobRow, StateRow]:
     rows = _lock(session, JobRow.id == job_id, JobRow.status == "running", JobRow.run_id == run_id)
     if not rows:
-        job = _get(session, job_id)
-        owner = f"run {job.run_id} has it" if job.status == "running" else f"it is {job.status}"
-        raise JobBusyError(
-            f"Job {job_id} is no longer run {run_id}'s: {owner}.",
-            "It was cancelled or taken over; nothing was recorded, and this run should leave it.",
-        )
+        raise _lost(_get(session, job_id), run_id)
     return rows[0]
+
+
+def _lost(job: Job, run_id: str) -> JobBusyError:
+    owner = f"run {job.run_id} has it" if job.status == "running" else f"it is {job.status}"
+    return JobBusyError(
+        f"Job {job.id} is no longer run {run_id}'s: {owner}.",
+        "It was cancelled or taken over; nothing was recorded, and this run should leave it.",
+    )
 
 
 def _lock_for_person(

@@ -68,15 +68,15 @@ def submit(
             "Choose another id, or leave it out and one is made.",
         )
     for job_id, request in named:
-        _check_prompts(job_id, request)
+        check_prompts(job_id, request)
     new = [
-        NewJob(job_id, request.with_seed(), _import(job_id, request, store, settings), origin, hold=hold)
+        NewJob(job_id, request.with_seed(), import_photo(job_id, request, store, settings), origin, hold=hold)
         for job_id, request in named
     ]
     return queue.add(new)
 
 
-def _check_prompts(job_id: str, request: JobRequest) -> None:
+def check_prompts(job_id: str, request: JobRequest) -> None:
     """Check each prompt, and both together: a word in one may change what the other means."""
     texts = {"pony_prompt": request.pony_prompt, "flux_prompt": request.flux_prompt}
     for fields, text in [*texts.items(), ("pony_prompt with flux_prompt", "\n".join(texts.values()))]:
@@ -86,7 +86,7 @@ def _check_prompts(job_id: str, request: JobRequest) -> None:
             raise RejectedError(f"Job {job_id}: {fields}: {error.what}", error.mend) from None
 
 
-def _import(job_id: str, request: JobRequest, store: ImageStore, settings: Settings) -> dict[str, Any] | None:
+def import_photo(job_id: str, request: JobRequest, store: ImageStore, settings: Settings) -> dict[str, Any] | None:
     if request.source_image is None:
         return None
     try:
@@ -253,7 +253,7 @@ def _csv_entries(name: str, text: str) -> Iterator[Entry]:
             yield (
                 place,
                 {
-                    field: _cell(f"{name}, {place}", field, cell)
+                    field: cell_value(f"{name}, {place}", field, cell)
                     for field, cell in zip(header, row, strict=False)
                     if cell.strip()
                 },
@@ -273,7 +273,7 @@ def _check_header(name: str, header: Sequence[str]) -> None:
         raise RejectedError(f"{name}, line 1: {fault}.", f"The fields are {', '.join(known)}.")
 
 
-def _cell(place: str, field: str, cell: str) -> object:
+def cell_value(place: str, field: str, cell: str) -> object:
     """A cell as the type of its field; a number that is none stays text and is turned down with its field's name."""
     if field == "tags":
         return _tags(place, cell)
