@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from fc_assets.asset import stage_asset
 from fc_assets.stage import Done, Item, Stage, StageOutput, one_by_one
-from imaging.mask import combine, face_masks
 from imaging.errors import NeedsReviewError
+from imaging.mask import combine, face_masks
 from jobs.queue import Job, JobQueue
 from resources.connections import DatabaseResource, StoreResource
 from resources.records import ImageRecord, PortraitRecord

@@ -12,8 +12,9 @@ The way of one stage through a run:
    has the same key and its file still has the same bytes, that is the result (`cached: true`).
 3. The rest is worked on. Every finished value is stored, recorded in the database and logged as materialized at once.
    A file that differs from the one before replaces it, and the one before is kept under `history`.
-4. A job that needs review or is rejected ends there; the others go on. What was turned down is kept for `fc approve`. A job that fails ends the step, once all its
-   neighbours are through this stage; they go back to the queue, where the sensor asks for their next stage anew.
+4. A job that needs review or is rejected ends there; the others go on. What was turned down is kept for `fc approve`.
+   A job that fails ends the step, once all its neighbours are through this stage; they go back to the queue, where the
+   sensor asks for their next stage anew.
 5. A job whose last stage of this run is done is completed, or waits for a person to materialize the rest.
 """
 
@@ -277,7 +278,7 @@ class Stage:
         }
         # Not the request as a whole: `decides` has those of its fields that matter here.
         inputs = {stage: sha256 for stage, sha256 in hashes.items() if stage != "job_request"}
-        parts = {"stage": self.name, "code": self.code_version, "inputs": inputs, "decides": decides}
+        parts: dict[str, Any] = {"stage": self.name, "code": self.code_version, "inputs": inputs, "decides": decides}
         if self.name in job.salts:
             parts["salt"] = job.salts[self.name]
         text = json.dumps(parts, sort_keys=True)

@@ -24,7 +24,7 @@ from sqlalchemy.orm import Session
 from imaging.errors import FaceChangerError, RejectedError
 from jobs.request import JobRequest, JobType
 from jobs.stages import PLANS, STAGES, next_stage
-from jobs.transitions import FINAL, JOB_STATUSES, TRANSITIONS, Actor, JobStatus, sources
+from jobs.transitions import JOB_STATUSES, TRANSITIONS, Actor, JobStatus, sources
 from resources.database import (
     AttemptRow,
     Database,
@@ -41,6 +41,7 @@ StageStatus = Literal["running", "completed", "failed", "needs_review", "rejecte
 Origin = Literal["cli", "inbox", "ui", "api"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 
+_REVIEWED: Final[tuple[JobStatus, ...]] = ("needs_review",)
 _BY_HAND_MEND: Final = "To start it again: `fc retry JOB`, or materialise its partition in the Dagster UI."
 _CHUNK: Final = 500  # ids in one statement; SQLite allows 32766 parameters
 
@@ -673,7 +674,7 @@ class JobQueue:
             JobBusyError: it does not wait for review, or its stage made nothing that could be taken.
         """
         with self._database.session() as session:
-            row, state = _lock_for_person(session, job_id, "pending", "approved", ("needs_review",))
+            row, state = _lock_for_person(session, job_id, "pending", "approved", _REVIEWED)
             stage = row.error_stage
             result = session.get(ResultRow, (job_id, stage)) if stage else None
             if stage is None or result is None or not result.output:
@@ -698,7 +699,7 @@ class JobQueue:
             JobBusyError: it does not wait for review.
         """
         with self._database.session() as session:
-            row, _ = _lock_for_person(session, job_id, "rejected", "rejected", ("needs_review",))
+            row, _ = _lock_for_person(session, job_id, "rejected", "rejected", _REVIEWED)
             _end_job(session, row, "rejected", by="person", stage=row.error_stage, what=reason, mend=_BY_HAND_MEND)
 
     def archive(self, job_ids: Collection[str]) -> list[str]:

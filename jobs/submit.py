@@ -87,6 +87,12 @@ def check_prompts(job_id: str, request: JobRequest) -> None:
 
 
 def import_photo(job_id: str, request: JobRequest, store: ImageStore, settings: Settings) -> dict[str, Any] | None:
+    """Copy a request's photo into the store; the `SourceInfo` as JSON, None when the request has no photo.
+
+    Raises:
+        RejectedError: it cannot be used; names the job.
+        BackendError, SettingsError: the store failed.
+    """
     if request.source_image is None:
         return None
     try:

@@ -37,7 +37,7 @@ def test_sources_are_read_from_the_table() -> None:
     assert set(sources("cancelled", by="person")) == {"held", "pending", "claimed", "running"}
 
 
-def machine(database: Database) -> type[RuleBasedStateMachine]:
+def machine(database: Database) -> type[RuleBasedStateMachine]:  # noqa: C901 - one rule per call of the queue
     queue = JobQueue(database)
 
     class Life(RuleBasedStateMachine):
