@@ -638,7 +638,8 @@ class TestManyProcesses:
         process.stdin.flush()
         told = [process.stdout.readline().strip() for _ in range(6)][1:]
         process.kill()
-        told += process.communicate()[0].split("\n")[:-1]
+        told += process.stdout.read().split("\n")[:-1]  # not communicate(), which loses what readline has buffered
+        process.communicate()
         with database.session() as session:
             session.scalars(select(JobRow.id).with_for_update()).all()
         claimed = set(ids(queue.find(statuses=["claimed"])))
