@@ -163,7 +163,7 @@ def _done(
     return Done(
         PatchesRecord(tuple(patches), made_by),
         {**made_by, "faces_changed": len(patches)},
-        picture=_row([patch.pixels for patch in patches]),
+        picture=_row([patch.pixels for patch in patches]) if patches else None,
     )
 
 

@@ -94,10 +94,11 @@ def _generated(item: Item, task: ImageTask, outcome: Outcome, tool: Generator) -
     if isinstance(outcome, Exception):
         return outcome
     verdict = verify_output(outcome.pixels, (task.width, task.height))
+    turned_down = None
     if not verdict.passed:
-        return NeedsReviewError(
+        turned_down = NeedsReviewError(
             f"The generated image of job {item.job.id} was turned down: {'; '.join(verdict.reasons)}.",
-            "Submit it again with another seed, prompt or checkpoint.",
+            "`fc approve JOB` takes it as it is; `fc retry JOB --seed N` or `--set pony_prompt=...` makes another.",
         )
     quality, parts = quality_score(outcome.pixels)
     made_by = {**tool.describe(), **outcome.details}
@@ -117,6 +118,7 @@ def _generated(item: Item, task: ImageTask, outcome: Outcome, tool: Generator) -
         },
         picture=outcome.pixels,
         quality=quality,
+        turned_down=turned_down,
     )
 
 

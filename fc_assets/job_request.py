@@ -106,5 +106,5 @@ def _check_same(job: Job, fields: dict[str, Any]) -> None:
     if other:
         raise RejectedError(
             f"Job {job.id} exists, and its request says otherwise about: {', '.join(other)}.",
-            "A request is never changed; add a new partition for the new request, or leave the config empty.",
+            "Change it with `fc retry JOB --set FIELD=VALUE`, or add a new partition; here leave the config empty.",
         )

@@ -34,7 +34,9 @@ def portrait(
     """Every face of the picture, cut out as a square with padding, and checked for size, sharpness, light and pose.
 
     A face that is turned down keeps its reason and is left as it is. A picture without a face, or with none that
-    passed, ends its job as `needs_review`. The portraits lie in `1-portraits`, those that passed also in `2-verified`.
+    passed, ends its job as `needs_review`. If a person approves it, faces that were turned down are made anew all the
+    same, and a picture without a face goes on as it is. The portraits lie in `1-portraits`, those that passed also in
+    `2-verified`.
     """
     stage = Stage(context, store.get(), JobQueue(database.get()), {"generated_image": generated_image})
     most = stage.settings.max_faces
@@ -48,10 +50,14 @@ def portrait(
         faces = tool.detect(pixels)[:most]
         stage.tell_once(f"Faces by {why}")
         if not faces:
-            raise NeedsReviewError(
+            turned_down = NeedsReviewError(
                 f"No face was found in the image of job {item.job.id} by {tool.name}.",
-                "Use another photo, prompt or seed, or lower FC_DETECTOR_CONFIDENCE.",
+                "`fc approve JOB` takes the picture as it is, without face work; `fc retry JOB` with another photo, "
+                "prompt or seed makes another; or lower FC_DETECTOR_CONFIDENCE.",
             )
+            height, width = pixels.shape[:2]
+            record = PortraitRecord(detector=tool.name, width=width, height=height, faces=())
+            return Done(record, {"detector": tool.name, "faces": 0, "passed": 0}, turned_down=turned_down)
         return _portraits(item.job.id, tool.name, pixels, faces)
 
     yield from stage.run(one_by_one(find), decides)
@@ -61,11 +67,12 @@ def _portraits(job_id: str, detector: str, pixels: NDArray[np.uint8], faces: lis
     size = (pixels.shape[1], pixels.shape[0])
     records = [_check(pixels, face, size) for face in faces]
     passed = [record for record in records if record.passed]
+    turned_down = None
     if not passed:
         reasons = "; ".join(reason for record in records for reason in record.reasons)
-        raise NeedsReviewError(
+        turned_down = NeedsReviewError(
             f"No portrait of job {job_id} passed its checks: {reasons}.",
-            "Use a larger, sharper or better lit picture.",
+            "`fc approve JOB` makes these faces anew all the same; else use a larger, sharper or better lit picture.",
         )
     cuts = [crop(pixels, Box(*record.crop)) for record in records]
     extras = [ExtraImage("1-portraits", _name(job_id, number), cut) for number, cut in enumerate(cuts, start=1)]
@@ -74,7 +81,9 @@ def _portraits(job_id: str, detector: str, pixels: NDArray[np.uint8], faces: lis
         for number, (record, cut) in enumerate(zip(records, cuts, strict=True), start=1)
         if record.passed
     ]
-    record = PortraitRecord(detector=detector, width=size[0], height=size[1], faces=tuple(records))
+    # None passed: the stage waits for a person, and what the person would approve is that all are taken.
+    taken = records if passed else [record.model_copy(update={"passed": True}) for record in records]
+    record = PortraitRecord(detector=detector, width=size[0], height=size[1], faces=tuple(taken))
     return Done(
         record,
         {
@@ -88,6 +97,7 @@ def _portraits(job_id: str, detector: str, pixels: NDArray[np.uint8], faces: lis
         },
         picture=cuts[0],
         extras=extras,
+        turned_down=turned_down,
     )
 
 

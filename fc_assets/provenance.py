@@ -61,10 +61,19 @@ def final_provenance(
         faces: how the faces were made anew.
         size: (width, height) of the finished picture.
     """
-    generator = str(faces["generator"])
     from_photo = before.get("origin") == "photo"
+    if not faces["faces"]:  # a person took the picture as it is, without a face
+        record = {**before, **_common(job), "width": size[0], "height": size[1]}
+        if from_photo:
+            return Provenance("", record, None, TOOL)
+        trained = record["generator"] not in PAINTERS
+        return Provenance(
+            _parameters(record, size), record, digital_source_type(trained=trained, from_photo=False), TOOL
+        )
+    generator = str(faces["generator"])
     record = {
         **before,
+        **_common(job),
         "origin": "edited photo" if from_photo else "generated",
         "generator": generator,
         "face_prompt": faces["prompt"],

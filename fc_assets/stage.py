@@ -7,12 +7,14 @@ Does not: what any one stage does (its own module), or the words of the records 
 The way of one stage through a run:
 
 1. `Stage.open` takes the partition keys of the run, looks their jobs up, and starts those that this run may work on.
-2. For each job it computes the content key: the stage's code version, the hashes of its inputs, the settings that
-   decide the result. If the stage's stored result has the same key and its file still has the same bytes, that is the
-   result (`cached: true`).
+2. For each job it computes the content key: the stage's code version, the hashes of its inputs, the settings and
+   fields of the request that decide the result, and how often a person had it made anew. If the stage's stored result
+   has the same key and its file still has the same bytes, that is the result (`cached: true`).
 3. The rest is worked on. Every finished value is stored, recorded in the database and logged as materialized at once.
-4. A job that needs review or is rejected ends there; the others go on. A job that fails ends the step, once all its
-   neighbours are through this stage; they go back to the queue, where the sensor asks for their next stage anew.
+   A file that differs from the one before replaces it, and the one before is kept under `history`.
+4. A job that needs review or is rejected ends there; the others go on. What was turned down is kept for `fc approve`.
+   A job that fails ends the step, once all its neighbours are through this stage; they go back to the queue, where the
+   sensor asks for their next stage anew.
 5. A job whose last stage of this run is done is completed, or waits for a person to materialize the rest.
 """
 
@@ -37,8 +39,9 @@ from imaging.errors import BackendError, FaceChangerError, NeedsReviewError, Rej
 from imaging.provenance import encode_png
 from imaging.thumbnail import thumbnail_markdown
 from jobs.lifecycle import BATCH_TAG, settle_if_over
-from jobs.queue import FINAL, ImageRow, Job, JobBusyError, JobQueue
+from jobs.queue import ImageRow, Job, JobBusyError, JobQueue
 from jobs.stages import PLANS
+from jobs.transitions import FINAL
 from resources import stage_files
 from resources.settings import Settings, load_settings
 from resources.store import ImageStore, StoredFile
@@ -71,6 +74,7 @@ class Done:
         extras: further pictures to keep.
         face_boxes: (left, top, right, bottom) of the faces in `picture`, when they are known.
         quality: 0 to 1, when it was measured.
+        turned_down: why a person must look at it first; the value is kept, and taken if the person approves.
     """
 
     value: Any
@@ -79,6 +83,7 @@ class Done:
     extras: Sequence[ExtraImage] = ()
     face_boxes: Sequence[tuple[int, int, int, int]] | None = None
     quality: float | None = None
+    turned_down: NeedsReviewError | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,12 +95,14 @@ class Item:
         inputs: the values of earlier stages, by stage; a stage that the job does not have is missing.
         input_hashes: SHA-256 of the same stages' files.
         content_key: SHA-256 over all that decides the result.
+        decides: what besides the inputs went into it.
     """
 
     job: Job
     inputs: Mapping[str, Any]
     input_hashes: Mapping[str, str]
     content_key: str
+    decides: Mapping[str, Any]
 
     def needs(self, stage: str) -> Any:  # noqa: ANN401 - the value of any stage
         """The value of an earlier stage.
@@ -212,7 +219,9 @@ class Stage:
             with self._failing(item.job.id):
                 if isinstance(done, Exception):
                     raise done
-                stored[item.job.id] = self._finish(item, done, started)
+                file = self._finish(item, done, started)
+                if file is not None:
+                    stored[item.job.id] = file
         yield from self._settle(stored)
 
     @contextmanager
@@ -267,11 +276,13 @@ class Stage:
             for result in self.queue.stage_results(job.id)
             if result.stage in values and result.output
         }
-        text = json.dumps(
-            {"stage": self.name, "code": self.code_version, "inputs": hashes, "decides": decides},
-            sort_keys=True,
-        )
-        return Item(job, values, hashes, hashlib.sha256(text.encode()).hexdigest())
+        # Not the request as a whole: `decides` has those of its fields that matter here.
+        inputs = {stage: sha256 for stage, sha256 in hashes.items() if stage != "job_request"}
+        parts: dict[str, Any] = {"stage": self.name, "code": self.code_version, "inputs": inputs, "decides": decides}
+        if self.name in job.salts:
+            parts["salt"] = job.salts[self.name]
+        text = json.dumps(parts, sort_keys=True)
+        return Item(job, values, hashes, hashlib.sha256(text.encode()).hexdigest(), decides)
 
     def _cached(self, item: Item) -> StoredFile | None:
         """The stored result, if it was made from the same inputs and settings and its file is whole."""
@@ -295,6 +306,7 @@ class Stage:
             milliseconds=result.milliseconds or 0,
             cached=True,
             content_key=item.content_key,
+            final_image=file.path if self._makes_final(item.job) else None,
         )
         self._log_materialization(item, file, {**output["metadata"], "cached": True})
         self._close(item.job)
@@ -307,6 +319,7 @@ class Stage:
             run_id=self.run_id,
             content_key=item.content_key,
             input={"sha256": dict(item.input_hashes)},
+            settings=item.decides,
         )
         with time_limit(self.settings.stage_timeout, f"The stage {self.name} of job {item.job.id}"):
             done = next(results, None)
@@ -317,9 +330,10 @@ class Stage:
             )
         return done
 
-    def _finish(self, item: Item, done: Done, started: float) -> StoredFile:
-        """Store a result, record it, and show it in Dagster."""
+    def _finish(self, item: Item, done: Done, started: float) -> StoredFile | None:
+        """Store a result, record it, and show it in Dagster; None for one that a person must look at first."""
         job = item.job
+        self.queue.check_running(job.id, run_id=self.run_id)  # what was cancelled meanwhile is not stored
         images = [self._keep(extra) for extra in done.extras]
         file = stage_files.save(self.store, self.name, job.id, done.value)
         if done.picture is not None and self.name in stage_files.PNG_STAGES:
@@ -335,25 +349,43 @@ class Stage:
             "seconds": round(seconds, 3),
             "cached": False,
         }
-        is_result = self.name == "final_image" or (
-            self.name == "generated_image" and "final_image" not in PLANS[job.job_type]
-        )
+        output = {"path": file.path, "sha256": file.sha256, "metadata": metadata}
+        milliseconds = round(seconds * 1000)
+        if done.turned_down is not None:
+            self.queue.hold_for_review(
+                job.id,
+                self.name,
+                run_id=self.run_id,
+                output=output,
+                milliseconds=milliseconds,
+                what=done.turned_down.what,
+                mend=done.turned_down.mend,
+                images=images,
+            )
+            self.context.log.warning(f"{job.id}: {done.turned_down}")
+            return None
         self.queue.finish_stage(
             job.id,
             self.name,
             run_id=self.run_id,
-            output={"path": file.path, "sha256": file.sha256, "metadata": metadata},
-            milliseconds=round(seconds * 1000),
+            output=output,
+            milliseconds=milliseconds,
             content_key=item.content_key,
             images=images,
-            final_image=file.path if is_result else None,
+            final_image=file.path if self._makes_final(job) else None,
         )
         self._log_materialization(item, file, metadata)
         self._close(job)
         return file
 
+    def _makes_final(self, job: Job) -> bool:
+        """Whether this stage's file is the picture to deliver."""
+        return self.name == "final_image" or (
+            self.name == "generated_image" and "final_image" not in PLANS[job.job_type]
+        )
+
     def _keep(self, extra: ExtraImage) -> ImageRow:
-        file = self.store.write(extra.folder, extra.name, data=encode_png(extra.pixels))
+        file = self.store.replace(extra.folder, extra.name, data=encode_png(extra.pixels))
         return _image_row(file, self.name, extra.pixels)
 
     def _log_materialization(self, item: Item, file: StoredFile, metadata: Mapping[str, Any]) -> None:
@@ -403,8 +435,12 @@ class Stage:
             self.queue.review(job_id, run_id=self.run_id, stage=self.name, what=error.what, mend=error.mend)
         elif isinstance(error, RejectedError):
             self.queue.reject(job_id, run_id=self.run_id, stage=self.name, what=error.what, mend=error.mend)
-        elif not (isinstance(error, JobBusyError) and self.batch_id is not None):
-            return False  # a job that was cancelled or taken over by hand is no fault of the batch it was in
+        elif not isinstance(error, JobBusyError):
+            return False
+        elif self.batch_id is None and not self._ended_here(self.queue.get(job_id)):
+            return (
+                False  # a person asked this run for it; a job cancelled or taken from a batch is no fault of the batch
+            )
         self.context.log.warning(f"{job_id}: {error}")
         return True
 

@@ -111,7 +111,7 @@ def split_by_face(mask: NDArray[np.uint8], faces: Sequence[Face]) -> list[NDArra
     A pixel outside all ellipses, as in a mask drawn by a user, belongs to the face that it is nearest to.
     """
     window = mask_bounds(mask)
-    if window is None:
+    if window is None or not faces:
         return [np.zeros_like(mask) for _ in faces]
     rows, columns = slice(window.top, window.bottom), slice(window.left, window.right)
     distances = [face_ellipse(face).distance(window) for face in faces]

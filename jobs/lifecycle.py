@@ -6,12 +6,15 @@ Belongs here: what a finished, failed, cancelled or vanished run means for its j
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final, Literal
 
 import dagster as dg
+from dagster._core.storage.tags import GRPC_INFO_TAG
 
-from jobs.queue import JobQueue, JobStatus
+from jobs.queue import Job, JobQueue
+from jobs.transitions import JobStatus
 from resources.settings import Settings
 
 BATCH_TAG: Final = "face-changer/batch"
@@ -77,6 +80,33 @@ def settle_lost_runs(instance: dg.DagsterInstance, queue: JobQueue, settings: Se
         for run in instance.get_runs(dg.RunsFilter(tags={BATCH_TAG: batch_id})):
             changed |= settle_run(queue, run, max_attempts=settings.max_attempts)
     return changed
+
+
+def stop_idle_runs(instance: dg.DagsterInstance, queue: JobQueue, cancelled: Sequence[Job]) -> list[str]:
+    """Terminate the runs that have no job left, now that these were cancelled; the ids of those that were told so.
+
+    A run that carries other jobs goes on, as does one that no Dagster code server runs (`dagster asset materialize`):
+    such a run leaves the job at its next step.
+
+    Args:
+        instance: where the runs are.
+        queue: says which jobs are left.
+        cancelled: the jobs, as they were before they were cancelled.
+    """
+    batches, busy = queue.open_batches(), queue.running_runs()
+    runs = {job.run_id for job in cancelled if job.status == "running" and job.run_id}
+    found = [run for run in map(instance.get_run_by_id, sorted(runs)) if run is not None]
+    for batch_id in {job.batch_id for job in cancelled if job.status == "claimed" and job.batch_id}:
+        found += instance.get_runs(dg.RunsFilter(tags={BATCH_TAG: batch_id}))
+    return [
+        run.run_id
+        for run in found
+        if run.run_id not in busy
+        and run.tags.get(BATCH_TAG) not in batches
+        and not run.is_finished
+        and (run.status == dg.DagsterRunStatus.QUEUED or GRPC_INFO_TAG in run.tags)
+        and instance.run_coordinator.cancel_run(run.run_id)
+    ]
 
 
 def _is_silent(queue: JobQueue, run_id: str, seconds: float) -> bool:

@@ -1,7 +1,7 @@
 """The queue: every change of a job's status, each in one short transaction that states what it changes from.
 
-Belongs here: the statuses, who may take a job, how it ends, and the records of its stages. Does not: table
-definitions (`resources.database`), checking a request (`jobs.submit`), or running anything.
+Belongs here: who may take a job, how it ends, and the records of its stages. Does not: which changes there are
+(`jobs.transitions`), table definitions (`resources.database`), checking a request (`jobs.submit`), running anything.
 
 Every method that changes jobs first locks exactly the rows whose state allows the change, in id order
 (Postgres: `SELECT ... FOR UPDATE`; SQLite: the one write lock), so two processes can never both make it. Each
@@ -15,7 +15,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Final, Literal, cast, get_args
+from typing import Any, Final, Literal, cast
 
 from sqlalchemy import ColumnElement, and_, func, insert, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
@@ -24,8 +24,10 @@ from sqlalchemy.orm import Session
 
 from imaging.errors import FaceChangerError, RejectedError
 from jobs.request import JobRequest, JobType
-from jobs.stages import STAGES, next_stage
+from jobs.stages import PLANS, STAGES, next_stage
+from jobs.transitions import FINAL, JOB_STATUSES, TRANSITIONS, Actor, JobStatus, sources
 from resources.database import (
+    AttemptRow,
     Database,
     IdeationRow,
     ImageMetadataRow,
@@ -36,19 +38,12 @@ from resources.database import (
     utc_now,
 )
 
-JobStatus = Literal[
-    "held", "pending", "claimed", "running", "completed", "needs_review", "failed", "cancelled", "rejected"
-]
 StageStatus = Literal["running", "completed", "failed", "needs_review", "rejected", "cancelled"]
 Origin = Literal["cli", "inbox", "ui", "api"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 
-JOB_STATUSES: Final[tuple[JobStatus, ...]] = get_args(JobStatus)
-FINAL: Final[frozenset[JobStatus]] = frozenset({"completed", "needs_review", "failed", "cancelled", "rejected"})
-"""The statuses that a job leaves only by a person's hand."""
-
-_BY_HAND_MEND: Final = "To start it again, materialise its partition in the Dagster UI."
-_BY_HAND: Final = frozenset({"held", "pending"}) | (FINAL - {"rejected"})
+_REVIEWED: Final[tuple[JobStatus, ...]] = ("needs_review",)
+_BY_HAND_MEND: Final = "To start it again: `fc retry JOB`, or materialise its partition in the Dagster UI."
 _CHUNK: Final = 500  # ids in one statement; SQLite allows 32766 parameters
 
 
@@ -74,7 +69,10 @@ class NewJob:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One job as it stood when it was read. Times are aware UTC."""
+    """One job as it stood when it was read. Times are aware UTC.
+
+    `salts` says how often a person had a stage made anew, by stage; `user_mask` is a `SourceInfo` as JSON.
+    """
 
     id: str
     job_type: JobType
@@ -101,6 +99,8 @@ class Job:
     stages_completed: tuple[str, ...]
     run_ids: tuple[str, ...]
     final_image: str | None
+    salts: Mapping[str, int]
+    user_mask: dict[str, Any] | None
 
     @property
     def next_stage(self) -> str | None:
@@ -124,6 +124,26 @@ class StageResult:
     cached: bool
     runs: int
     started_at: datetime | None
+    finished_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One attempt of a job at a stage: hashes of its inputs, the settings that decided it, output and verdict.
+
+    `verdict` is a stage's status, or `approved`; `reason` says why it is not completed.
+    """
+
+    job_id: str
+    stage: str
+    verdict: str
+    reason: str | None
+    input: dict[str, Any] | None
+    settings: dict[str, Any] | None
+    output: dict[str, Any] | None
+    run_id: str | None
+    content_key: str | None
+    started_at: datetime
     finished_at: datetime | None
 
 
@@ -287,13 +307,13 @@ class JobQueue:
         with self._database.session() as session:
             rows = session.scalars(
                 select(JobRow)
-                .where(JobRow.status == "pending", or_(JobRow.not_before.is_(None), JobRow.not_before <= now))
+                .where(_may("claimed", by="sensor"), or_(JobRow.not_before.is_(None), JobRow.not_before <= now))
                 .order_by(*_CLAIM_ORDER)
                 .limit(limit)
                 .with_for_update(skip_locked=True)
             ).all()
             for row in rows:
-                _set(row, now, status="claimed", claimed_at=now, batch_id=None)
+                _move(row, now, "claimed", by="sensor", claimed_at=now, batch_id=None)
             ids = [row.id for row in rows]
             _log(session, ids, "claimed")
             session.flush()
@@ -335,8 +355,10 @@ class JobQueue:
             UnknownJobError: there is no such job.
             JobBusyError: another run has it, or its status does not allow it; says what to do.
         """
-        by_batch = and_(JobRow.status == "claimed", JobRow.batch_id == batch_id)
-        allowed = JobRow.status.in_(_BY_HAND) if batch_id is None else by_batch
+        by: Actor = "person" if batch_id is None else "run"
+        allowed = _may("running", by=by)
+        if batch_id is not None:
+            allowed = and_(allowed, JobRow.batch_id == batch_id)
         with self._database.session() as session:
             rows = _lock(session, JobRow.id == job_id, allowed)
             if not rows:
@@ -346,7 +368,7 @@ class JobQueue:
                 raise _not_startable(job)
             row, state = rows[0]
             now = utc_now()
-            _set(row, now, status="running", run_id=run_id, batch_id=batch_id, started_at=row.started_at or now)
+            _move(row, now, "running", by=by, run_id=run_id, batch_id=batch_id, started_at=row.started_at or now)
             _set(row, now, finished_at=None, not_before=None, error=None, error_stage=None, error_mend=None)
             if run_id not in state.run_ids:
                 state.run_ids = [*state.run_ids, run_id]
@@ -363,8 +385,9 @@ class JobQueue:
         run_id: str,
         content_key: str,
         input: dict[str, Any],  # noqa: A002
+        settings: Mapping[str, Any] | None = None,
     ) -> None:
-        """Record that a run begins a stage. The stage counts as not completed until `finish_stage`.
+        """Record that a run begins a stage, as a new attempt. It counts as not completed until `finish_stage`.
 
         Raises:
             JobBusyError: the job is not running with this run (it was cancelled or taken over).
@@ -384,6 +407,12 @@ class JobQueue:
                 key=("job_id", "stage"),
                 change={**begun, "runs": ResultRow.runs + 1},
             )
+            session.execute(
+                insert(AttemptRow).values(
+                    job_id=job_id, stage=stage, verdict="running", input=input, settings=settings and dict(settings),
+                    run_id=run_id, content_key=content_key, started_at=now,
+                )
+            )  # fmt: skip
             state.current_stage = stage
             state.stages_completed = [done for done in state.stages_completed if done != stage]
 
@@ -420,6 +449,7 @@ class JobQueue:
                 row.runs -= 1
             for name, value in done.items():
                 setattr(row, name, value)
+            _end_attempts(session, job_id, "completed", None, stage=stage, output=output)
             state.current_stage = stage
             state.stages_completed = [one for one in STAGES if one == stage or one in state.stages_completed]
             if final_image is not None:
@@ -427,6 +457,58 @@ class JobQueue:
             rows = {image.path: _image_columns(job_id, image) for image in images}
             if rows:
                 _upsert(session, ImageMetadataRow, list(rows.values()), key=("path",))
+
+    def check_running(self, job_id: str, *, run_id: str) -> None:
+        """Make sure that a run still has its job.
+
+        Raises:
+            JobBusyError: it does not (the job was cancelled or taken over).
+        """
+        with self._database.reader() as session:
+            job = _get(session, job_id)
+        if job.status != "running" or job.run_id != run_id:
+            raise _lost(job, run_id)
+
+    def hold_for_review(
+        self,
+        job_id: str,
+        stage: str,
+        *,
+        run_id: str,
+        output: dict[str, Any],
+        milliseconds: int,
+        what: str,
+        mend: str,
+        images: Sequence[ImageRow] = (),
+    ) -> None:
+        """Stop a job at a stage that made something which was turned down; the output is kept, for `approve`.
+
+        Raises:
+            JobBusyError: the job is not running with this run (it was cancelled or taken over).
+        """
+        with self._database.session() as session:
+            row, _ = _lock_running(session, job_id, run_id)
+            _end_attempts(session, job_id, "needs_review", what, stage=stage, output=output)
+            _end_job(session, row, "needs_review", by="run", stage=stage, what=what, mend=mend)
+            session.execute(
+                update(ResultRow)
+                .where(ResultRow.job_id == job_id, ResultRow.stage == stage)
+                .values(output=output, milliseconds=milliseconds)
+            )
+            if images:
+                rows = {image.path: _image_columns(job_id, image) for image in images}
+                _upsert(session, ImageMetadataRow, list(rows.values()), key=("path",))
+
+    def attempts(self, job_id: str) -> list[Attempt]:
+        """Every attempt of a job at every stage that did real work, oldest first.
+
+        Raises:
+            UnknownJobError: there is no such job.
+        """
+        with self._database.reader() as session:
+            _get(session, job_id)
+            rows = session.scalars(select(AttemptRow).where(AttemptRow.job_id == job_id).order_by(AttemptRow.id))
+            return [Attempt(**{name: getattr(row, name) for name in Attempt.__slots__}) for row in rows]
 
     def stage_result(self, job_id: str, stage: str) -> StageResult | None:
         """The newest attempt of a job at a stage; None when it never got there."""
@@ -469,9 +551,9 @@ class JobQueue:
         mend: str | None = None,
     ) -> bool:
         with self._database.session() as session:
-            rows = _lock(session, JobRow.id == job_id, JobRow.status == "running", JobRow.run_id == run_id)
+            rows = _lock(session, JobRow.id == job_id, _may(status, by="run"), JobRow.run_id == run_id)
             for row, _ in rows:
-                _end_job(session, row, status, stage=stage, what=what, mend=mend)
+                _end_job(session, row, status, by="run", stage=stage, what=what, mend=mend)
             return bool(rows)
 
     def retry_later(
@@ -498,6 +580,7 @@ class JobQueue:
             return _try_again(
                 session,
                 row,
+                by="run",
                 stage=stage,
                 what=what,
                 mend=mend,
@@ -508,10 +591,10 @@ class JobQueue:
     def release(self, job_ids: Collection[str], *, run_id: str, status: Literal["pending", "held"]) -> list[str]:
         """Let go of jobs that this run has, as if it had not taken them; returns those that it had."""
         with self._database.session() as session:
-            rows = _lock(session, JobRow.id.in_(set(job_ids)), JobRow.status == "running", JobRow.run_id == run_id)
+            rows = _lock(session, JobRow.id.in_(set(job_ids)), _may(status, by="run"), JobRow.run_id == run_id)
             now = utc_now()
             for row, _ in rows:
-                _set(row, now, status=status, batch_id=None, run_id=None)
+                _move(row, now, status, by="run", batch_id=None, run_id=None)
                 _end_stages(session, row.id, "cancelled", None, "The run let go of the job.")
             released = [row.id for row, _ in rows]
             _log(session, released, f"let go: {status}", run_id=run_id)
@@ -544,6 +627,114 @@ class JobQueue:
             for row, state in _lock(session, mine):
                 settled[row.id] = _settle(session, row, state, outcome=outcome, error=error, max_attempts=max_attempts)
         return settled
+
+    # ---- what a person does with a job
+
+    def cancel(self, job_ids: Collection[str], *, reason: str = "Cancelled by a person.") -> list[Job]:
+        """End jobs that have not ended; returns those that it ended, as they were before.
+
+        A run that is at work on one may record nothing more of it, and leaves it at its next step.
+
+        Raises:
+            UnknownJobError: one of them does not exist; nothing was changed.
+        """
+        with self._database.session() as session:
+            for job_id in job_ids:
+                _get(session, job_id)
+            rows = _lock(session, JobRow.id.in_(set(job_ids)), _may("cancelled", by="person"))
+            before = [_to_job(row, state) for row, state in rows]
+            for row, _ in rows:
+                _end_job(session, row, "cancelled", by="person", what=reason, mend=_BY_HAND_MEND)
+            return before
+
+    def retry(
+        self,
+        job_id: str,
+        *,
+        request: JobRequest | None = None,
+        source: dict[str, Any] | None = None,
+        from_stage: str | None = None,
+        user_mask: dict[str, Any] | None = None,
+    ) -> Job:
+        """Put a job that has ended back into the queue, with no failed attempts.
+
+        Args:
+            job_id: the job.
+            request: the changed request; its stages are looked at from the first on, and only those that it changes
+                are made anew.
+            source: the imported source image of a changed request.
+            from_stage: make this stage and those behind it anew, even where nothing that decides them changed.
+            user_mask: a stored mask (`SourceInfo` as JSON) in place of the automatic one.
+
+        Raises:
+            UnknownJobError: there is no such job.
+            JobBusyError: it has not ended, or was archived.
+        """
+        with self._database.session() as session:
+            row, state = _lock_for_person(session, job_id, "pending", "retried", sources("pending", by="person"))
+            again = set[str]()
+            plan = PLANS[cast("JobType", row.job_type)]
+            if request is not None:
+                row.request, row.priority = request.model_dump(mode="json"), request.priority
+                row.source = source
+                again |= set(plan)
+            if user_mask is not None:
+                row.user_mask = user_mask
+                again |= set(plan[plan.index("mask") :])
+            if from_stage is not None:
+                anew = plan[plan.index(from_stage) :]
+                old = row.salts or {}
+                row.salts = old | {stage: old.get(stage, 0) + 1 for stage in anew}
+                again |= set(anew)
+            state.stages_completed = [stage for stage in state.stages_completed if stage not in again]
+            _back_to_queue(session, row, "retried" if from_stage is None else f"retried from {from_stage}")
+            return _to_job(row, state)
+
+    def approve(self, job_id: str) -> Job:
+        """Take what was turned down as it is: its stage counts as done, and the job goes back into the queue.
+
+        Raises:
+            UnknownJobError: there is no such job.
+            JobBusyError: it does not wait for review, or its stage made nothing that could be taken.
+        """
+        with self._database.session() as session:
+            row, state = _lock_for_person(session, job_id, "pending", "approved", _REVIEWED)
+            stage = row.error_stage
+            result = session.get(ResultRow, (job_id, stage)) if stage else None
+            if stage is None or result is None or not result.output:
+                raise JobBusyError(
+                    f"Job {job_id} cannot be approved: {stage or 'its stage'} made nothing that could be taken.",
+                    "`fc retry JOB --set FIELD=VALUE` or `--seed N` tries it with another request.",
+                )
+            result.status, result.error = "completed", None
+            result.output = {**result.output, "metadata": {**result.output["metadata"], "approved": True}}
+            newest = select(func.max(AttemptRow.id)).where(AttemptRow.job_id == job_id, AttemptRow.stage == stage)
+            session.execute(
+                update(AttemptRow).where(AttemptRow.id == newest.scalar_subquery()).values(verdict="approved")
+            )
+            _back_to_queue(session, row, f"approved by a person at {stage}")
+            return _to_job(row, state)
+
+    def turn_down(self, job_id: str, *, reason: str) -> None:
+        """End a job that waits for review as rejected, because a person says so.
+
+        Raises:
+            UnknownJobError: there is no such job.
+            JobBusyError: it does not wait for review.
+        """
+        with self._database.session() as session:
+            row, _ = _lock_for_person(session, job_id, "rejected", "rejected", _REVIEWED)
+            _end_job(session, row, "rejected", by="person", stage=row.error_stage, what=reason, mend=_BY_HAND_MEND)
+
+    def archive(self, job_ids: Collection[str]) -> list[str]:
+        """Put jobs that have ended away for good; returns those that it put away."""
+        with self._database.session() as session:
+            rows = _lock(session, JobRow.id.in_(set(job_ids)), _may("archived", by="person"))
+            now = utc_now()
+            for row, _ in rows:
+                _move(row, now, "archived", by="person")
+            _log(session, [row.id for row, _ in rows], "archived")
+            return [row.id for row, _ in rows]
 
     def running_runs(self) -> dict[str, list[str]]:
         """Which jobs each run is running, oldest first."""
@@ -637,7 +828,7 @@ def _fresh_job(new: NewJob, created_at: datetime) -> Job:
         origin=new.origin, error=None, error_stage=None, error_mend=None, batch_id=None, run_id=None,
         solo=False, not_before=None, created_at=created_at, claimed_at=None, started_at=None,
         finished_at=None, updated_at=created_at, current_stage=None, stages_completed=(), run_ids=(),
-        final_image=None,
+        final_image=None, salts={}, user_mask=None,
     )  # fmt: skip
 
 
@@ -651,6 +842,7 @@ def _job_columns(job: Job) -> dict[str, Any]:
 
 def _to_job(row: JobRow, state: StateRow) -> Job:
     columns = {name: getattr(row, name) for name in _JOB_COLUMNS}
+    columns["salts"] = row.salts or {}
     columns["request"] = JobRequest.model_construct(**row.request)  # it was checked when it was added
     return Job(
         **columns,
@@ -700,12 +892,29 @@ def _lock(session: Session, *allowed: ColumnElement[bool]) -> list[tuple[JobRow,
 def _lock_running(session: Session, job_id: str, run_id: str) -> tuple[JobRow, StateRow]:
     rows = _lock(session, JobRow.id == job_id, JobRow.status == "running", JobRow.run_id == run_id)
     if not rows:
+        raise _lost(_get(session, job_id), run_id)
+    return rows[0]
+
+
+def _lost(job: Job, run_id: str) -> JobBusyError:
+    owner = f"run {job.run_id} has it" if job.status == "running" else f"it is {job.status}"
+    return JobBusyError(
+        f"Job {job.id} is no longer run {run_id}'s: {owner}.",
+        "It was cancelled or taken over; nothing was recorded, and this run should leave it.",
+    )
+
+
+def _lock_for_person(
+    session: Session, job_id: str, status: JobStatus, done: str, before: Collection[JobStatus]
+) -> tuple[JobRow, StateRow]:
+    rows = _lock(session, JobRow.id == job_id, _may(status, by="person"), JobRow.status.in_(before))
+    if not rows:
         job = _get(session, job_id)
-        owner = f"run {job.run_id} has it" if job.status == "running" else f"it is {job.status}"
-        raise JobBusyError(
-            f"Job {job_id} is no longer run {run_id}'s: {owner}.",
-            "It was cancelled or taken over; nothing was recorded, and this run should leave it.",
-        )
+        mend = {
+            "running": "Wait until it has ended, or `fc cancel` it first.",
+            "archived": "Submit its request as a new job.",
+        }.get(job.status, f"`fc list` shows the jobs that are {' or '.join(before)}.")
+        raise JobBusyError(f"Job {job_id} is {job.status}, so it cannot be {done}.", mend)
     return rows[0]
 
 
@@ -724,17 +933,40 @@ def _set(row: JobRow, now: datetime, **columns: Any) -> None:  # noqa: ANN401 - 
     row.updated_at = now
 
 
+def _may(status: JobStatus, *, by: Actor) -> ColumnElement[bool]:
+    """The jobs that `by` may bring to a status."""
+    return JobRow.status.in_(sources(status, by=by))
+
+
+def _move(row: JobRow, now: datetime, status: JobStatus, *, by: Actor, **columns: Any) -> None:  # noqa: ANN401
+    """Change a status, and other columns with it; the one place where a status is written.
+
+    Raises:
+        ValueError: the table does not allow it: a fault of the caller, whose statement must ask for the right rows.
+    """
+    if by not in TRANSITIONS[cast("JobStatus", row.status)].get(status, ()):
+        raise ValueError(f"A job that is {row.status} cannot become {status} by a {by}.")
+    _set(row, now, status=status, **columns)
+
+
+def _back_to_queue(session: Session, row: JobRow, message: str) -> None:
+    _move(row, utc_now(), "pending", by="person", attempts=0, solo=False, not_before=None, finished_at=None)
+    _set(row, row.updated_at, batch_id=None, run_id=None, error=None, error_stage=None, error_mend=None)
+    _log(session, [row.id], message)
+
+
 def _end_job(
     session: Session,
     row: JobRow,
     status: JobStatus,
     *,
+    by: Actor,
     stage: str | None = None,
     what: str | None = None,
     mend: str | None = None,
 ) -> None:
     now = utc_now()
-    _set(row, now, status=status, finished_at=now, error=what, error_stage=stage, error_mend=mend)
+    _move(row, now, status, by=by, finished_at=now, error=what, error_stage=stage, error_mend=mend)
     _end_stages(session, row.id, cast("StageStatus", status), stage, what)
     level: LogLevel = "info" if status in ("completed", "cancelled") else "warning"
     message = status if what is None else f"{status}: {what}"
@@ -745,6 +977,7 @@ def _try_again(
     session: Session,
     row: JobRow,
     *,
+    by: Actor,
     stage: str | None,
     what: str,
     mend: str,
@@ -753,12 +986,12 @@ def _try_again(
 ) -> JobStatus:
     row.attempts += 1
     if row.attempts >= max_attempts:
-        _end_job(session, row, "failed", stage=stage, what=what, mend=mend)
+        _end_job(session, row, "failed", by=by, stage=stage, what=what, mend=mend)
         return "failed"
     now = utc_now()
     run_id = row.run_id
     not_before = now + timedelta(seconds=delay_seconds) if delay_seconds > 0 else None
-    _set(row, now, status="pending", solo=True, batch_id=None, run_id=None, not_before=not_before)
+    _move(row, now, "pending", by=by, solo=True, batch_id=None, run_id=None, not_before=not_before)
     _set(row, now, error=what, error_stage=stage, error_mend=mend)
     _end_stages(session, row.id, "failed", stage, what)
     message = f"attempt {row.attempts} of {max_attempts} failed, will be tried again: {what}"
@@ -779,14 +1012,14 @@ def _settle(
     left = next_stage(cast("JobType", row.job_type), state.stages_completed)
     if outcome == "cancelled":
         what = error or "The run was cancelled."
-        _end_job(session, row, "cancelled", what=what, mend=_BY_HAND_MEND)
+        _end_job(session, row, "cancelled", by="sensor", what=what, mend=_BY_HAND_MEND)
         return "cancelled"
     if started and left is None:
-        _end_job(session, row, "completed")
+        _end_job(session, row, "completed", by="sensor")
         return "completed"
     if outcome == "success" and started:
         run_id = row.run_id
-        _set(row, utc_now(), status="held", batch_id=None, run_id=None)
+        _move(row, utc_now(), "held", by="sensor", batch_id=None, run_id=None)
         _end_stages(session, row.id, "cancelled", None, "The run ended first.")
         _log(session, [row.id], f"held: the run ended before stage {left}", run_id=run_id)
         return "held"
@@ -796,6 +1029,7 @@ def _settle(
     status = _try_again(
         session,
         row,
+        by="sensor",
         stage=_running_stage(session, row.id) or left,
         what=what,
         mend=mend,
@@ -820,6 +1054,24 @@ def _end_stages(session: Session, job_id: str, status: StageStatus, stage: str |
         new = {"job_id": job_id, "stage": stage, "cached": False, "runs": 0, **ended}
         _upsert(session, ResultRow, [new], key=("job_id", "stage"), change=ended)
     session.execute(update(ResultRow).where(ResultRow.job_id == job_id, ResultRow.status == "running").values(**ended))
+    _end_attempts(session, job_id, status, error)
+
+
+def _end_attempts(
+    session: Session,
+    job_id: str,
+    verdict: StageStatus,
+    reason: str | None,
+    *,
+    stage: str | None = None,
+    output: dict[str, Any] | None = None,
+) -> None:
+    """End the job's running attempts, or that at one stage."""
+    running = [AttemptRow.job_id == job_id, AttemptRow.verdict == "running"]
+    if stage is not None:
+        running.append(AttemptRow.stage == stage)
+    ended = {"verdict": verdict, "reason": reason, "output": output, "finished_at": utc_now()}
+    session.execute(update(AttemptRow).where(*running).values(**ended))
 
 
 def _upsert(

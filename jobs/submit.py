@@ -70,12 +70,12 @@ def submit(
             "Choose another id, or leave it out and one is made.",
         )
     for job_id, request in named:
-        _check_prompts(job_id, request)
+        check_prompts(job_id, request)
     new = [
         NewJob(
             job_id,
             as_kept(request.with_seed()),
-            _import(job_id, request, store, settings, fetch),
+            import_photo(job_id, request, store, settings, fetch),
             origin,
             hold=hold,
         )
@@ -91,7 +91,7 @@ def as_kept(request: JobRequest) -> JobRequest:
     return request.model_copy(update={"source_image": kept_name(request.source_image)})
 
 
-def _check_prompts(job_id: str, request: JobRequest) -> None:
+def check_prompts(job_id: str, request: JobRequest) -> None:
     """Check each prompt, and both together: a word in one may change what the other means."""
     texts = {"pony_prompt": request.pony_prompt, "flux_prompt": request.flux_prompt}
     for fields, text in [*texts.items(), ("pony_prompt with flux_prompt", "\n".join(texts.values()))]:
@@ -101,9 +101,15 @@ def _check_prompts(job_id: str, request: JobRequest) -> None:
             raise RejectedError(f"Job {job_id}: {fields}: {error.what}", error.mend) from None
 
 
-def _import(
-    job_id: str, request: JobRequest, store: ImageStore, settings: Settings, fetch: Fetch | None
+def import_photo(
+    job_id: str, request: JobRequest, store: ImageStore, settings: Settings, fetch: Fetch | None = None
 ) -> dict[str, Any] | None:
+    """Copy a request's photo into the store; the `SourceInfo` as JSON, None when the request has no photo.
+
+    Raises:
+        RejectedError: it cannot be used; names the job.
+        BackendError, SettingsError: the store failed.
+    """
     if request.source_image is None:
         return None
     try:
@@ -270,7 +276,7 @@ def _csv_entries(name: str, text: str) -> Iterator[Entry]:
             yield (
                 place,
                 {
-                    field: _cell(f"{name}, {place}", field, cell)
+                    field: cell_value(f"{name}, {place}", field, cell)
                     for field, cell in zip(header, row, strict=False)
                     if cell.strip()
                 },
@@ -290,7 +296,7 @@ def _check_header(name: str, header: Sequence[str]) -> None:
         raise RejectedError(f"{name}, line 1: {fault}.", f"The fields are {', '.join(known)}.")
 
 
-def _cell(place: str, field: str, cell: str) -> object:
+def cell_value(place: str, field: str, cell: str) -> object:
     """A cell as the type of its field; a number that is none stays text and is turned down with its field's name."""
     if field == "tags":
         return _tags(place, cell)

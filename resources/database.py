@@ -42,7 +42,7 @@ from sqlalchemy.types import TypeDecorator
 
 from imaging.errors import SettingsError
 
-HEAD: Final = "0001"
+HEAD: Final = "0002"
 """The newest migration; a database at this version needs no Alembic."""
 
 BUSY_SECONDS: Final = 30
@@ -130,6 +130,8 @@ class JobRow(Base):
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
     updated_at: Mapped[datetime]
+    salts: Mapped[dict[str, Any] | None]
+    user_mask: Mapped[dict[str, Any] | None]
 
 
 class ResultRow(Base):
@@ -149,6 +151,26 @@ class ResultRow(Base):
     cached: Mapped[bool]
     runs: Mapped[int]
     started_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+
+
+class AttemptRow(Base):
+    """One attempt of one job at one stage; `pipeline_results` has the newest only."""
+
+    __tablename__ = "stage_attempts"
+    __table_args__ = (Index("ix_stage_attempts_job", "job_id", "id"),)
+
+    id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=True)
+    job_id: Mapped[str] = mapped_column(ForeignKey("job_queue.id", ondelete="CASCADE"))
+    stage: Mapped[str]
+    verdict: Mapped[str]
+    reason: Mapped[str | None] = mapped_column(FreeText)
+    input: Mapped[dict[str, Any] | None]
+    settings: Mapped[dict[str, Any] | None]
+    output: Mapped[dict[str, Any] | None]
+    run_id: Mapped[str | None]
+    content_key: Mapped[str | None]
+    started_at: Mapped[datetime]
     finished_at: Mapped[datetime | None]
 
 

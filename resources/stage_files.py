@@ -55,6 +55,8 @@ def main_file(stage: str, job_id: str) -> tuple[str, str]:
 def save(store: ImageStore, stage: str, job_id: str, value: Any) -> StoredFile:  # noqa: ANN401 - any stage's value
     """Write the value of one stage of one job; the main file comes last, so a value is whole or absent.
 
+    A different file of an earlier attempt is kept under `history`.
+
     Raises:
         TypeError: when the value is not of the stage's kind.
         BackendError: when the store cannot be written.
@@ -62,17 +64,17 @@ def save(store: ImageStore, stage: str, job_id: str, value: Any) -> StoredFile: 
     folder, name = main_file(stage, job_id)
     if stage in JSON_STAGES and isinstance(value, JSON_STAGES[stage][1]):
         if isinstance(value, DescriptionRecord):
-            store.write(folder, f"{job_id}.txt", data=f"{value.answer.text}\n".encode())
-        return store.write(folder, name, data=value.model_dump_json(indent=1).encode())
+            store.replace(folder, f"{job_id}.txt", data=f"{value.answer.text}\n".encode())
+        return store.replace(folder, name, data=value.model_dump_json(indent=1).encode())
     if stage in PNG_STAGES and isinstance(value, ImageRecord):
-        return store.write(folder, name, data=encode_png(value.pixels, provenance=value.provenance))
+        return store.replace(folder, name, data=encode_png(value.pixels, provenance=value.provenance))
     if stage == "changed_face" and isinstance(value, PatchesRecord):
         index = []
         for number, patch in enumerate(value.patches, start=1):
-            file = store.write(folder, f"{job_id}.face-{number}.png", data=encode_png(patch.pixels))
+            file = store.replace(folder, f"{job_id}.face-{number}.png", data=encode_png(patch.pixels))
             index.append({"box": patch.box, "sha256": file.sha256})
         text = json.dumps({"patches": index, "details": dict(value.details)}, indent=1, sort_keys=True)
-        return store.write(folder, name, data=text.encode())
+        return store.replace(folder, name, data=text.encode())
     raise TypeError(f"The stage {stage} does not store a {type(value).__name__}.")
 
 

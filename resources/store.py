@@ -37,6 +37,7 @@ REQUESTS: Final = "requests"
 PROMPTS: Final = "prompts"
 DESCRIPTIONS: Final = "descriptions"
 SOURCES: Final = "sources"
+HISTORY: Final = "history"
 
 _LOCAL_PROTOCOLS: Final = ("", "file", "local")
 _MAX_NAME_BYTES: Final = 200  # leaves room for the temporary name within the usual 255
@@ -116,6 +117,20 @@ class ImageStore:
                 path.fs.pipe_file(path.path, data)
         return StoredFile(_shown(str(path)), hashlib.sha256(data).hexdigest(), len(data))
 
+    def replace(self, *parts: str, data: bytes) -> StoredFile:
+        """Store a whole file as `write` does; a different one that was there is kept first (`kept`).
+
+        Raises:
+            BackendError: as `write`, or the old file cannot be read; it is left as it was.
+        """
+        try:
+            old = self.read(*parts)
+        except FileNotFoundError:
+            old = data
+        if old != data:
+            self.write(*kept(*parts, sha256=hashlib.sha256(old).hexdigest()), data=old)
+        return self.write(*parts, data=data)
+
     def read(self, *parts: str) -> bytes:
         """The bytes of a file.
 
@@ -167,6 +182,12 @@ class ImageStore:
                 except FileNotFoundError:  # its writer has just finished, or another cleaner was faster
                     continue
         return removed
+
+
+def kept(*parts: str, sha256: str) -> tuple[str, ...]:
+    """Where a file that was replaced lies: `history/<folder>/<name>.<start of its SHA-256>.<ending>`."""
+    stem, dot, ending = parts[-1].rpartition(".")
+    return (HISTORY, *parts[:-1], f"{stem}.{sha256[:16]}{dot}{ending}")
 
 
 def _check_part(part: str) -> None:

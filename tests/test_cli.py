@@ -25,9 +25,10 @@ from jobs.cli.main import main
 from jobs.cli.output import printable, short
 from jobs.cli.up import answers, webserver_command
 from jobs.cli.waiting import wait_until_over
-from jobs.queue import ImageRow, JobQueue, JobStatus, NewJob
+from jobs.queue import ImageRow, JobQueue, NewJob
 from jobs.request import JobRequest
 from jobs.stages import STAGES
+from jobs.transitions import JobStatus
 
 
 @dataclass

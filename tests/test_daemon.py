@@ -14,10 +14,11 @@ import pytest
 from PIL import Image
 
 from jobs.cli.processes import Services
-from jobs.queue import FINAL, JobQueue
+from jobs.queue import JobQueue
 from jobs.request import JobRequest
 from jobs.stages import STAGES
 from jobs.submit import submit
+from jobs.transitions import FINAL
 from resources.database import open_database
 from resources.settings import PROJECT_ROOT, load_settings
 from resources.store import ImageStore

@@ -16,18 +16,16 @@ from sqlalchemy import event, func, select, update
 
 from imaging.errors import RejectedError
 from jobs.queue import (
-    FINAL,
-    JOB_STATUSES,
     ImageRow,
     Job,
     JobBusyError,
     JobQueue,
-    JobStatus,
     NewJob,
     UnknownJobError,
 )
 from jobs.request import parse_request
 from jobs.stages import PLANS, STAGES
+from jobs.transitions import FINAL, JOB_STATUSES, JobStatus
 from resources.database import Database, IdeationRow, ImageMetadataRow, JobRow, StateRow, open_database, utc_now
 from tests.postgres import run_sql, url_of
 
@@ -373,11 +371,11 @@ class TestStages:
         running(queue)
         with statements(database) as sent:
             queue.begin_stage("a", "mask", run_id="run", content_key="key", input={})
-        assert len([sql for sql in sent if not sql.startswith("BEGIN")]) == 3
+        assert len([sql for sql in sent if not sql.startswith("BEGIN")]) == 4
         with statements(database) as sent:
             image = ImageRow("1.png", "mask", 8, 9, "PNG", 100, "aa")
             queue.finish_stage("a", "mask", run_id="run", output={}, milliseconds=0, content_key="key", images=[image])
-        assert len([sql for sql in sent if not sql.startswith("BEGIN")]) == 5
+        assert len([sql for sql in sent if not sql.startswith("BEGIN")]) == 6
 
 
 ENDINGS: dict[JobStatus, Callable[[JobQueue, str], bool]] = {
@@ -640,7 +638,8 @@ class TestManyProcesses:
         process.stdin.flush()
         told = [process.stdout.readline().strip() for _ in range(6)][1:]
         process.kill()
-        told += process.communicate()[0].split("\n")[:-1]
+        told += process.stdout.read().split("\n")[:-1]  # not communicate(), which loses what readline has buffered
+        process.communicate()
         with database.session() as session:
             session.scalars(select(JobRow.id).with_for_update()).all()
         claimed = set(ids(queue.find(statuses=["claimed"])))

@@ -33,8 +33,8 @@ def list_jobs(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """List jobs, newest first. Nothing is claimed or changed."""
-    from jobs.queue import JOB_STATUSES
     from jobs.request import JOB_TYPES
+    from jobs.transitions import JOB_STATUSES
 
     statuses = _chosen("status", status, JOB_STATUSES)
     job_types = _chosen("type", job_type, JOB_TYPES)

@@ -13,10 +13,13 @@ import typer
 from imaging.errors import FaceChangerError
 from jobs.cli.demo import demo
 from jobs.cli.doctor import doctor
+from jobs.cli.history import history
 from jobs.cli.list_jobs import list_jobs
 from jobs.cli.models import models
 from jobs.cli.output import exit_code, print_error
 from jobs.cli.prune import prune
+from jobs.cli.retry import cancel, retry
+from jobs.cli.review import approve, reject, review
 from jobs.cli.show import show
 from jobs.cli.status import status
 from jobs.cli.submit import submit
@@ -43,8 +46,14 @@ app = typer.Typer(
 app.command("submit")(submit)
 app.command("list")(list_jobs)
 app.command("show")(show)
+app.command("history")(history)
 app.command("status")(status)
 app.command("prune")(prune)
+app.command("cancel")(cancel)
+app.command("retry")(retry)
+app.command("review")(review)
+app.command("approve")(approve)
+app.command("reject")(reject)
 app.command("doctor")(doctor)
 app.add_typer(models, name="models")
 app.command("up")(up)

@@ -38,6 +38,7 @@ STATUS_STYLES: Final = {
     "failed": "bold red",
     "cancelled": "dim",
     "rejected": "red",
+    "archived": "dim",
 }
 
 

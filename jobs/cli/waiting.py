@@ -46,7 +46,7 @@ def wait_until_over(
     Raises:
         BackendError: it took longer than `most_seconds`.
     """
-    from jobs.queue import FINAL
+    from jobs.transitions import FINAL
 
     deadline = time.monotonic() + most_seconds
     seen: dict[str, str] = {}

@@ -1,0 +1,128 @@
+"""What a person changes when a job is tried again: fields of its request, its mask, the stage to begin with.
+
+Belongs here: checking the change, completely, before the job is touched. Does not: the change of the row
+(`jobs.queue`), or which stages are made anew (their content keys, `fc_assets.stage`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import numpy as np
+
+from imaging.errors import InvalidImageError, RejectedError
+from jobs.queue import Job, JobQueue
+from jobs.request import JobRequest, parse_request
+from jobs.stages import PLANS
+from jobs.submit import as_kept, cell_value, check_prompts, import_photo
+from resources import stage_files
+from resources.settings import Settings
+from resources.sources import import_source, load_source
+from resources.store import ImageStore
+
+AUTOMATIC: Final = "auto"
+"""In place of a mask's path: the automatic mask again."""
+
+
+def read_changes(pairs: Sequence[str]) -> dict[str, Any]:
+    """Read `field=value` texts; an empty value stands for the field's default.
+
+    Raises:
+        RejectedError: names the text or the field.
+    """
+    changes: dict[str, Any] = {}
+    for text in pairs:
+        name, equals, value = text.partition("=")
+        if not equals or name not in JobRequest.model_fields:
+            raise RejectedError(
+                f"--set: {text!r} is no FIELD=VALUE of a request.",
+                f"The fields are {', '.join(JobRequest.model_fields)}.",
+            )
+        changes[name] = cell_value("--set", name, value) if value.strip() else None
+    return changes
+
+
+def retry(
+    job_id: str,
+    *,
+    queue: JobQueue,
+    store: ImageStore,
+    settings: Settings,
+    changes: Mapping[str, Any] | None = None,
+    from_stage: str | None = None,
+    mask: str | None = None,
+) -> Job:
+    """Put a job that has ended back into the queue, changed as a person says.
+
+    Args:
+        job_id: the job.
+        queue: where it is.
+        store: where its images are, and where a mask is copied to.
+        settings: the limits of images that are imported.
+        changes: new values of fields of the request; None for the field's default.
+        from_stage: make this stage and those behind it anew.
+        mask: path of a grey image of the generated image's size, white where it is to change; `auto` for none.
+
+    Raises:
+        UnknownJobError, JobBusyError: there is no such job, or it has not ended.
+        RejectedError: the change is wrong, or there is none and the job needs one; nothing was changed.
+    """
+    job = queue.get(job_id)
+    plan = PLANS[job.job_type]
+    for stage in filter(None, (from_stage, mask and "mask")):
+        if stage not in plan:
+            raise RejectedError(
+                f"Job {job_id}: a {job.job_type} job has no stage {stage}.", f"Its stages are {', '.join(plan)}."
+            )
+    if job.status in ("completed", "rejected") and not (changes or from_stage or mask):
+        raise RejectedError(
+            f"Job {job_id} is {job.status}; without a change it would end so again.",
+            "Say what shall be different: --set FIELD=VALUE, --seed, --mask, or --from STAGE.",
+        )
+    request = _changed(job, changes) if changes else None
+    source = job.source
+    if request is not None and request.source_image != job.request.source_image:
+        source = import_photo(job_id, request, store, settings)
+        request = as_kept(request)
+    user_mask = None if mask is None else {} if mask == AUTOMATIC else _import_mask(job, mask, queue, store, settings)
+    return queue.retry(job_id, request=request, source=source, from_stage=from_stage, user_mask=user_mask)
+
+
+def _changed(job: Job, changes: Mapping[str, Any]) -> JobRequest:
+    if "job_type" in changes:
+        raise RejectedError(f"Job {job.id}: job_type cannot be changed.", "Submit the request as a new job.")
+    fields = job.request.model_dump(mode="json") | dict(changes)
+    try:
+        request = parse_request({name: value for name, value in fields.items() if value is not None}).with_seed()
+    except RejectedError as error:
+        raise RejectedError(f"Job {job.id}: {error.what}", error.mend) from None
+    check_prompts(job.id, request)
+    return request
+
+
+def _import_mask(job: Job, path: str, queue: JobQueue, store: ImageStore, settings: Settings) -> dict[str, Any]:
+    result = queue.stage_result(job.id, "generated_image")
+    if result is None or not result.output:
+        raise RejectedError(f"Job {job.id}: --mask: it has no generated image yet.", "Retry it without a mask first.")
+    image = stage_files.load(store, "generated_image", job.id).pixels
+    try:
+        info = import_source(path, settings=settings, store=store)
+    except InvalidImageError as error:
+        raise RejectedError(f"Job {job.id}: --mask: {error.what}", error.mend) from None
+    height, width = image.shape[:2]
+    if (info.width, info.height) != (width, height):
+        raise RejectedError(
+            f"Job {job.id}: --mask: {path} is {info.width}x{info.height}, but the generated image is {width}x{height}.",
+            f"Draw it on the generated image, {result.output['path']}.",
+        )
+    pixels = load_source(info, store).pixels
+    if np.any(pixels != pixels[..., :1]):
+        raise RejectedError(
+            f"Job {job.id}: --mask: {path} has colours.", "Save it as greyscale: white is made anew, black is kept."
+        )
+    if not pixels.any():
+        raise RejectedError(
+            f"Job {job.id}: --mask: {path} is all black, so nothing would be made anew.", "Paint the faces white."
+        )
+    return info.model_dump(mode="json")
