@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -188,11 +189,26 @@ def _variable(field: str) -> str:
 
 
 def load_settings() -> Settings:
-    """Read the settings.
+    """The settings as they are now; read anew only when the environment or a `.env` has changed.
 
     Raises:
         SettingsError: names each variable that cannot be used, and why.
     """
+    names = ("FC_", "ANTHROPIC_", "HOME")
+    variables = tuple(sorted(item for item in os.environ.items() if item[0].upper().startswith(names)))
+    return _read(variables, tuple(_state(file) for file in (*ENV_FILES, Settings.model_config.get("env_file"))))
+
+
+def _state(file: object) -> object:
+    """What changes when a file does."""
+    if not isinstance(file, str | Path) or not Path(file).is_file():
+        return file
+    stat = Path(file).resolve().stat()
+    return Path(file).resolve(), stat.st_mtime_ns, stat.st_size, stat.st_ino
+
+
+@lru_cache(maxsize=4)
+def _read(_variables: tuple[tuple[str, str], ...], _files: tuple[object, ...]) -> Settings:
     try:
         return Settings()
     except ValidationError as error:
