@@ -11,6 +11,7 @@ import json
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -96,8 +97,13 @@ def parameters(files: Iterable[Path]) -> int:
     Raises:
         BackendError: a file is damaged.
     """
-    weights = (read_tensors(file) for file in files if file.suffix == ".safetensors")
-    return sum(math.prod(tensor.shape) for tensors in weights for tensor in tensors.values())
+    weights = [(file, file.stat()) for file in files if file.suffix == ".safetensors"]
+    return sum(_parameters(file, stat.st_size, stat.st_mtime_ns) for file, stat in weights)
+
+
+@lru_cache(maxsize=256)
+def _parameters(file: Path, size: int, modified: int) -> int:  # noqa: ARG001 - they are there to be part of the key
+    return sum(math.prod(tensor.shape) for tensor in read_tensors(file).values())
 
 
 def _not_safetensors(path: Path, name: str, size: int, length: int) -> BackendError:

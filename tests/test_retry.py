@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import dagster as dg
@@ -13,30 +13,16 @@ import pytest
 from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
 from PIL import Image
 
-from jobs.cli.main import main
 from jobs.lifecycle import BATCH_TAG, stop_idle_runs
 from jobs.queue import JobQueue
 from jobs.stages import STAGES
 from resources.generators.base import ImageTask, Outcome
 from resources.generators.sketch import SketchGenerator
 from resources.store import ImageStore
+from tests.commands import Fc
 from tests.graph import add_jobs, claim_batch, materialize, materialized, pixels
 
 ONE_PERSON = "portrait of a smiling woman with red hair, forest"
-
-Fc = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def fc(home: Path, capsys: pytest.CaptureFixture[str]) -> Fc:
-    def run(*arguments: str) -> tuple[int, str, str]:
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as end:
-            main(arguments)
-        said = capsys.readouterr()
-        return int(end.value.code or 0), said.out, said.err
-
-    return run
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import dagster as dg
@@ -12,27 +11,13 @@ import pytest
 from PIL import Image
 
 from imaging.provenance import read_provenance
-from jobs.cli.main import main
 from jobs.queue import JobQueue
 from jobs.stages import STAGES
 from resources.store import ImageStore
+from tests.commands import Fc
 from tests.graph import add_jobs, claim_batch, materialize, materialized, pixels
 
 ONE_PERSON = "portrait of a smiling woman with red hair, forest"
-
-Fc = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def fc(home: Path, capsys: pytest.CaptureFixture[str]) -> Fc:
-    def run(*arguments: str) -> tuple[int, str, str]:
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as end:
-            main(arguments)
-        said = capsys.readouterr()
-        return int(end.value.code or 0), said.out, said.err
-
-    return run
 
 
 @pytest.fixture

@@ -61,7 +61,7 @@ class FluxGenerator(dg.ConfigurableResource):  # type: ignore[type-arg]
         0.0, ge=0, le=100, description="Guidance scale of Flux; 0: the model's own, 3.5, or 30 for Fill."
     )
     image_timeout: float = Field(300.0, gt=0, description="Seconds that one image may take.")
-    memory: float = Field(0.0, ge=0, description="GiB that all loaded models may take; 0: no limit.")
+    memory: float = Field(0.0, ge=0, description="GiB that all loaded models may take; 0: what the device has.")
     setting: Variable = Field("FC_FACE_MODEL", description="The variable that `model` is from, for error messages.")
 
     @classmethod

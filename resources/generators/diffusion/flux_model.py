@@ -24,7 +24,7 @@ from resources.generators.diffusion.memory import Memory
 from resources.generators.diffusion.model_cache import MODELS, memory_budget
 from resources.generators.diffusion.outcomes import check_size
 from resources.generators.diffusion.sdxl_checkpoint import Checkpoint
-from resources.generators.diffusion.sdxl_loading import first_line, pick_device
+from resources.generators.diffusion.sdxl_loading import first_line, pick_device, pick_dtype
 from resources.generators.diffusion.sdxl_model import steps_done
 from resources.weights import parameters
 
@@ -194,8 +194,7 @@ def load_flux(model: str, revision: str, device: str, dtype: str, *, budget: int
     import torch
 
     device = pick_device(device)
-    if dtype == "auto":
-        dtype = "bfloat16" if device == "cuda" else "float32"
+    dtype = pick_dtype(dtype, device)
     checkpoint = find_flux_checkpoint(model, revision, setting) or _download(model, revision, setting)
     needs = parameters(checkpoint.paths()) * int(getattr(torch, dtype).itemsize)
     return MODELS.get(

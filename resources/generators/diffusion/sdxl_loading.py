@@ -61,6 +61,13 @@ def pick_device(device: str) -> str:
     return device
 
 
+def pick_dtype(dtype: str, device: str) -> str:
+    """`bfloat16`, `float16` or `float32`; `auto` is bfloat16 on cuda and float32 elsewhere."""
+    if dtype != "auto":
+        return dtype
+    return "bfloat16" if device == "cuda" else "float32"
+
+
 def download(model: str, revision: str, config: str = BASE) -> Checkpoint:
     """Fetch what `find_checkpoint` did not find into the Hub cache; what an earlier download left is used.
 

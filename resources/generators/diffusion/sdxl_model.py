@@ -26,7 +26,7 @@ from resources.generators.diffusion.model_cache import MODELS, memory_budget
 from resources.generators.diffusion.outcomes import check_size
 from resources.generators.diffusion.sdxl_addons import Addons
 from resources.generators.diffusion.sdxl_checkpoint import BASE, find_checkpoint
-from resources.generators.diffusion.sdxl_loading import download, fetch_addons, load_parts, pick_device
+from resources.generators.diffusion.sdxl_loading import download, fetch_addons, load_parts, pick_device, pick_dtype
 from resources.generators.diffusion.sdxl_prompts import PromptEncoder
 from resources.generators.diffusion.sdxl_schedulers import make_scheduler
 from resources.settings import dagster_home
@@ -275,8 +275,7 @@ def load_model(
     import torch
 
     device = pick_device(device)
-    if dtype == "auto":
-        dtype = "bfloat16" if device == "cuda" else "float32"
+    dtype = pick_dtype(dtype, device)
     with _loading:
         checkpoint = find_checkpoint(model, revision, config) or download(model, revision, config)
         addons = fetch_addons(addons)
