@@ -13,6 +13,7 @@ from pydantic import Field, create_model
 from fc_assets.asset import stage_asset
 from fc_assets.stage import Done, Item, Stage, StageOutput, one_by_one
 from imaging.errors import BackendError, RejectedError
+from jobs.face_rules import FaceRule
 from jobs.queue import Job, JobQueue
 from jobs.request import JobRequest, parse_request
 from jobs.submit import submit
@@ -25,11 +26,19 @@ from resources.store import ImageStore
 
 def _config_fields() -> dict[str, Any]:
     """The request's fields for the launchpad: the same names, defaults, descriptions; ranges are checked later."""
-    simple = {"job_type": str, "scheduler": str, "width": int, "height": int, "tags": dict[str, str]}
+    simple = {
+        "job_type": str,
+        "scheduler": str,
+        "width": int,
+        "height": int,
+        "tags": dict[str, str],
+        "face_rules": list[str],
+    }
+    lists: dict[str, Any] = {"face_rules": []}  # Dagster's config knows no tuples
     return {
         name: (
             simple.get(name, info.annotation),
-            Field(info.get_default(call_default_factory=True), description=info.description),
+            Field(lists.get(name, info.get_default(call_default_factory=True)), description=info.description),
         )
         for name, info in JobRequest.model_fields.items()
     }
@@ -102,6 +111,8 @@ def _check_same(job: Job, fields: dict[str, Any]) -> None:
     known = job.request.model_dump(mode="json")
     if "source_image" in fields:
         fields = fields | {"source_image": kept_name(fields["source_image"])}
+    if "face_rules" in fields:
+        fields = fields | {"face_rules": [str(FaceRule.model_validate(rule)) for rule in fields["face_rules"]]}
     other = [name for name, value in fields.items() if known[name] != value]
     if other:
         raise RejectedError(

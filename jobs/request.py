@@ -23,6 +23,7 @@ from pydantic import (
 )
 
 from imaging.errors import RejectedError
+from jobs.face_rules import FaceRule, RuleTexts
 
 JobType = Literal["pony_flux", "sdxl_generation", "face_processing", "description"]
 JOB_TYPES: tuple[JobType, ...] = get_args(JobType)
@@ -99,7 +100,9 @@ class JobRequest(BaseModel):
         "", max_length=8000, description="What the scene shows. Needed for pony_flux and sdxl_generation."
     )
     flux_prompt: Text = Field(
-        "", max_length=8000, description="What the faces look like. Empty: taken from pony_prompt."
+        "",
+        max_length=8000,
+        description="What the faces look like. Empty: taken from pony_prompt. [SEP] between several: one per face.",
     )
     negative_prompt: Text = Field("", max_length=8000, description="What must not be seen.")
     source_image: Text | None = Field(
@@ -117,6 +120,13 @@ class JobRequest(BaseModel):
     scheduler: Scheduler = Field("Euler a", description="Sampler, by the name that A1111 shows.")
     face_strength: Number = Field(
         0.5, ge=0, le=1, description="Denoising strength of the face pass: 0 keeps the face, 1 makes a new one."
+    )
+    face_rules: RuleTexts = Field(
+        (),
+        description=(
+            "What is different for some faces, such as 'largest: strength=0.3; prompt=an old man' or "
+            "'not main face: skip'. Later rules win."
+        ),
     )
     output_size: Whole | None = Field(
         None, ge=64, le=8192, description="Longest side of the final image in pixels. Empty: the size it was made at."
@@ -151,6 +161,10 @@ class JobRequest(BaseModel):
     def with_seed(self) -> JobRequest:
         """The same request with a seed: its own, or one drawn now."""
         return self if self.seed is not None else self.model_copy(update={"seed": secrets.randbelow(MAX_SEED + 1)})
+
+    def rules(self) -> list[FaceRule]:
+        """The rules of `face_rules`."""
+        return [FaceRule.model_validate(text) for text in self.face_rules]
 
     @property
     def face_prompt(self) -> str:

@@ -94,7 +94,10 @@ def as_kept(request: JobRequest) -> JobRequest:
 def check_prompts(job_id: str, request: JobRequest) -> None:
     """Check each prompt, and both together: a word in one may change what the other means."""
     texts = {"pony_prompt": request.pony_prompt, "flux_prompt": request.flux_prompt}
-    for fields, text in [*texts.items(), ("pony_prompt with flux_prompt", "\n".join(texts.values()))]:
+    ruled = [rule.prompt for rule in request.rules() if rule.prompt]
+    if ruled:
+        texts["face_rules"] = "\n".join(ruled)
+    for fields, text in [*texts.items(), (" with ".join(texts), "\n".join(texts.values()))]:
         try:
             check_prompt_safety(text)
         except RejectedError as error:
@@ -125,7 +128,7 @@ def load_requests(path: Path) -> list[tuple[str | None, JobRequest]]:
     """Read the requests of a file: `.json` and `.yaml` (one or a list), `.jsonl` (one a line), `.csv` (one a row).
 
     Each entry has the fields of a request and may have `job_id`. In CSV the first row names the fields, an empty cell
-    leaves its field out, and `tags` are written `key=value;key=value`.
+    leaves its field out, `tags` are written `key=value;key=value`, and `|` stands between several `face_rules`.
 
     Raises:
         RejectedError: names the file, the entry or line, and the field.
@@ -300,6 +303,8 @@ def cell_value(place: str, field: str, cell: str) -> object:
     """A cell as the type of its field; a number that is none stays text and is turned down with its field's name."""
     if field == "tags":
         return _tags(place, cell)
+    if field == "face_rules":
+        return [rule.strip() for rule in cell.split("|") if rule.strip()]
     if field in _NUMBERS:
         number = cell.strip()
         if _INTEGER.fullmatch(number):

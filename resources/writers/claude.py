@@ -47,6 +47,7 @@ from resources.writers.claude_prompts import (
     draft_message,
     picture_message,
 )
+from resources.writers.face_tags import tags_in
 
 if TYPE_CHECKING:
     import anthropic
@@ -155,12 +156,17 @@ class ClaudeWriter:
         """
 
         def missing(answer: EnhancedPrompts) -> str:
+            if answer.refused:
+                return ""
             lost = [
                 name
                 for name in ("pony_prompt", "flux_prompt")
                 if getattr(draft, name).strip() and not getattr(answer, name).strip()
             ]
-            return f"{' and '.join(lost)} came back empty" if lost and not answer.refused else ""
+            if lost:
+                return f"{' and '.join(lost)} came back empty"
+            tags, kept = tags_in(draft.flux_prompt), tags_in(answer.flux_prompt)
+            return f"flux_prompt has the tags {kept}, not {tags}" if kept != tags else ""
 
         what = f"Enhancing the prompts of job {draft.job_id}"
         answer, usage = self._ask(what, ENHANCE_SYSTEM, draft_message(draft), EnhancedPrompts, missing)

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from resources.writers.base import Picture, PromptDraft
 
-PROMPT_VERSION = "1"
+PROMPT_VERSION = "2"
 
 _SAFETY = """
 Safety comes before everything else:
@@ -42,7 +42,9 @@ There are two kinds:
   a time, so be dense: roughly 30 to 70 words.
 - `flux_prompt` describes the face that is painted anew at close range. It goes to a Flux model, which reads natural
   English sentences: two or three of them on features, expression, skin, hair, gaze, light and lens. No tags, no
-  weights, no quality words.
+  weights, no quality words. Where it holds tags in capitals between square brackets, [SEP], [SKIP], [STOP], [CONCAT]
+  or [PROMPT], it is one prompt per face with [SEP] between them: improve each by itself, and keep every tag exactly as
+  it is, where it is. Add no tag.
 
 How to work:
 - Keep the user's intent, subject, number of people, gender, age, ethnicity, hair, clothing, setting, style and mood.

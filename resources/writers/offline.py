@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from imaging.boxes import Face
 from resources.writers.base import DescriptionAnswer, Picture, PromptAnswer, PromptDraft, Usage
+from resources.writers.face_tags import map_parts
 
 RULES_VERSION = "1"
 _NAME = "offline"
@@ -158,7 +159,14 @@ class OfflineWriter:
         asked = f"{draft.pony_prompt} {draft.flux_prompt}"
         negative = tidy(draft.negative_prompt) or ", ".join(_wanted(_NEGATIVES, asked))
         scene, scene_terms = _extended(draft.pony_prompt, _SCENE_TERMS)
-        face, face_terms = _extended(draft.flux_prompt, _FACE_TERMS)
+        face_terms: list[str] = []
+
+        def extended(words: str) -> str:
+            text, terms = _extended(words, _FACE_TERMS)
+            face_terms.extend(term for term in terms if term not in face_terms)
+            return text
+
+        face = map_parts(draft.flux_prompt, extended)
         added = [*scene_terms, *face_terms]
         notes = f"{_HOW} Added: {'; '.join(added)}." if added else f"{_HOW} Nothing was added."
         if not tidy(draft.negative_prompt):
