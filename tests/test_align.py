@@ -233,6 +233,24 @@ def test_outside_the_frame_nothing_changes(frame, size):
     assert np.all(merged[whole] == 7)
 
 
+def test_a_picture_wider_than_opencv_warps_is_cut():
+    wide = np.zeros((100, 40_000, 3), np.uint8)
+    wide[:, 39_000:] = 200
+    frame = Frame(39_500, 50, 60, 30)
+    patch = cut(wide, frame, 32)
+    assert set(np.unique(patch)) == {200}
+    whole = Box(0, 0, 40_000, 100)
+    assert np.array_equal(put_back(patch, frame, whole)[:, :, 0] == 200, coverage(frame, whole) == 255)
+
+
+@pytest.mark.parametrize("angle", [0, 31])
+def test_a_part_of_a_picture_is_that_part_of_the_whole(angle):
+    frame, part = Frame(200, 150, 90, angle), Box(190, 100, 300, 170)
+    patch = cut(picture(), frame, 128)
+    whole = put_back(patch, frame, Box(0, 0, 512, 512))
+    assert np.array_equal(put_back(patch, frame, part), crop(whole, part))
+
+
 def test_what_is_not_covered_is_zero():
     frame = Frame(20, 20, 10, 30)
     back = put_back(np.full((16, 16), 255, np.uint8), frame, Box(0, 0, 40, 40))
