@@ -1,6 +1,7 @@
 """The asset `portrait`: every face of the image, cut out and checked.
 
-Belongs here: which faces go on. Does not: how faces are found (`resources.detectors`) or measured (`imaging.quality`).
+Belongs here: which faces go on. Does not: how faces are found (`resources.detectors`) or measured
+(`imaging.portrait_checks`).
 """
 
 from collections.abc import Iterator, Mapping
@@ -15,7 +16,7 @@ from fc_assets.stage import Done, ExtraImage, Item, Stage, StageOutput, one_by_o
 from imaging.boxes import Box, Face
 from imaging.crop import crop, portrait_box
 from imaging.errors import NeedsReviewError
-from imaging.quality import verify_portrait
+from imaging.portrait_checks import verify_portrait
 from jobs.queue import Job, JobQueue
 from resources.connections import DatabaseResource, DetectorResource, StoreResource
 from resources.records import FaceRecord, PortraitRecord, StoredImage

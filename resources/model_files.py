@@ -125,6 +125,26 @@ class NamedModel:
         return sum(file.stat().st_size for file in self.files)
 
 
+@dataclass(frozen=True, slots=True)
+class Published:
+    """A file that everybody can fetch: the setting that it is for, its address, and its SHA-256."""
+
+    setting: str
+    url: str
+    sha256: str
+
+
+def published() -> dict[str, Published]:
+    """The model files that `fc models pull` knows by name."""
+    from resources.detectors import yunet
+    from resources.identity import sface
+
+    return {
+        "yunet": Published("FC_YUNET_MODEL", yunet.MODEL_URL, yunet.MODEL_SHA256),
+        "sface": Published("FC_SFACE_MODEL", sface.MODEL_URL, sface.MODEL_SHA256),
+    }
+
+
 def named_models(settings: Settings) -> list[NamedModel]:
     """Every model file or folder that the settings name, in the order of the settings; those not set are left out."""
     return list(_named(settings))
@@ -147,6 +167,8 @@ def _named(settings: Settings) -> Iterator[NamedModel]:
         yield _find("FC_FACE_MODEL", "faces", settings.face_model)
     if settings.yunet_model is not None:
         yield _find("FC_YUNET_MODEL", "face detector", str(settings.yunet_model))
+    if settings.sface_model is not None:
+        yield _find("FC_SFACE_MODEL", "face encoder", str(settings.sface_model))
 
 
 def split_weight(entry: str) -> tuple[str, float]:
@@ -245,8 +267,8 @@ class CheckedFile:
 def check_files(model: NamedModel, progress: Progress = silent) -> Iterator[CheckedFile]:
     """Check each file of a model: SHA-256 and header of its weights, syntax of its configs.
 
-    The SHA-256 is compared where the right one is known: of YuNet, and of files in the Hub cache, which names them by
-    it.
+    The SHA-256 is compared where the right one is known: of `published` files, and of files in the Hub cache, which
+    names them by it.
     """
     for path in model.files:
         size = path.stat().st_size
@@ -282,10 +304,9 @@ def _check_weights(path: Path, size: int, known: str, progress: Progress) -> Che
 
 
 def _known_sha256(model: NamedModel, path: Path) -> str:
-    if model.setting == "FC_YUNET_MODEL":
-        from resources.detectors.yunet import MODEL_SHA256
-
-        return MODEL_SHA256
+    for known in published().values():
+        if model.setting == known.setting:
+            return known.sha256
     blob = path.resolve()
     named_by_content = path.is_symlink() and blob.parent.name == "blobs" and re.fullmatch("[0-9a-f]{64}", blob.name)
     return blob.name if named_by_content else ""

@@ -122,6 +122,9 @@ class Settings(BaseSettings):
     claude_max_retries: int = Field(4, ge=0, le=20, description="Further tries when Claude is busy or not reached.")
 
     yunet_model: Path | None = Field(None, description="The face_detection_yunet_2023mar.onnx file.")
+    sface_model: Path | None = Field(
+        None, description="The face_recognition_sface_2021dec.onnx file, which tells whose face it is."
+    )
     detector_confidence: float = Field(0.6, gt=0, lt=1, description="Faces under this score are dropped.")
     max_faces: int = Field(8, ge=1, le=64, description="Most faces of an image that are worked on, largest first.")
 
@@ -140,6 +143,7 @@ class Settings(BaseSettings):
     @field_validator(
         "inbox",
         "yunet_model",
+        "sface_model",
         "source_roots",
         "sdxl_embeddings",
         "comfyui_workflow",

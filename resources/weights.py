@@ -15,7 +15,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
-from imaging.errors import BackendError
+from imaging.errors import BackendError, SettingsError
 
 PICKLES: Final = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
 
@@ -152,6 +152,22 @@ def sha256_of(path: Path, progress: Progress = silent) -> str:
             done += len(block)
             progress(f"check {path.name}", done, total)
     return digest.hexdigest()
+
+
+def check_known_file(path: Path, setting: str, sha256: str, mend: str) -> None:
+    """Make sure that a file is the one with this SHA-256.
+
+    Raises:
+        SettingsError: it is missing, cannot be read, or is another file; names the setting and the mend.
+    """
+    if not path.is_file():
+        raise SettingsError(f"{setting}: there is no file {path}.", mend)
+    try:
+        found = sha256_of(path)
+    except OSError as error:
+        raise SettingsError(f"{setting}: {path} cannot be read: {error.strerror}.", mend) from error
+    if found != sha256:
+        raise SettingsError(f"{setting}: {path} is another file: its SHA-256 is {found}, not {sha256}.", mend)
 
 
 def setting_of(tensors: dict[str, Tensor]) -> str | None:

@@ -25,6 +25,7 @@ from jobs.cli.main import main
 from jobs.cli.models import gigabytes
 from resources.detectors import yunet
 from resources.env_file import save_variable
+from resources.identity import sface
 from resources.model_files import choose, split_weight
 from resources.settings import PROJECT_ROOT
 from tests.file_server import FileServer, answer, serving
@@ -129,6 +130,7 @@ def test_list_tells_every_model_that_the_settings_name(fc, own_tiny, tmp_path, m
     monkeypatch.setenv("FC_SDXL_EMBEDDINGS", str(word))
     monkeypatch.setenv("FC_FACE_MODEL", str(tmp_path / "faces.ckpt"))
     monkeypatch.setenv("FC_YUNET_MODEL", str(tmp_path / "none.onnx"))
+    monkeypatch.setenv("FC_SFACE_MODEL", str(tmp_path / "none.onnx"))
     result = fc("list", "--json")
     assert result.code == 0
     rows = [(row["setting"], row["purpose"], row["value"], row["there"]) for row in result.json]
@@ -140,6 +142,7 @@ def test_list_tells_every_model_that_the_settings_name(fc, own_tiny, tmp_path, m
         ("FC_SDXL_EMBEDDINGS", "the word zPDXL", str(word), True),
         ("FC_FACE_MODEL", "faces", str(tmp_path / "faces.ckpt"), False),
         ("FC_YUNET_MODEL", "face detector", str(tmp_path / "none.onnx"), False),
+        ("FC_SFACE_MODEL", "face encoder", str(tmp_path / "none.onnx"), False),
     ]
     whole = sum(file.stat().st_size for file in own_tiny.rglob("*") if file.is_file())
     assert result.json[0]["bytes"] == whole
@@ -390,6 +393,24 @@ def test_yunet_is_fetched_checked_and_saved(fc, home, server, env_file, known_yu
     assert len(server.seen) == 1
 
 
+def test_sface_is_fetched_checked_and_saved_as_yunet_is(fc, home, server, env_file, monkeypatch):
+    monkeypatch.setattr(sface, "MODEL_SHA256", hashlib.sha256(YUNET).hexdigest())
+    server.files["/sface.onnx"] = YUNET
+    command = ("pull", "sface", "--mirror", server.url("/sface.onnx"), "--save")
+    target = home / "models/face_recognition_sface_2021dec.onnx"
+    assert (fc(*command).code, target.read_bytes()) == (0, YUNET)
+    assert env_file.read_text() == f"# mine\nFC_WRITER=offline\nFC_SFACE_MODEL={target}\n"
+    checked = fc("check", "--json").json
+    assert (checked["ok"], checked["models"][0]["setting"]) == (True, "FC_SFACE_MODEL")
+    target.write_bytes(YUNET + b".")
+    checked = fc("check", "--json").json
+    assert not checked["ok"]
+    assert "its SHA-256 is" in checked["models"][0]["files"][0]["problem"]
+    target.unlink()
+    server.files["/sface.onnx"] = YUNET + b"."
+    assert (fc(*command).code, list(target.parent.iterdir())) == (1, [])
+
+
 def test_another_file_than_yunet_is_refused_and_nothing_is_saved(fc, home, server, env_file):
     server.files["/yunet.onnx"] = YUNET
     before = env_file.read_bytes()
@@ -470,6 +491,7 @@ def test_the_token_is_sent_and_never_shown(fc, server, tmp_path, monkeypatch):
     [
         (["yunet", "--revision", "main"], 2),
         (["yunet", "--sha256", "a" * 64], 2),
+        (["sface", "--name", "x.onnx"], 2),
         (["a/b", "--name", "x.onnx"], 2),
         (["a/b", "--mirror", "https://example.org/x"], 2),
         (["a/b", "--setting", "FC_WRITER"], 2),

@@ -1,19 +1,17 @@
-"""Checks of generated images and of portraits, and the quality score."""
+"""Checks of generated images, and the quality score."""
 
-import math
+import io
+import itertools
 
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 from skimage import data
 
-from imaging.boxes import Box, Face
-from imaging.crop import clamp, crop, resize
-from imaging.quality import Verdict, quality_score, verify_output, verify_portrait
+from imaging.crop import resize
+from imaging.quality import Verdict, measure_quality, quality_score, rate_quality, verify_output
 
-FACE = Face(  # skimage's astronaut, as YuNet finds her
-    Box(179, 62, 269, 175), 0.9, ((203.0, 105.0), (245.0, 105.0), (223.0, 130.0), (207.0, 150.0), (240.0, 150.0))
-)
 PHOTOS = {"astronaut": data.astronaut, "coffee": data.coffee, "chelsea": data.chelsea}
 
 
@@ -31,10 +29,6 @@ def painting() -> np.ndarray:
     return np.stack([np.tile(ramp, (256, 1)), np.tile(ramp[:, None], (1, 256)), np.full((256, 256), 90)], 2).astype(
         np.uint8
     )
-
-
-def check(pixels: np.ndarray, face: Face = FACE) -> Verdict:
-    return verify_portrait(crop(pixels, face.box), face, size_of(pixels))
 
 
 # Output
@@ -84,146 +78,106 @@ def test_the_wrong_size_is_turned_down():
     assert not verdict.passed
 
 
-# Portraits
-
-
-def test_a_good_portrait_passes_with_its_numbers():
-    verdict = check(data.astronaut())
-    assert verdict.passed
-    assert verdict.reasons == ()
-    assert verdict.advice == ()
-    assert verdict.scores["width"] == 90
-    assert verdict.scores["eye_distance"] == 42.0
-    assert verdict.scores["eye_distance_score"] == round(100 / (1 + math.exp(1.4)), 1)
-    assert verdict.scores["roll"] == 0.0
-    assert 0.5 < verdict.scores["luminance"] < 0.7
-
-
-def test_a_face_without_landmarks_has_no_pose():
-    verdict = check(data.astronaut(), Face(FACE.box, 0.9))
-    assert verdict.passed
-    assert not {"roll", "yaw", "eye_distance"} & verdict.scores.keys()
-
-
-def scaled(light: float, lift: float = 0.0) -> np.ndarray:
-    return np.clip(data.astronaut() * light + lift, 0, 255).astype(np.uint8)
-
-
-@pytest.mark.parametrize(
-    ("pixels", "said"),
-    [
-        (scaled(0.08), "too dark"),
-        (scaled(0.1, 245), "too bright"),
-        (scaled(3.0), "over-exposed"),
-        (cv2.GaussianBlur(data.astronaut(), (0, 0), 6), "blurred"),
-    ],
-)
-def test_a_bad_portrait_says_why(pixels, said):
-    verdict = check(pixels)
-    assert not verdict.passed
-    assert any(said in reason for reason in verdict.reasons)
-
-
-def test_a_face_of_a_few_pixels_is_turned_down():
-    small = resize(data.astronaut(), (128, 128))
-    verdict = check(small, Face(Box(45, 16, 67, 44), 0.9))
-    assert verdict.reasons == ("the face is 22 px wide, under 24",)
-
-
-def test_a_soft_face_passes_with_advice():
-    verdict = check(cv2.GaussianBlur(data.astronaut(), (0, 0), 2))
-    assert verdict.passed
-    assert any("soft" in advice for advice in verdict.advice)
-
-
-def test_dim_light_passes_with_advice():
-    verdict = check(scaled(0.25))
-    assert verdict.passed
-    assert any("0.2 to 0.8 is usual" in advice for advice in verdict.advice)
-    assert verdict.scores["dark"] > check(data.astronaut()).scores["dark"]
-
-
-@pytest.mark.parametrize("cut", [Box(200, 0, 512, 512), Box(0, 80, 512, 512), Box(0, 0, 240, 512), Box(0, 0, 512, 160)])
-def test_a_face_at_the_border_passes_with_advice(cut):
-    pixels = crop(data.astronaut(), cut)
-    box = clamp(
-        Box(*(side - start for side, start in zip(FACE.box.as_tuple(), (cut.left, cut.top) * 2, strict=True))),
-        size_of(pixels),
-    )
-    verdict = check(pixels, Face(box, 0.9))
-    assert verdict.passed
-    assert any("touches the border" in advice for advice in verdict.advice)
-
-
-def turn(pixels: np.ndarray, face: Face, quarters: int) -> tuple[np.ndarray, Face]:
-    """A picture and its face, turned counter-clockwise."""
-    box, points = face.box, face.landmarks
-    for _ in range(quarters):
-        width = pixels.shape[1]
-        pixels = np.ascontiguousarray(np.rot90(pixels))
-        box = Box(box.top, width - box.right, box.bottom, width - box.left)
-        points = tuple((y, width - x) for x, y in points)
-    return pixels, Face(box, face.score, points)
-
-
-@pytest.mark.parametrize("quarters", [1, 2, 3])
-def test_a_turned_picture_changes_the_roll_and_nothing_else(quarters):
-    upright = check(data.astronaut()).scores
-    verdict = check(*turn(data.astronaut(), FACE, quarters))
-    assert verdict.passed
-    assert abs(verdict.scores["roll"]) == pytest.approx(90 * min(quarters, 4 - quarters))
-    for name in ("yaw", "eye_distance", "luminance", "burnt"):
-        assert verdict.scores[name] == pytest.approx(upright[name], abs=0.01)
-    assert [advice for advice in verdict.advice if "turned to the side" in advice] == []
-
-
-@pytest.mark.parametrize(("nose_x", "yaw"), [(224.0, 0.0), (203.0, -1.0), (245.0, 1.0), (234.5, 0.5)])
-def test_yaw_is_the_place_of_the_nose_between_the_eyes(nose_x, yaw):
-    points = (*FACE.landmarks[:2], (nose_x, 130.0), *FACE.landmarks[3:])
-    verdict = check(data.astronaut(), Face(FACE.box, 0.9, points))
-    assert verdict.scores["yaw"] == yaw
-    assert verdict.passed
-    assert bool(verdict.advice) == (abs(yaw) > 0.6)
-
-
-def test_eyes_at_one_point_give_no_pose():
-    points = ((224.0, 105.0), (224.0, 105.0), *FACE.landmarks[2:])
-    assert "yaw" not in check(data.astronaut(), Face(FACE.box, 0.9, points)).scores
-
-
-def test_a_verdict_cannot_be_changed():
-    with pytest.raises(AttributeError):
-        Verdict(passed=True, scores={}).passed = False
-
-
 # Score
 
 
-@pytest.mark.parametrize("name", PHOTOS)
-def test_the_score_is_the_mean_of_its_parts(name):
-    score, parts = quality_score(PHOTOS[name]())
-    assert set(parts) == {"sharpness", "contrast", "exposure", "saturation", "resolution"}
-    assert all(0 <= value <= 1 for value in parts.values())
-    assert score == pytest.approx(np.mean(list(parts.values())), abs=0.001)
+def as_jpeg(pixels: np.ndarray, quality: int) -> np.ndarray:
+    data = io.BytesIO()
+    Image.fromarray(pixels).save(data, "JPEG", quality=quality)
+    return np.asarray(Image.open(data))
+
+
+def grainy(pixels: np.ndarray, deviation: float) -> np.ndarray:
+    grain = np.random.default_rng(1).normal(0, deviation, pixels.shape)
+    return np.clip(pixels + grain, 0, 255).astype(np.uint8)
+
+
+DAMAGES = {
+    "blur": [lambda p, s=s: cv2.GaussianBlur(p, (0, 0), s) for s in (0.7, 1, 2, 4)],
+    "jpeg": [lambda p, q=q: as_jpeg(p, q) for q in (50, 20, 10, 5)],
+    "noise": [lambda p, n=n: grainy(p, n) for n in (6, 12, 25, 50)],
+    "wash-out": [lambda p, w=w: (p * w + 150 * (1 - w)).astype(np.uint8) for w in (0.6, 0.4, 0.2, 0.1)],
+    "clipping": [lambda p, c=c: np.clip((p - 128.0) * c + 158, 0, 255).astype(np.uint8) for c in (1.5, 2, 4, 20)],
+    "size": [lambda p, n=n: resize(p, (n, n)) for n in (256, 128, 64, 32)],
+}
+
+
+@pytest.mark.parametrize("side", [512, 1024])
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_the_more_damage_the_lower_the_score(damage, side):
+    photo = resize(data.astronaut(), (side, side))
+    scores = [quality_score(photo)[0], *(quality_score(harm(photo))[0] for harm in DAMAGES[damage])]
+    assert scores[0] > 0.9
+    steps = [before - after for before, after in itertools.pairwise(scores)]
+    assert all(step > 0 for step in steps), scores
+    assert scores[-1] < scores[0] - 0.15, scores
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("name", ["coffee", "chelsea"])
+def test_heavy_damage_lowers_the_score_of_any_photo(name, damage):
+    photo = PHOTOS[name]()
+    clean = quality_score(photo)[0]
+    assert clean > 0.8
+    assert quality_score(DAMAGES[damage][-1](photo))[0] < clean - 0.05
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 5), (23, 64), (64, 64), (4000, 30)])
+def test_any_size_is_scored(size):
+    score, parts = quality_score(np.full((size[1], size[0], 3), 90, np.uint8))
+    assert 0 <= score < 0.3
+    assert parts["contrast"] == 0
 
 
 def test_each_part_falls_with_what_it_measures():
     photo = data.astronaut()
     _, good = quality_score(photo)
-    grey = np.repeat(cv2.cvtColor(photo, cv2.COLOR_RGB2GRAY)[:, :, None], 3, axis=2)
     worse = {
         "sharpness": cv2.GaussianBlur(photo, (0, 0), 5),
+        "artefacts": as_jpeg(photo, 10),
         "contrast": (photo * 0.2 + 100).astype(np.uint8),
         "exposure": np.where(photo > 90, 255, 0).astype(np.uint8),
-        "saturation": grey,
+        "saturation": np.repeat(cv2.cvtColor(photo, cv2.COLOR_RGB2GRAY)[:, :, None], 3, axis=2),
         "resolution": resize(photo, (128, 128)),
     }
+    assert worse.keys() == good.keys()
     for part, pixels in worse.items():
         assert quality_score(pixels)[1][part] < good[part], part
 
 
-def test_a_blank_image_scores_nothing_but_its_resolution():
-    assert quality_score(np.zeros((1000, 1000, 3), np.uint8)) == (
-        0.2,
-        {"sharpness": 0.0, "contrast": 0.0, "exposure": 0.0, "saturation": 0.0, "resolution": 1.0},
-    )
+NUMBERS = {
+    "sharpness": 50.0, "blockiness": 1.1, "noise": 12.5, "contrast": 30.0, "clipped": 0.5, "saturation": 0.15,
+    "megapixels": 0.25,
+}  # fmt: skip
+
+
+def test_the_score_is_the_weighted_geometric_mean_of_its_parts():
+    score, parts = rate_quality(NUMBERS)
+    assert parts == {
+        "sharpness": 0.5, "artefacts": 0.25, "contrast": 0.5, "exposure": 0.5, "saturation": 0.5, "resolution": 0.5,
+    }  # fmt: skip
+    assert score == pytest.approx(0.5**0.75 * 0.25**0.25, abs=0.001)
+    best = {"sharpness": 9999, "blockiness": 0, "noise": 0, "contrast": 99, "clipped": 0, "saturation": 1}
+    assert rate_quality(best | {"megapixels": 8}) == (1.0, dict.fromkeys(parts, 1.0))
+    worst = {"sharpness": 0, "blockiness": 1e9, "noise": 255, "contrast": 0, "clipped": 1, "saturation": 0}
+    assert rate_quality(worst | {"megapixels": 0.0001})[0] == 0.05
+
+
+def test_the_noise_of_a_blurred_photo_is_not_taken_for_sharpness():
+    blurred = cv2.GaussianBlur(data.astronaut(), (0, 0), 3)
+    noisy = grainy(blurred, 12)
+    assert cv2.Laplacian(noisy[:, :, 1], cv2.CV_32F).var() > 1000
+    assert measure_quality(noisy)["sharpness"] < 100
+
+
+def test_only_the_middle_of_a_large_image_is_looked_at_for_blocks_and_noise():
+    large = np.full((3000, 4000, 3), 90, np.uint8)
+    large[:, :1000] = noise((3000, 1000, 3))
+    assert measure_quality(large)["noise"] == 0.0
+    large[1000:2000, 1500:2500] = noise((1000, 1000, 3))
+    assert measure_quality(large)["noise"] > 40
+
+
+def test_a_verdict_cannot_be_changed():
+    with pytest.raises(AttributeError):
+        Verdict(passed=True, scores={}).passed = False

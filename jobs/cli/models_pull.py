@@ -1,4 +1,4 @@
-"""`fc models pull`: fetch YuNet, a Hub id, or a file by its address, and say which setting it is for.
+"""`fc models pull`: fetch YuNet or SFace, a Hub id, or a file by its address, and say which setting it is for.
 
 Belongs here: reading the command line, progress, the setting. Does not: fetching (`resources.downloads`,
 `resources.hub`).
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from resources.weights import Progress
 
 LISTS: Final = {"FC_SDXL_LORAS": ";", "FC_SDXL_EMBEDDINGS": os.pathsep}
-SETTINGS: Final = ("FC_SDXL_MODEL", "FC_SDXL_VAE", *LISTS, "FC_FACE_MODEL", "FC_YUNET_MODEL")
+SETTINGS: Final = ("FC_SDXL_MODEL", "FC_SDXL_VAE", *LISTS, "FC_FACE_MODEL", "FC_YUNET_MODEL", "FC_SFACE_MODEL")
 
 
 def pull(
-    what: Annotated[str, typer.Argument(help="yunet, a Hub id as OWNER/NAME, or the https address of a file.")],
+    what: Annotated[str, typer.Argument(help="yunet, sface, a Hub id as OWNER/NAME, or the https address of a file.")],
     *,
     to: Annotated[
         Path | None,
@@ -42,26 +42,31 @@ def pull(
     token_env: Annotated[
         str, typer.Option("--token-env", help="Variable whose value is sent to the address's own host, as Bearer.")
     ] = "",
-    mirror: Annotated[str, typer.Option("--mirror", help="Another address of YuNet; its SHA-256 is checked.")] = "",
+    mirror: Annotated[
+        str, typer.Option("--mirror", help="Another address of yunet or sface; the SHA-256 is checked.")
+    ] = "",
     setting: Annotated[str, typer.Option("--setting", help=f"What it is for: {', '.join(SETTINGS)}.")] = "",
     save: Annotated[bool, typer.Option("--save", help="Write the setting into .env.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Fetch a model, and say which setting names it. The same command again goes on where it stopped."""
+    from resources.model_files import published
+
     if setting and setting not in SETTINGS:
         raise RejectedError(f"--setting: {setting} names no model.", f"Use one of {', '.join(SETTINGS)}.")
     if to is not None:
         to = to.expanduser().resolve()
-    is_file = what == "yunet" or "://" in what
+    is_known = what in published()
+    is_file = is_known or "://" in what
     if unused := [
         option
         for option, given, used in (
             ("--revision", revision, not is_file),
             ("--configs", configs, not is_file),
-            ("--sha256", sha256, is_file and what != "yunet"),
-            ("--name", name, is_file and what != "yunet"),
+            ("--sha256", sha256, is_file and not is_known),
+            ("--name", name, is_file and not is_known),
             ("--token-env", token_env, is_file),
-            ("--mirror", mirror, what == "yunet"),
+            ("--mirror", mirror, is_known),
         )
         if given and not used
     ]:
@@ -83,19 +88,19 @@ def pull(
 
 def _pull_file(what: str, to: Path | None, *, name: str, sha256: str, token_env: str, mirror: str) -> dict[str, Any]:
     from resources.downloads import check_name, fetch, file_name, shown, token_for
+    from resources.model_files import published
     from resources.weights import read_tensors, setting_of
 
-    if what == "yunet":
-        from resources.detectors.yunet import MODEL_SHA256, MODEL_URL
-
-        url, sha256, name = mirror or MODEL_URL, MODEL_SHA256, MODEL_URL.rsplit("/", 1)[-1]
+    known = published().get(what)
+    if known is not None:
+        url, sha256, name = mirror or known.url, known.sha256, known.url.rsplit("/", 1)[-1]
     else:
         url, name = what, check_name(name) if name else file_name(what)
     target = (to or dagster_home() / "models") / name
     with progress_bars() as progress:
         digest = fetch(url, target, sha256=sha256, token=token_for(url, token_env, environment()), progress=progress)
-    if what == "yunet":
-        setting: str | None = "FC_YUNET_MODEL"
+    if known is not None:
+        setting: str | None = known.setting
     else:
         setting = setting_of(read_tensors(target)) if target.suffix == ".safetensors" else None
     return {
@@ -115,7 +120,7 @@ def _pull_repository(hub_id: str, to: Path | None, *, revision: str, configs: bo
 
     if not HUB_ID.fullmatch(hub_id):
         raise RejectedError(
-            f"{hub_id!r} is neither yunet, nor a Hub id as OWNER/NAME, nor an address.",
+            f"{hub_id!r} is neither yunet nor sface, nor a Hub id as OWNER/NAME, nor an address.",
             "An address begins with https://.",
         )
 

@@ -7,7 +7,6 @@ from opencv_zoo.
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imaging.boxes import Box, Face
-from imaging.errors import BackendError, SettingsError
+from imaging.errors import BackendError
 from imaging.nms import nms
 from resources.detectors.base import largest_first
+from resources.weights import check_known_file
 
 MODEL_SHA256: Final = "8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4"
 MODEL_URL: Final = (
@@ -49,14 +49,7 @@ class YuNetDetector:
 
     def __init__(self, model_path: Path, confidence: float = 0.6) -> None:
         mend = "Run: fc models pull yunet --save. It fetches face_detection_yunet_2023mar.onnx."
-        if not model_path.is_file():
-            raise SettingsError(f"FC_YUNET_MODEL: there is no file {model_path}.", mend)
-        found = hashlib.sha256(model_path.read_bytes()).hexdigest()
-        if found != MODEL_SHA256:
-            raise SettingsError(
-                f"FC_YUNET_MODEL: {model_path} is another file: its SHA-256 is {found}, not {MODEL_SHA256}.",
-                mend,
-            )
+        check_known_file(model_path, "FC_YUNET_MODEL", MODEL_SHA256, mend)
         self._confidence = confidence
         self._model = cv2.FaceDetectorYN.create(
             str(model_path), "", LONG_SIDES[:1] * 2, confidence, NMS_THRESHOLD, CANDIDATES
