@@ -18,6 +18,7 @@ from jobs.transitions import JobStatus
 from resources.settings import Settings
 
 BATCH_TAG: Final = "face-changer/batch"
+PARTITION_TAG: Final = "dagster/partition"
 RANGE_START_TAG: Final = "dagster/asset_partition_range_start"
 RANGE_END_TAG: Final = "dagster/asset_partition_range_end"
 
@@ -40,6 +41,9 @@ def settle_run(queue: JobQueue, run: dg.DagsterRun, *, reason: str = "", max_att
     if outcome is None:
         return {}
     error = reason or f"The Dagster run {run.run_id} ended as {run.status.value} before this job was done."
+    if outcome == "failure" and BATCH_TAG not in run.tags and PARTITION_TAG in run.tags:
+        # Started by hand, and perhaps over before a stage of ours began: a batch's jobs are settled, this one is not.
+        queue.note_failure(run.tags[PARTITION_TAG], run_id=run.run_id, stage=None, what=error, fault="crash")
     return queue.settle_run(
         run.run_id, batch_id=run.tags.get(BATCH_TAG), outcome=outcome, error=error, max_attempts=max_attempts
     )

@@ -15,12 +15,11 @@ from typing import Final
 
 import dagster as dg
 
-from jobs.lifecycle import OUTCOMES, RANGE_END_TAG, RANGE_START_TAG
+from jobs.lifecycle import OUTCOMES, PARTITION_TAG, RANGE_END_TAG, RANGE_START_TAG
 from jobs.queue import JobQueue
 from jobs.stages import PARTITIONS
 from resources.database import utc_now
 
-PARTITION_TAG: Final = "dagster/partition"
 _UNFINISHED: Final = [status for status in dg.DagsterRunStatus if status not in OUTCOMES]
 _AT_ONCE: Final = 20  # partitions removed while the queue is locked, which on SQLite keeps all other writers waiting
 

@@ -103,6 +103,10 @@ class ImageStore:
         """The address for other programs: `file:///...`, or the URL."""
         return _shown(self.path(*parts).as_uri())
 
+    def as_stored(self, *parts: str, data: bytes) -> StoredFile:
+        """What `write` and `replace` will return for the same file; nothing is written."""
+        return StoredFile(_shown(str(self.path(*parts))), hashlib.sha256(data).hexdigest(), len(data))
+
     def write(self, *parts: str, data: bytes) -> StoredFile:
         """Store a whole file, or none.
 
@@ -115,7 +119,7 @@ class ImageStore:
                 _write_local(Path(path.path), data)
             else:
                 path.fs.pipe_file(path.path, data)
-        return StoredFile(_shown(str(path)), hashlib.sha256(data).hexdigest(), len(data))
+        return self.as_stored(*parts, data=data)
 
     def replace(self, *parts: str, data: bytes) -> StoredFile:
         """Store a whole file as `write` does; a different one that was there is kept first (`kept`).

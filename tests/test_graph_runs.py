@@ -14,6 +14,7 @@ from PIL import Image
 from fc_assets.asset import op_name
 from fc_assets.definitions import build_defs
 from imaging.provenance import read_provenance
+from jobs.faults import POLICIES, Policy
 from jobs.queue import JobQueue
 from jobs.stages import PLANS, STAGES
 from resources.store import ImageStore
@@ -234,8 +235,8 @@ def test_blank_image_needs_review(instance: dg.DagsterInstance, queue: JobQueue,
 def test_fault_that_may_pass_is_tried_again_alone_up_to_the_limit(
     instance: dg.DagsterInstance, queue: JobQueue, store: ImageStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("FC_MAX_ATTEMPTS", "2")
-    monkeypatch.setattr("fc_assets.stage.RETRY_DELAY_SECONDS", 0.0)
+    monkeypatch.setenv("FC_SERVICE_ATTEMPTS", "2")
+    monkeypatch.setitem(POLICIES, "service", Policy("service_attempts"))
     add_jobs(queue, store, {"pony_prompt": f"busy-scene {ONE_PERSON}"})
     claim_batch(queue, "one")
     assert not materialize(instance, "a", batch="one").success
@@ -419,7 +420,7 @@ def test_stage_past_its_time_limit_is_ended(
     add_jobs(queue, store, {"pony_prompt": ONE_PERSON})
     assert not materialize(instance, "a", selection=STAGES).success
     job = queue.get("a")
-    assert job.status == "failed"
+    assert (job.status, job.fault) == ("pending", "service")
     assert "longer than 0.001 seconds" in (job.error or "")
     assert "FC_STAGE_TIMEOUT" in (job.error_mend or "")
 

@@ -14,7 +14,21 @@ import typer
 from rich.text import Text
 
 from jobs.cli.opening import opened_queue
-from jobs.cli.output import ago, job_json, out, print_json, reason, say, seconds_taken, short, status_text, table, where
+from jobs.cli.output import (
+    ago,
+    job_json,
+    out,
+    print_json,
+    reason,
+    say,
+    seconds_taken,
+    short,
+    status_text,
+    table,
+    until,
+    where,
+)
+from jobs.faults import counted
 from jobs.stages import PLANS
 
 if TYPE_CHECKING:
@@ -72,12 +86,15 @@ def _print_state(job: Job) -> None:
     out.print(Text.assemble((job.id, "bold"), "  ", job.job_type, "  ", status_text(job.status)))
     added = f"added {ago(job.created_at)} ago by {job.origin}"
     taken = seconds_taken(job)
-    say(added if taken is None else f"{added}; {taken:.1f} s from its first start; {job.attempts} failed attempts")
+    failed = f"failed attempts: {counted(job.faults) or 'none'}"
+    say(added if taken is None else f"{added}; {taken:.1f} s from its first start; {failed}")
     why = reason(job)
     if why and job.status != "completed":
         say(f"{where(job)}: {job.error}", style="bold")
         if job.error_mend:
             say(f"Mend: {job.error_mend}")
+    if job.status == "pending" and job.fault:
+        say(f"It is tried again in {until(job.not_before)}, alone.")
     if job.status == "held":
         from jobs.cli.dagster_side import materialize_command
 
