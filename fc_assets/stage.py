@@ -136,6 +136,7 @@ class Stage:
         queue: where each job's life is recorded.
         inputs: the values of earlier stages: stage name to job id to value.
         failures: why a job failed in this step, by job id; one that has failed before `run` is not worked on.
+        changed: jobs whose request this step has changed; the queue goes on with what the run leaves of them.
     """
 
     context: dg.AssetExecutionContext
@@ -144,6 +145,7 @@ class Stage:
     inputs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     settings: Settings = field(default_factory=load_settings)
     failures: dict[str, Exception] = field(default_factory=dict)
+    changed: set[str] = field(default_factory=set)
     _told: set[str] = field(default_factory=set)
 
     @property
@@ -254,10 +256,15 @@ class Stage:
                 elif self._ended_here(job):
                     self.context.log.info(f"{key}: ended earlier in this run as {job.status}; nothing to do.")
                 else:
-                    opened.append(self._start(job))
+                    opened.append(self.start(job))
         return opened
 
-    def _start(self, job: Job) -> Job:
+    def start(self, job: Job) -> Job:
+        """Give a job to this run.
+
+        Raises:
+            JobBusyError: it may not have the job.
+        """
         try:
             return self.queue.start(job.id, run_id=self.run_id, batch_id=self.batch_id)
         except JobBusyError:
@@ -418,8 +425,8 @@ class Stage:
         if self.queue.get(job.id).next_stage is None:
             self.queue.complete(job.id, run_id=self.run_id)
         else:
-            # A job that was just made from the UI goes to the queue; any other waits for the person who runs it.
-            made_here = self.name == "job_request" and job.origin == "ui"
+            # A job that was just made or changed from the UI goes to the queue; any other waits for who runs it.
+            made_here = self.name == "job_request" and (job.origin == "ui" or job.id in self.changed)
             self.queue.release([job.id], run_id=self.run_id, status="pending" if made_here else "held")
 
     def _settle(self, stored: Mapping[str, StoredFile]) -> Iterator[StageOutput]:

@@ -105,6 +105,7 @@ class Job:
     user_mask: dict[str, Any] | None
     fault: str | None
     faults: Mapping[str, int]
+    restored_at: datetime | None
 
     @property
     def next_stage(self) -> str | None:
@@ -280,15 +281,25 @@ class JobQueue:
             return _select(session, *wanted, order=order, limit=limit)
 
     def ended(self, ids: Collection[str]) -> dict[str, datetime]:
-        """When those of the jobs that are over ended; the others are left out."""
+        """When those of the jobs that are over ended, or got their partition back later; the others are left out."""
         when = func.coalesce(JobRow.finished_at, JobRow.updated_at)
         ended: dict[str, datetime] = {}
         with self._database.reader() as session:
             for some in _chunks(ids):
                 # The status is looked at here: asked for in SQL, SQLite reads every job of these statuses instead.
-                rows = session.execute(select(JobRow.id, JobRow.status, when).where(JobRow.id.in_(some))).tuples()
-                ended.update((job_id, moment) for job_id, status, moment in rows if status in FINAL)
+                query = select(JobRow.id, JobRow.status, when, JobRow.restored_at).where(JobRow.id.in_(some))
+                for job_id, status, moment, restored_at in session.execute(query).tuples():
+                    if status in FINAL:
+                        ended[job_id] = max(moment, restored_at or moment)
         return ended
+
+    def ended_before(self, moment: datetime) -> list[str]:
+        """The jobs that ended before then and ask nothing of a person any more, the oldest first."""
+        when = func.coalesce(JobRow.finished_at, JobRow.updated_at)
+        statuses = FINAL - {"archived", "needs_review"}
+        with self._database.reader() as session:
+            query = select(JobRow.id).where(JobRow.status.in_(statuses), when < moment)
+            return list(session.scalars(query.order_by(when, JobRow.id)))
 
     @contextmanager
     def kept_over(self, ids: Collection[str]) -> Iterator[list[str]]:
@@ -714,8 +725,7 @@ class JobQueue:
             again = set[str]()
             plan = PLANS[cast("JobType", row.job_type)]
             if request is not None:
-                row.request, row.priority = request.model_dump(mode="json"), request.priority
-                row.source = source
+                _take_request(row, request, source)
                 again |= set(plan)
             if user_mask is not None:
                 row.user_mask = user_mask
@@ -728,6 +738,20 @@ class JobQueue:
             state.stages_completed = [stage for stage in state.stages_completed if stage not in again]
             _back_to_queue(session, row, "retried" if from_stage is None else f"retried from {from_stage}")
             return _to_job(row, state)
+
+    def change_request(
+        self, job_id: str, *, run_id: str, request: JobRequest, source: dict[str, Any] | None, fields: Sequence[str]
+    ) -> None:
+        """Give a job another request while a run has it; its stages are looked at again, from the first on.
+
+        Raises:
+            JobBusyError: the job is not running with this run (it was cancelled or taken over).
+        """
+        with self._database.session() as session:
+            row, state = _lock_running(session, job_id, run_id)
+            _take_request(row, request, source)
+            state.stages_completed = []
+            _log(session, [job_id], f"request changed by run config: {', '.join(fields)}", run_id=run_id)
 
     def approve(self, job_id: str) -> Job:
         """Take what was turned down as it is: its stage counts as done, and the job goes back into the queue.
@@ -767,13 +791,49 @@ class JobQueue:
 
     def archive(self, job_ids: Collection[str]) -> list[str]:
         """Put jobs that have ended away for good; returns those that it put away."""
+        archived: list[str] = []
+        for some in _chunks(dict.fromkeys(job_ids)):
+            with self._database.session() as session:
+                rows = _lock(session, JobRow.id.in_(some), _may("archived", by="person"))
+                now = utc_now()
+                for row, _ in rows:
+                    _move(row, now, "archived", by="person")
+                _log(session, [row.id for row, _ in rows], "archived")
+                archived += [row.id for row, _ in rows]
+        return archived
+
+    def restore(self, job_id: str) -> None:
+        """Note that a job's partition is back: retention counts from now on, as if the job had just ended.
+
+        Raises:
+            UnknownJobError: there is no such job.
+        """
         with self._database.session() as session:
-            rows = _lock(session, JobRow.id.in_(set(job_ids)), _may("archived", by="person"))
-            now = utc_now()
-            for row, _ in rows:
-                _move(row, now, "archived", by="person")
-            _log(session, [row.id for row, _ in rows], "archived")
-            return [row.id for row, _ in rows]
+            _get(session, job_id)
+            for row, _ in _lock(session, JobRow.id == job_id):
+                row.restored_at = utc_now()
+            _log(session, [job_id], "partition restored")
+
+    @contextmanager
+    def removing(self, job_id: str) -> Iterator[None]:
+        """Remove a job that has ended, with all its records, when the block ends well; the log keeps its lines.
+
+        Nobody can start or retry the job inside the block. Keep it short.
+
+        Raises:
+            UnknownJobError: there is no such job.
+            JobBusyError: it has not ended.
+        """
+        with self._database.session() as session:
+            job = _get(session, job_id)
+            rows = _lock(session, JobRow.id == job_id, JobRow.status.in_(FINAL))
+            if not rows:
+                raise JobBusyError(
+                    f"Job {job_id} is {job.status}, so it cannot be removed.", "`fc cancel` it first, or wait."
+                )
+            yield
+            session.delete(rows[0][0])
+            _log(session, [job_id], "removed by a person")
 
     def running_runs(self) -> dict[str, list[str]]:
         """Which jobs each run is running, oldest first."""
@@ -867,7 +927,7 @@ def _fresh_job(new: NewJob, created_at: datetime) -> Job:
         origin=new.origin, error=None, error_stage=None, error_mend=None, batch_id=None, run_id=None,
         solo=False, not_before=None, created_at=created_at, claimed_at=None, started_at=None,
         finished_at=None, updated_at=created_at, current_stage=None, stages_completed=(), run_ids=(),
-        final_image=None, salts={}, user_mask=None, fault=None, faults={},
+        final_image=None, salts={}, user_mask=None, fault=None, faults={}, restored_at=None,
     )  # fmt: skip
 
 
@@ -986,6 +1046,10 @@ def _move(row: JobRow, now: datetime, status: JobStatus, *, by: Actor, **columns
     if by not in TRANSITIONS[cast("JobStatus", row.status)].get(status, ()):
         raise ValueError(f"A job that is {row.status} cannot become {status} by a {by}.")
     _set(row, now, status=status, **columns)
+
+
+def _take_request(row: JobRow, request: JobRequest, source: dict[str, Any] | None) -> None:
+    row.request, row.priority, row.source = request.model_dump(mode="json"), request.priority, source
 
 
 def _back_to_queue(session: Session, row: JobRow, message: str) -> None:

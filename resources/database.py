@@ -134,6 +134,7 @@ class JobRow(Base):
     user_mask: Mapped[dict[str, Any] | None]
     fault: Mapped[str | None]
     faults: Mapped[dict[str, Any] | None]
+    restored_at: Mapped[datetime | None]
 
 
 class ResultRow(Base):

@@ -335,11 +335,39 @@ def test_bad_request_from_the_ui_stores_nothing(
     assert queue.find() == []
 
 
-def test_config_cannot_change_a_known_job(instance: dg.DagsterInstance, queue: JobQueue, store: ImageStore) -> None:
+def test_config_changes_a_known_job_as_a_retry_does(
+    instance: dg.DagsterInstance, queue: JobQueue, store: ImageStore
+) -> None:
+    """With every asset in the run, and with job_request alone: then the queue goes on with the rest."""
+    add_jobs(queue, store, {"pony_prompt": ONE_PERSON})
+    assert materialize(instance, "a").success
+    old = store.read("6-final", "a.png")
+    assert materialize(instance, "a", config={"face_strength": 0.9, "pony_prompt": ONE_PERSON}).success
+    twice = {"job_request", "changed_face", "final_image", "description"}
+    assert {one.stage: one.runs for one in queue.stage_results("a")} == {
+        stage: 2 if stage in twice else 1 for stage in STAGES
+    }
+    assert (queue.get("a").status, queue.get("a").request.face_strength) == ("completed", 0.9)
+    assert store.read("6-final", "a.png") != old
+    assert queue.get("a").request.seed == 7
+    assert materialize(instance, "a", selection=["job_request"], config={"seed": 8}).success
+    job = queue.get("a")
+    assert (job.status, job.next_stage, job.request.seed) == ("pending", "enhanced_prompt", 8)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [({"steps": 500}, "steps"), ({"job_type": "sdxl_generation"}, "job_type cannot be changed")],
+)
+def test_config_that_cannot_be_changes_nothing_and_is_an_attempt(
+    config: dict, message: str, instance: dg.DagsterInstance, queue: JobQueue, store: ImageStore
+) -> None:
     add_jobs(queue, store, {"pony_prompt": ONE_PERSON}, hold=True)
-    assert not materialize(instance, "a", selection=["job_request"], config={"steps": 3}).success
-    assert queue.get("a").status == "held"
-    assert queue.get("a").request.steps == 30
+    before = queue.get("a")
+    assert not materialize(instance, "a", config=config).success
+    assert queue.get("a") == before
+    (only,) = queue.attempts("a")
+    assert (only.stage, only.verdict, message in (only.reason or "")) == ("job_request", "failed", True)
 
 
 def test_job_of_another_run_is_left_alone(instance: dg.DagsterInstance, queue: JobQueue, store: ImageStore) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.text import Text
 
+from imaging.errors import SettingsError
 from jobs.cli.opening import opened_queue
 from jobs.cli.output import (
     ago,
@@ -51,6 +52,7 @@ def show(
         print_json(_as_json(job, results, images, log))
         return
     _print_state(job)
+    _print_partition(job)
     out.print(table(("field", "value"), _request_rows(job), title="\nRequest"))
     out.print(table(("stage", "status", "ms", "cached", "file"), _stage_rows(job, results), title="\nStages"))
     if images:
@@ -101,6 +103,22 @@ def _print_state(job: Job) -> None:
         say(f"To run it by hand: {materialize_command(job)}")
     if job.final_image:
         say(f"Final image: {job.final_image}")
+
+
+def _print_partition(job: Job) -> None:
+    """Say that the Dagster UI does not list an ended job, and how it does again."""
+    from jobs.cli.dagster_side import has_partition
+    from jobs.transitions import FINAL
+
+    if job.status not in FINAL:
+        return
+    try:
+        if not has_partition(job.id):
+            again = "`fc restore JOB` brings it back, to be seen in the UI"
+            by_hand = "" if job.status == "archived" else " or materialized by hand; `fc retry JOB` does so by itself"
+            say(f"Its Dagster partition is not there: {again}{by_hand}.".replace("JOB", job.id))
+    except SettingsError as error:
+        say(f"Whether it has a Dagster partition cannot be told. {error}")
 
 
 def _request_rows(job: Job) -> list[tuple[str, str | Text]]:
