@@ -49,6 +49,20 @@ def settle_run(queue: JobQueue, run: dg.DagsterRun, *, reason: str = "", max_att
     )
 
 
+def why_failed(instance: dg.DagsterInstance, run: dg.DagsterRun) -> str:
+    """What a failed run ended with, as Dagster recorded it, without Dagster's own wrapping; empty if it is unknown."""
+    if run.status != dg.DagsterRunStatus.FAILURE:
+        return ""
+    for record in reversed(instance.all_logs(run.run_id, of_type=dg.DagsterEventType.RUN_FAILURE)):
+        event = record.get_dagster_event()
+        error = event.job_failure_data.error
+        while error is not None and error.cause is not None and str(error.cls_name).startswith("Dagster"):
+            error = error.cause
+        said = (event.message or "") if error is None else error.message
+        return f"The Dagster run {run.run_id} failed: {' '.join(said.split())}"
+    return ""
+
+
 def settle_if_over(
     instance: dg.DagsterInstance, queue: JobQueue, run_id: str, settings: Settings
 ) -> dict[str, JobStatus]:
@@ -59,7 +73,7 @@ def settle_if_over(
     """
     run = instance.get_run_by_id(run_id)
     if run is not None:
-        return settle_run(queue, run, max_attempts=settings.max_attempts)
+        return settle_run(queue, run, reason=why_failed(instance, run), max_attempts=settings.max_attempts)
     if not _is_silent(queue, run_id, settings.stage_timeout):
         return {}
     return queue.settle_run(
@@ -82,7 +96,8 @@ def settle_lost_runs(instance: dg.DagsterInstance, queue: JobQueue, settings: Se
         changed |= settle_if_over(instance, queue, run_id, settings)
     for batch_id in queue.open_batches():
         for run in instance.get_runs(dg.RunsFilter(tags={BATCH_TAG: batch_id})):
-            changed |= settle_run(queue, run, max_attempts=settings.max_attempts)
+            reason = why_failed(instance, run)
+            changed |= settle_run(queue, run, reason=reason, max_attempts=settings.max_attempts)
     return changed
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -73,6 +74,28 @@ class KilledOnce(SketchGenerator):
             if number == 2 and not marker.exists():
                 marker.touch()
                 os.kill(os.getpid(), signal.SIGKILL)
+            yield from super().generate([task])
+
+
+class HeldUp(SketchGenerator):
+    """Takes as long as the test wants over a `slow-scene`: until there is a file `JOB.go` in FC_TEST_GATE.
+
+    `JOB.begun` says that it is at it. It gives up after five minutes.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__()
+
+    def generate(self, tasks: Sequence[ImageTask]) -> Iterator[Outcome]:
+        gate = Path(os.environ["FC_TEST_GATE"])
+        for task in tasks:
+            if "slow-scene" in task.prompt:
+                (gate / f"{task.job_id}.begun").touch()
+                ends = time.monotonic() + 300
+                while not (gate / f"{task.job_id}.go").exists():
+                    if time.monotonic() > ends:
+                        raise TimeoutError(f"nobody opened the gate for {task.job_id}")
+                    time.sleep(0.05)
             yield from super().generate([task])
 
 

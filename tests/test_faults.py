@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from fc_assets.limits import StageTimeoutError
 from imaging.errors import BackendError, OutOfMemoryError, RejectedError, SettingsError, TransientError
 from jobs.faults import LONGEST_WAIT, POLICIES, Fault, fault_of, most_attempts, seconds_before_next
-from jobs.lifecycle import settle_run
+from jobs.lifecycle import settle_lost_runs, settle_run, why_failed
 from jobs.queue import JobQueue
 from jobs.stages import STAGES
 from resources.generators.servers.http_api import UnreachableError
@@ -217,10 +217,12 @@ def test_a_store_that_cannot_be_made_is_an_attempt_once(
     run = instance.get_run_by_id(result.run_id)
     assert run is not None
     for _ in range(2):
-        settle_run(queue, run, reason="The store cannot be opened.", max_attempts=3)
+        settle_run(queue, run, reason=why_failed(instance, run), max_attempts=3)
+        settle_lost_runs(instance, queue, load_settings())
     (only,) = queue.attempts("a")
     assert (only.stage, only.verdict, only.run_id) == ("job_request", "failed", result.run_id)
-    assert (only.fault, only.reason) == ("crash", "The store cannot be opened.")
+    assert only.fault == "crash"
+    assert "nowhere://bucket/x" in (only.reason or ""), "the error itself, and not that a step failed"
     assert queue.get("a").status == ("pending" if batch else "held")
 
 
