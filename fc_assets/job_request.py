@@ -1,10 +1,12 @@
 """The asset `job_request`: a request as it was accepted.
 
-Belongs here: the request's record, and making a job from run config when its partition has none yet. Does not: how a
-request is checked (`jobs.request`) or submitted (`jobs.submit`).
+Belongs here: the request's record, and what run config does: making the job of a partition that has none, or changing
+the one that it has. Does not: how a request is checked (`jobs.request`), submitted (`jobs.submit`) or changed
+(`jobs.retry`).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import dagster as dg
@@ -13,15 +15,14 @@ from pydantic import Field, create_model
 from fc_assets.asset import stage_asset
 from fc_assets.stage import Done, Item, Stage, StageOutput, one_by_one
 from imaging.errors import BackendError, RejectedError
-from jobs.face_rules import FaceRule
-from jobs.queue import Job, JobQueue
+from jobs.face_rules import rule_text
+from jobs.queue import Job, JobBusyError, JobQueue
 from jobs.request import JobRequest, parse_request
+from jobs.retry import changed
 from jobs.submit import submit
 from resources.connections import DatabaseResource, StoreResource
 from resources.records import RequestRecord
-from resources.settings import Settings
 from resources.sources import SourceInfo, kept_name
-from resources.store import ImageStore
 
 
 def _config_fields() -> dict[str, Any]:
@@ -47,7 +48,7 @@ def _config_fields() -> dict[str, Any]:
 RequestConfig: type[dg.Config] = create_model(
     "RequestConfig",
     __base__=dg.Config,
-    __doc__="The fields of a new job's request. Leave all of them alone for a job that exists.",
+    __doc__="The fields of a new job's request; of a job that exists, those that are to change.",
     **_config_fields(),
 )
 
@@ -63,11 +64,11 @@ def job_request(
 
     Materialize it for a new partition, with the request's fields as run config, to make a job from the Dagster UI: the
     job then runs on by itself, if its other assets are not part of the same run. A request from `fc submit` or the
-    inbox is already known; its partition needs no config.
+    inbox is already known; its partition needs no config. For a job that exists, fields of the config change its
+    request as `fc retry JOB --set` does; those that are left alone stay as they are.
     """
-    images, queue = store.get(), JobQueue(database.get())
-    stage = Stage(context, images, queue)
-    stage.failures |= _make_new_jobs(context.partition_keys, config, queue, images, stage.settings)
+    stage = Stage(context, store.get(), JobQueue(database.get()))
+    _take_config(stage, config)
     yield from stage.run(one_by_one(_record), lambda job: job.request.model_dump(mode="json"))
 
 
@@ -86,36 +87,46 @@ def _record(item: Item) -> Done:
     return Done(RequestRecord(job_id=job.id, request=request, source=source), metadata)
 
 
-def _make_new_jobs(
-    keys: Sequence[str], config: dg.Config, queue: JobQueue, store: ImageStore, settings: Settings
-) -> dict[str, Exception]:
-    """Submit a job for each partition that has none; the errors, by partition, of those that could not be."""
+def _take_config(stage: Stage, config: RequestConfig) -> None:
+    """Make a job for each partition that has none, and change the request of each that has one and says otherwise.
+
+    What cannot be is the failure of that job.
+    """
     fields = {
         name: value for name, value in config.model_dump().items() if value != RequestConfig.model_fields[name].default
     }
-    known = queue.get_many(list(keys))
-    errors: dict[str, Exception] = {}
+    if not fields:
+        return
+    keys = stage.context.partition_keys
+    known = stage.queue.get_many(list(keys))
     for key in keys:
         try:
             if key in known:
-                _check_same(known[key], fields)
-            elif fields:
+                _change(stage, known[key], fields)
+            else:
                 new = (key, parse_request(fields))
-                submit([new], queue=queue, store=store, settings=settings, origin="ui", hold=True)
+                submit([new], queue=stage.queue, store=stage.store, settings=stage.settings, origin="ui", hold=True)
+        except JobBusyError as error:
+            stage.failures[key] = error
         except RejectedError as error:
-            errors[key] = BackendError(error.what, error.mend)  # the run config is at fault, so the run fails
-    return errors
+            stage.failures[key] = BackendError(error.what, error.mend)  # the config is at fault, so the run fails
 
 
-def _check_same(job: Job, fields: dict[str, Any]) -> None:
+def _change(stage: Stage, job: Job, fields: dict[str, Any]) -> None:
     known = job.request.model_dump(mode="json")
-    if "source_image" in fields:
-        fields = fields | {"source_image": kept_name(fields["source_image"])}
-    if "face_rules" in fields:
-        fields = fields | {"face_rules": [str(FaceRule.model_validate(rule)) for rule in fields["face_rules"]]}
-    other = [name for name, value in fields.items() if known[name] != value]
+    other = {name: value for name, value in fields.items() if known[name] != _as_kept(name, value)}
     if other:
-        raise RejectedError(
-            f"Job {job.id} exists, and its request says otherwise about: {', '.join(other)}.",
-            "Change it with `fc retry JOB --set FIELD=VALUE`, or add a new partition; here leave the config empty.",
-        )
+        request, source = changed(job, other, stage.store, stage.settings)
+        stage.start(job)
+        stage.queue.change_request(job.id, run_id=stage.run_id, request=request, source=source, fields=list(other))
+        stage.changed.add(job.id)
+
+
+def _as_kept(name: str, value: Any) -> Any:  # noqa: ANN401 - a field's value
+    """A field's value as it stands in a stored request; what cannot be one is left for the check to turn down."""
+    if name == "source_image":
+        return kept_name(value)
+    if name == "face_rules":
+        with suppress(ValueError):
+            return [rule_text(rule) for rule in value]
+    return value

@@ -14,7 +14,8 @@ The way of one stage through a run:
    A file that differs from the one before replaces it, and the one before is kept under `history`.
 4. A job that needs review or is rejected ends there; the others go on. What was turned down is kept for `fc approve`.
    A job that fails ends the step, once all its neighbours are through this stage; they go back to the queue, where the
-   sensor asks for their next stage anew.
+   sensor asks for their next stage anew. The failed job goes there too, alone and after a while, if its kind of fault
+   may pass (`jobs.faults`), whoever started the run.
 5. A job whose last stage of this run is done is completed, or waits for a person to materialize the rest.
 """
 
@@ -38,6 +39,7 @@ from fc_assets.limits import time_limit
 from imaging.errors import BackendError, FaceChangerError, NeedsReviewError, RejectedError, TransientError
 from imaging.provenance import encode_png
 from imaging.thumbnail import thumbnail_markdown
+from jobs.faults import fault_of, most_attempts
 from jobs.lifecycle import BATCH_TAG, settle_if_over
 from jobs.queue import ImageRow, Job, JobBusyError, JobQueue
 from jobs.stages import PLANS
@@ -50,8 +52,6 @@ from resources.store import ImageStore, StoredFile
 # out. The stages log each job themselves, so the automatic event is turned off by the one key with which Dagster does
 # so for its own observation assets. tests/test_graph_runs.py holds this.
 _NO_AUTOMATIC_EVENT: Final = {"__source_asset_observation__": True}
-
-RETRY_DELAY_SECONDS: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +136,7 @@ class Stage:
         queue: where each job's life is recorded.
         inputs: the values of earlier stages: stage name to job id to value.
         failures: why a job failed in this step, by job id; one that has failed before `run` is not worked on.
+        changed: jobs whose request this step has changed; the queue goes on with what the run leaves of them.
     """
 
     context: dg.AssetExecutionContext
@@ -144,6 +145,7 @@ class Stage:
     inputs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     settings: Settings = field(default_factory=load_settings)
     failures: dict[str, Exception] = field(default_factory=dict)
+    changed: set[str] = field(default_factory=set)
     _told: set[str] = field(default_factory=set)
 
     @property
@@ -254,10 +256,15 @@ class Stage:
                 elif self._ended_here(job):
                     self.context.log.info(f"{key}: ended earlier in this run as {job.status}; nothing to do.")
                 else:
-                    opened.append(self._start(job))
+                    opened.append(self.start(job))
         return opened
 
-    def _start(self, job: Job) -> Job:
+    def start(self, job: Job) -> Job:
+        """Give a job to this run.
+
+        Raises:
+            JobBusyError: it may not have the job.
+        """
         try:
             return self.queue.start(job.id, run_id=self.run_id, batch_id=self.batch_id)
         except JobBusyError:
@@ -331,11 +338,24 @@ class Stage:
         return done
 
     def _finish(self, item: Item, done: Done, started: float) -> StoredFile | None:
-        """Store a result, record it, and show it in Dagster; None for one that a person must look at first."""
+        """Store a result, record it, and show it in Dagster; None for one that a person must look at first.
+
+        Files are encoded here, and written by the queue when it knows that the job is still this run's.
+        """
         job = item.job
-        self.queue.check_running(job.id, run_id=self.run_id)  # what was cancelled meanwhile is not stored
-        images = [self._keep(extra) for extra in done.extras]
-        file = stage_files.save(self.store, self.name, job.id, done.value)
+        files = [(extra.folder, extra.name, encode_png(extra.pixels)) for extra in done.extras]
+        extras = [self.store.as_stored(folder, name, data=data) for folder, name, data in files]
+        images = [
+            _image_row(stored, self.name, extra.pixels) for stored, extra in zip(extras, done.extras, strict=True)
+        ]
+        files += stage_files.encode(self.name, job.id, done.value)
+        folder, name, data = files[-1]
+        file = self.store.as_stored(folder, name, data=data)
+
+        def write() -> None:
+            for folder, name, data in files:
+                self.store.replace(folder, name, data=data)
+
         if done.picture is not None and self.name in stage_files.PNG_STAGES:
             images.append(_image_row(file, self.name, done.picture, done.face_boxes, done.quality))
         seconds = time.monotonic() - started
@@ -361,6 +381,7 @@ class Stage:
                 what=done.turned_down.what,
                 mend=done.turned_down.mend,
                 images=images,
+                write=write,
             )
             self.context.log.warning(f"{job.id}: {done.turned_down}")
             return None
@@ -373,6 +394,7 @@ class Stage:
             content_key=item.content_key,
             images=images,
             final_image=file.path if self._makes_final(job) else None,
+            write=write,
         )
         self._log_materialization(item, file, metadata)
         self._close(job)
@@ -383,10 +405,6 @@ class Stage:
         return self.name == "final_image" or (
             self.name == "generated_image" and "final_image" not in PLANS[job.job_type]
         )
-
-    def _keep(self, extra: ExtraImage) -> ImageRow:
-        file = self.store.replace(extra.folder, extra.name, data=encode_png(extra.pixels))
-        return _image_row(file, self.name, extra.pixels)
 
     def _log_materialization(self, item: Item, file: StoredFile, metadata: Mapping[str, Any]) -> None:
         shown = {name: _shown(name, value) for name, value in metadata.items()}
@@ -407,8 +425,8 @@ class Stage:
         if self.queue.get(job.id).next_stage is None:
             self.queue.complete(job.id, run_id=self.run_id)
         else:
-            # A job that was just made from the UI goes to the queue; any other waits for the person who runs it.
-            made_here = self.name == "job_request" and job.origin == "ui"
+            # A job that was just made or changed from the UI goes to the queue; any other waits for who runs it.
+            made_here = self.name == "job_request" and (job.origin == "ui" or job.id in self.changed)
             self.queue.release([job.id], run_id=self.run_id, status="pending" if made_here else "held")
 
     def _settle(self, stored: Mapping[str, StoredFile]) -> Iterator[StageOutput]:
@@ -449,18 +467,20 @@ class Stage:
             return  # its row belongs to another run
         self.context.log.error(f"{job_id}: {error}", exc_info=error)
         what, mend = explain(error)
-        if isinstance(error, TransientError) and self.batch_id is not None:
+        fault = fault_of(error)
+        if fault != "permanent":
             self.queue.retry_later(
                 job_id,
                 run_id=self.run_id,
                 stage=self.name,
                 what=what,
                 mend=mend,
-                delay_seconds=RETRY_DELAY_SECONDS,
-                max_attempts=self.settings.max_attempts,
+                fault=fault,
+                max_attempts=most_attempts(fault, self.settings),
+                retry_after=error.retry_after if isinstance(error, TransientError) else None,
             )
-        else:
-            self.queue.fail(job_id, run_id=self.run_id, stage=self.name, what=what, mend=mend)
+        elif not self.queue.fail(job_id, run_id=self.run_id, stage=self.name, what=what, mend=mend):
+            self.queue.note_failure(job_id, run_id=self.run_id, stage=self.name, what=what, fault=fault)
 
 
 def explain(error: Exception) -> tuple[str, str]:

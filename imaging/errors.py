@@ -4,6 +4,9 @@ Belongs here: the base class and the errors that any room may raise. Does not: h
 status, which the assets decide.
 """
 
+import copy
+from typing import Any, Self
+
 
 class FaceChangerError(Exception):
     """An error with a mend: what is wrong (with which job, file or field), and how to put it right.
@@ -18,9 +21,16 @@ class FaceChangerError(Exception):
         self.mend = mend
         super().__init__(f"{what} {mend}".strip())
 
-    def __reduce__(self) -> tuple[type["FaceChangerError"], tuple[str, str]]:
+    def __reduce__(self) -> tuple[Any, ...]:
         """Pickle by `what` and `mend`, so that an error survives a process boundary."""
         return (type(self), (self.what, self.mend))
+
+    def behind(self, words: str) -> Self:
+        """The same error, raised nowhere yet, with words put before what is wrong, such as `Job a: `."""
+        same = copy.copy(self)
+        same.what = f"{words}{self.what}"
+        same.args = (f"{same.what} {same.mend}".strip(),)
+        return same
 
 
 class InvalidImageError(FaceChangerError):
@@ -36,7 +46,23 @@ class BackendError(FaceChangerError):
 
 
 class TransientError(BackendError):
-    """A back end failed in a way that may pass: a 429 or 529, a lost connection, a time limit."""
+    """A back end failed in a way that may pass: a 429 or 529, a lost connection, a time limit.
+
+    Attributes:
+        retry_after: seconds that the server asks to wait before the next try; None when it does not say.
+    """
+
+    def __init__(self, what: str, mend: str = "", *, retry_after: float | None = None) -> None:
+        super().__init__(what, mend)
+        self.retry_after = retry_after
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle with `retry_after` too."""
+        return (type(self), (self.what, self.mend), {"retry_after": self.retry_after})
+
+
+class OutOfMemoryError(BackendError):
+    """The device's memory is too short for one image alone, when everything that saves memory has been tried."""
 
 
 class NeedsReviewError(FaceChangerError):

@@ -191,7 +191,7 @@ def _read(text: str) -> Any:  # noqa: ANN401 - what pydantic checks next
     return fields
 
 
-def _as_text(value: object) -> str:
+def rule_text(value: object) -> str:
     """A rule, given as text or as an object, in its one written form.
 
     Raises:
@@ -206,7 +206,7 @@ def _as_text(value: object) -> str:
         raise ValueError(f"the rule {reprlib.repr(value)}: {field}{': ' if field else ''}{said}") from None
 
 
-RuleTexts = Annotated[tuple[Annotated[str, BeforeValidator(_as_text)], ...], Field(max_length=MOST_RULES)]
+RuleTexts = Annotated[tuple[Annotated[str, BeforeValidator(rule_text)], ...], Field(max_length=MOST_RULES)]
 """Rules in a request: each a text, or an object with the fields of a `FaceRule`; kept as text."""
 
 

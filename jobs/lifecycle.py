@@ -18,6 +18,7 @@ from jobs.transitions import JobStatus
 from resources.settings import Settings
 
 BATCH_TAG: Final = "face-changer/batch"
+PARTITION_TAG: Final = "dagster/partition"
 RANGE_START_TAG: Final = "dagster/asset_partition_range_start"
 RANGE_END_TAG: Final = "dagster/asset_partition_range_end"
 
@@ -40,9 +41,26 @@ def settle_run(queue: JobQueue, run: dg.DagsterRun, *, reason: str = "", max_att
     if outcome is None:
         return {}
     error = reason or f"The Dagster run {run.run_id} ended as {run.status.value} before this job was done."
+    if outcome == "failure" and BATCH_TAG not in run.tags and PARTITION_TAG in run.tags:
+        # Started by hand, and perhaps over before a stage of ours began: a batch's jobs are settled, this one is not.
+        queue.note_failure(run.tags[PARTITION_TAG], run_id=run.run_id, stage=None, what=error, fault="crash")
     return queue.settle_run(
         run.run_id, batch_id=run.tags.get(BATCH_TAG), outcome=outcome, error=error, max_attempts=max_attempts
     )
+
+
+def why_failed(instance: dg.DagsterInstance, run: dg.DagsterRun) -> str:
+    """What a failed run ended with, as Dagster recorded it, without Dagster's own wrapping; empty if it is unknown."""
+    if run.status != dg.DagsterRunStatus.FAILURE:
+        return ""
+    for record in reversed(instance.all_logs(run.run_id, of_type=dg.DagsterEventType.RUN_FAILURE)):
+        event = record.get_dagster_event()
+        error = event.job_failure_data.error
+        while error is not None and error.cause is not None and str(error.cls_name).startswith("Dagster"):
+            error = error.cause
+        said = (event.message or "") if error is None else error.message
+        return f"The Dagster run {run.run_id} failed: {' '.join(said.split())}"
+    return ""
 
 
 def settle_if_over(
@@ -55,7 +73,7 @@ def settle_if_over(
     """
     run = instance.get_run_by_id(run_id)
     if run is not None:
-        return settle_run(queue, run, max_attempts=settings.max_attempts)
+        return settle_run(queue, run, reason=why_failed(instance, run), max_attempts=settings.max_attempts)
     if not _is_silent(queue, run_id, settings.stage_timeout):
         return {}
     return queue.settle_run(
@@ -78,7 +96,8 @@ def settle_lost_runs(instance: dg.DagsterInstance, queue: JobQueue, settings: Se
         changed |= settle_if_over(instance, queue, run_id, settings)
     for batch_id in queue.open_batches():
         for run in instance.get_runs(dg.RunsFilter(tags={BATCH_TAG: batch_id})):
-            changed |= settle_run(queue, run, max_attempts=settings.max_attempts)
+            reason = why_failed(instance, run)
+            changed |= settle_run(queue, run, reason=reason, max_attempts=settings.max_attempts)
     return changed
 
 

@@ -11,18 +11,19 @@ change of a status leaves a row in `controller_log`.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final, Literal, cast
 
-from sqlalchemy import ColumnElement, and_, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, CursorResult, and_, func, insert, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from imaging.errors import FaceChangerError, RejectedError
+from jobs.faults import Fault, seconds_before_next
 from jobs.request import JobRequest, JobType
 from jobs.stages import PLANS, STAGES, next_stage
 from jobs.transitions import FINAL, JOB_STATUSES, TRANSITIONS, Actor, JobStatus, sources
@@ -71,7 +72,8 @@ class NewJob:
 class Job:
     """One job as it stood when it was read. Times are aware UTC.
 
-    `salts` says how often a person had a stage made anew, by stage; `user_mask` is a `SourceInfo` as JSON.
+    `salts` says how often a person had a stage made anew, by stage; `user_mask` is a `SourceInfo` as JSON; `fault` is
+    the kind of the last fault, None when it was mended, and `faults` how often each kind ended an attempt.
     """
 
     id: str
@@ -101,6 +103,9 @@ class Job:
     final_image: str | None
     salts: Mapping[str, int]
     user_mask: dict[str, Any] | None
+    fault: str | None
+    faults: Mapping[str, int]
+    restored_at: datetime | None
 
     @property
     def next_stage(self) -> str | None:
@@ -131,7 +136,8 @@ class StageResult:
 class Attempt:
     """One attempt of a job at a stage: hashes of its inputs, the settings that decided it, output and verdict.
 
-    `verdict` is a stage's status, or `approved`; `reason` says why it is not completed.
+    `verdict` is a stage's status, or `approved`; `reason` says why it is not completed, and `fault` of which kind that
+    was. An attempt that failed before the stage began has no content key.
     """
 
     job_id: str
@@ -143,6 +149,7 @@ class Attempt:
     output: dict[str, Any] | None
     run_id: str | None
     content_key: str | None
+    fault: str | None
     started_at: datetime
     finished_at: datetime | None
 
@@ -266,16 +273,33 @@ class JobQueue:
         with self._database.reader() as session:
             return _select(session, JobRow.status.in_(statuses), order=order, limit=limit)
 
+    def waiting_again(self, limit: int) -> list[Job]:
+        """Jobs that wait to be tried again after a fault, the next one first."""
+        order = (JobRow.not_before, JobRow.id)
+        with self._database.reader() as session:
+            wanted = (JobRow.status == "pending", JobRow.fault.is_not(None))
+            return _select(session, *wanted, order=order, limit=limit)
+
     def ended(self, ids: Collection[str]) -> dict[str, datetime]:
-        """When those of the jobs that are over ended; the others are left out."""
+        """When those of the jobs that are over ended, or got their partition back later; the others are left out."""
         when = func.coalesce(JobRow.finished_at, JobRow.updated_at)
         ended: dict[str, datetime] = {}
         with self._database.reader() as session:
             for some in _chunks(ids):
                 # The status is looked at here: asked for in SQL, SQLite reads every job of these statuses instead.
-                rows = session.execute(select(JobRow.id, JobRow.status, when).where(JobRow.id.in_(some))).tuples()
-                ended.update((job_id, moment) for job_id, status, moment in rows if status in FINAL)
+                query = select(JobRow.id, JobRow.status, when, JobRow.restored_at).where(JobRow.id.in_(some))
+                for job_id, status, moment, restored_at in session.execute(query).tuples():
+                    if status in FINAL:
+                        ended[job_id] = max(moment, restored_at or moment)
         return ended
+
+    def ended_before(self, moment: datetime) -> list[str]:
+        """The jobs that ended before then and ask nothing of a person any more, the oldest first."""
+        when = func.coalesce(JobRow.finished_at, JobRow.updated_at)
+        statuses = FINAL - {"archived", "needs_review"}
+        with self._database.reader() as session:
+            query = select(JobRow.id).where(JobRow.status.in_(statuses), when < moment)
+            return list(session.scalars(query.order_by(when, JobRow.id)))
 
     @contextmanager
     def kept_over(self, ids: Collection[str]) -> Iterator[list[str]]:
@@ -369,7 +393,9 @@ class JobQueue:
             row, state = rows[0]
             now = utc_now()
             _move(row, now, "running", by=by, run_id=run_id, batch_id=batch_id, started_at=row.started_at or now)
-            _set(row, now, finished_at=None, not_before=None, error=None, error_stage=None, error_mend=None)
+            _set(row, now, finished_at=None, not_before=None, error=None, error_stage=None, error_mend=None, fault=None)
+            if by == "person":
+                _set(row, now, attempts=0, faults={})
             if run_id not in state.run_ids:
                 state.run_ids = [*state.run_ids, run_id]
             _log(session, [job_id], "started" if batch_id else "started by hand", run_id=run_id)
@@ -428,8 +454,12 @@ class JobQueue:
         content_key: str,
         images: Sequence[ImageRow] = (),
         final_image: str | None = None,
+        write: Callable[[], None] = lambda: None,
     ) -> None:
         """Record a stage's output and its images. A cached one is not counted in `runs`, begun or not.
+
+        `write` puts the files away. It is called when the job is this run's, and nobody can cancel the job until the
+        record is made, so a job that was cancelled writes nothing. Keep it short: on SQLite all other writers wait.
 
         Raises:
             JobBusyError: the job is not running with this run (it was cancelled or taken over).
@@ -437,6 +467,7 @@ class JobQueue:
         now = utc_now()
         with self._database.session() as session:
             _, state = _lock_running(session, job_id, run_id)
+            write()
             done = {
                 "status": "completed", "output": output, "error": None, "milliseconds": milliseconds,
                 "run_id": run_id, "content_key": content_key, "cached": cached, "finished_at": now,
@@ -458,17 +489,6 @@ class JobQueue:
             if rows:
                 _upsert(session, ImageMetadataRow, list(rows.values()), key=("path",))
 
-    def check_running(self, job_id: str, *, run_id: str) -> None:
-        """Make sure that a run still has its job.
-
-        Raises:
-            JobBusyError: it does not (the job was cancelled or taken over).
-        """
-        with self._database.reader() as session:
-            job = _get(session, job_id)
-        if job.status != "running" or job.run_id != run_id:
-            raise _lost(job, run_id)
-
     def hold_for_review(
         self,
         job_id: str,
@@ -480,16 +500,19 @@ class JobQueue:
         what: str,
         mend: str,
         images: Sequence[ImageRow] = (),
+        write: Callable[[], None] = lambda: None,
     ) -> None:
         """Stop a job at a stage that made something which was turned down; the output is kept, for `approve`.
+
+        `write` as in `finish_stage`.
 
         Raises:
             JobBusyError: the job is not running with this run (it was cancelled or taken over).
         """
         with self._database.session() as session:
             row, _ = _lock_running(session, job_id, run_id)
-            _end_attempts(session, job_id, "needs_review", what, stage=stage, output=output)
-            _end_job(session, row, "needs_review", by="run", stage=stage, what=what, mend=mend)
+            write()
+            _end_job(session, row, "needs_review", by="run", stage=stage, what=what, mend=mend, output=output)
             session.execute(
                 update(ResultRow)
                 .where(ResultRow.job_id == job_id, ResultRow.stage == stage)
@@ -500,7 +523,7 @@ class JobQueue:
                 _upsert(session, ImageMetadataRow, list(rows.values()), key=("path",))
 
     def attempts(self, job_id: str) -> list[Attempt]:
-        """Every attempt of a job at every stage that did real work, oldest first.
+        """Every attempt of a job at every stage that did real work or failed before it could, oldest first.
 
         Raises:
             UnknownJobError: there is no such job.
@@ -536,9 +559,28 @@ class JobQueue:
         """End a job whose request is wrong. False: it is not running with this run; unchanged."""
         return self._end(job_id, run_id, "rejected", stage=stage, what=what, mend=mend)
 
-    def fail(self, job_id: str, *, run_id: str, stage: str | None, what: str, mend: str) -> bool:
+    def fail(
+        self, job_id: str, *, run_id: str, stage: str | None, what: str, mend: str, fault: Fault = "permanent"
+    ) -> bool:
         """End a job that could not be done. False: it is not running with this run; unchanged."""
-        return self._end(job_id, run_id, "failed", stage=stage, what=what, mend=mend)
+        return self._end(job_id, run_id, "failed", stage=stage, what=what, mend=mend, fault=fault)
+
+    def note_failure(self, job_id: str, *, run_id: str, stage: str | None, what: str, fault: Fault) -> None:
+        """Keep that a run failed before it had the job: in the log and, if there is such a job, in its history.
+
+        The job stays as it is. What the run already has in the job's history is not noted again.
+        """
+        with self._database.session() as session:
+            found = _lock(session, JobRow.id == job_id)
+            for row, state in found:
+                mine = select(AttemptRow.id).where(AttemptRow.job_id == job_id, AttemptRow.run_id == run_id).limit(1)
+                if run_id in state.run_ids or session.scalars(mine).first() is not None:
+                    return
+                plan = PLANS[cast("JobType", row.job_type)]
+                at = stage or next_stage(cast("JobType", row.job_type), state.stages_completed) or plan[-1]
+                _add_attempt(session, job_id, at, "failed", what, run_id=run_id, fault=fault)
+            message = f"failed before it began: {what}"
+            _log(session, [job_id], message, level="warning", run_id=run_id, stage=stage)
 
     def _end(
         self,
@@ -549,11 +591,12 @@ class JobQueue:
         stage: str | None = None,
         what: str | None = None,
         mend: str | None = None,
+        fault: Fault | None = None,
     ) -> bool:
         with self._database.session() as session:
             rows = _lock(session, JobRow.id == job_id, _may(status, by="run"), JobRow.run_id == run_id)
             for row, _ in rows:
-                _end_job(session, row, status, by="run", stage=stage, what=what, mend=mend)
+                _end_job(session, row, status, by="run", stage=stage, what=what, mend=mend, fault=fault)
             return bool(rows)
 
     def retry_later(
@@ -564,10 +607,13 @@ class JobQueue:
         stage: str | None,
         what: str,
         mend: str,
-        delay_seconds: float,
+        fault: Fault,
         max_attempts: int,
+        retry_after: float | None = None,
     ) -> JobStatus:
-        """Count a failed attempt: below `max_attempts` the job waits and then runs alone, else it has failed.
+        """Count a failed attempt: below `max_attempts` of this kind the job waits, then runs alone; else it has failed.
+
+        How long it waits: `jobs.faults`.
 
         Returns:
             The status that the job has now; that of the other run or person when it is no longer this run's.
@@ -584,8 +630,10 @@ class JobQueue:
                 stage=stage,
                 what=what,
                 mend=mend,
-                delay_seconds=delay_seconds,
+                fault=fault,
                 max_attempts=max_attempts,
+                retry_after=retry_after,
+                run_id=run_id,
             )
 
     def release(self, job_ids: Collection[str], *, run_id: str, status: Literal["pending", "held"]) -> list[str]:
@@ -609,7 +657,7 @@ class JobQueue:
         error: str,
         max_attempts: int,
     ) -> dict[str, JobStatus]:
-        """Decide about the jobs that an ended run left behind; safe to repeat.
+        """Decide about the jobs that an ended run left behind; safe to repeat. A failure is a `crash` of each.
 
         Those it was running: cancelled with it; completed if every stage of their plan is; else after a
         failure tried again alone, or failed at the limit, and after a success held for a person. Those of its
@@ -625,7 +673,9 @@ class JobQueue:
         settled: dict[str, JobStatus] = {}
         with self._database.session() as session:
             for row, state in _lock(session, mine):
-                settled[row.id] = _settle(session, row, state, outcome=outcome, error=error, max_attempts=max_attempts)
+                settled[row.id] = _settle(
+                    session, row, state, run_id=run_id, outcome=outcome, error=error, max_attempts=max_attempts
+                )
         return settled
 
     # ---- what a person does with a job
@@ -675,8 +725,7 @@ class JobQueue:
             again = set[str]()
             plan = PLANS[cast("JobType", row.job_type)]
             if request is not None:
-                row.request, row.priority = request.model_dump(mode="json"), request.priority
-                row.source = source
+                _take_request(row, request, source)
                 again |= set(plan)
             if user_mask is not None:
                 row.user_mask = user_mask
@@ -689,6 +738,20 @@ class JobQueue:
             state.stages_completed = [stage for stage in state.stages_completed if stage not in again]
             _back_to_queue(session, row, "retried" if from_stage is None else f"retried from {from_stage}")
             return _to_job(row, state)
+
+    def change_request(
+        self, job_id: str, *, run_id: str, request: JobRequest, source: dict[str, Any] | None, fields: Sequence[str]
+    ) -> None:
+        """Give a job another request while a run has it; its stages are looked at again, from the first on.
+
+        Raises:
+            JobBusyError: the job is not running with this run (it was cancelled or taken over).
+        """
+        with self._database.session() as session:
+            row, state = _lock_running(session, job_id, run_id)
+            _take_request(row, request, source)
+            state.stages_completed = []
+            _log(session, [job_id], f"request changed by run config: {', '.join(fields)}", run_id=run_id)
 
     def approve(self, job_id: str) -> Job:
         """Take what was turned down as it is: its stage counts as done, and the job goes back into the queue.
@@ -728,13 +791,49 @@ class JobQueue:
 
     def archive(self, job_ids: Collection[str]) -> list[str]:
         """Put jobs that have ended away for good; returns those that it put away."""
+        archived: list[str] = []
+        for some in _chunks(dict.fromkeys(job_ids)):
+            with self._database.session() as session:
+                rows = _lock(session, JobRow.id.in_(some), _may("archived", by="person"))
+                now = utc_now()
+                for row, _ in rows:
+                    _move(row, now, "archived", by="person")
+                _log(session, [row.id for row, _ in rows], "archived")
+                archived += [row.id for row, _ in rows]
+        return archived
+
+    def restore(self, job_id: str) -> None:
+        """Note that a job's partition is back: retention counts from now on, as if the job had just ended.
+
+        Raises:
+            UnknownJobError: there is no such job.
+        """
         with self._database.session() as session:
-            rows = _lock(session, JobRow.id.in_(set(job_ids)), _may("archived", by="person"))
-            now = utc_now()
-            for row, _ in rows:
-                _move(row, now, "archived", by="person")
-            _log(session, [row.id for row, _ in rows], "archived")
-            return [row.id for row, _ in rows]
+            _get(session, job_id)
+            for row, _ in _lock(session, JobRow.id == job_id):
+                row.restored_at = utc_now()
+            _log(session, [job_id], "partition restored")
+
+    @contextmanager
+    def removing(self, job_id: str) -> Iterator[None]:
+        """Remove a job that has ended, with all its records, when the block ends well; the log keeps its lines.
+
+        Nobody can start or retry the job inside the block. Keep it short.
+
+        Raises:
+            UnknownJobError: there is no such job.
+            JobBusyError: it has not ended.
+        """
+        with self._database.session() as session:
+            job = _get(session, job_id)
+            rows = _lock(session, JobRow.id == job_id, JobRow.status.in_(FINAL))
+            if not rows:
+                raise JobBusyError(
+                    f"Job {job_id} is {job.status}, so it cannot be removed.", "`fc cancel` it first, or wait."
+                )
+            yield
+            session.delete(rows[0][0])
+            _log(session, [job_id], "removed by a person")
 
     def running_runs(self) -> dict[str, list[str]]:
         """Which jobs each run is running, oldest first."""
@@ -828,7 +927,7 @@ def _fresh_job(new: NewJob, created_at: datetime) -> Job:
         origin=new.origin, error=None, error_stage=None, error_mend=None, batch_id=None, run_id=None,
         solo=False, not_before=None, created_at=created_at, claimed_at=None, started_at=None,
         finished_at=None, updated_at=created_at, current_stage=None, stages_completed=(), run_ids=(),
-        final_image=None, salts={}, user_mask=None,
+        final_image=None, salts={}, user_mask=None, fault=None, faults={}, restored_at=None,
     )  # fmt: skip
 
 
@@ -842,7 +941,7 @@ def _job_columns(job: Job) -> dict[str, Any]:
 
 def _to_job(row: JobRow, state: StateRow) -> Job:
     columns = {name: getattr(row, name) for name in _JOB_COLUMNS}
-    columns["salts"] = row.salts or {}
+    columns |= {"salts": row.salts or {}, "faults": row.faults or {}}
     columns["request"] = JobRequest.model_construct(**row.request)  # it was checked when it was added
     return Job(
         **columns,
@@ -949,9 +1048,14 @@ def _move(row: JobRow, now: datetime, status: JobStatus, *, by: Actor, **columns
     _set(row, now, status=status, **columns)
 
 
+def _take_request(row: JobRow, request: JobRequest, source: dict[str, Any] | None) -> None:
+    row.request, row.priority, row.source = request.model_dump(mode="json"), request.priority, source
+
+
 def _back_to_queue(session: Session, row: JobRow, message: str) -> None:
-    _move(row, utc_now(), "pending", by="person", attempts=0, solo=False, not_before=None, finished_at=None)
+    _move(row, utc_now(), "pending", by="person", attempts=0, faults={}, fault=None, solo=False, not_before=None)
     _set(row, row.updated_at, batch_id=None, run_id=None, error=None, error_stage=None, error_mend=None)
+    _set(row, row.updated_at, finished_at=None)
     _log(session, [row.id], message)
 
 
@@ -964,10 +1068,17 @@ def _end_job(
     stage: str | None = None,
     what: str | None = None,
     mend: str | None = None,
+    fault: Fault | None = None,
+    output: dict[str, Any] | None = None,
+    run_id: str | None = None,
 ) -> None:
     now = utc_now()
-    _move(row, now, status, by=by, finished_at=now, error=what, error_stage=stage, error_mend=mend)
-    _end_stages(session, row.id, cast("StageStatus", status), stage, what)
+    if fault is not None:
+        row.faults = _one_more(row, fault)
+    _move(row, now, status, by=by, finished_at=now, error=what, error_stage=stage, error_mend=mend, fault=fault)
+    begun = _end_stages(session, row.id, cast("StageStatus", status), stage, what, fault=fault, output=output)
+    if stage is not None and not begun and by != "person":
+        _add_attempt(session, row.id, stage, status, what, run_id=run_id or row.run_id, fault=fault)
     level: LogLevel = "info" if status in ("completed", "cancelled") else "warning"
     message = status if what is None else f"{status}: {what}"
     _log(session, [row.id], message, level=level, run_id=row.run_id, stage=stage)
@@ -981,22 +1092,33 @@ def _try_again(
     stage: str | None,
     what: str,
     mend: str,
-    delay_seconds: float,
+    fault: Fault,
     max_attempts: int,
+    retry_after: float | None = None,
+    run_id: str,
 ) -> JobStatus:
     row.attempts += 1
-    if row.attempts >= max_attempts:
-        _end_job(session, row, "failed", by=by, stage=stage, what=what, mend=mend)
+    faults = _one_more(row, fault)
+    failed = faults[fault]
+    if failed >= max_attempts:
+        _end_job(session, row, "failed", by=by, stage=stage, what=what, mend=mend, fault=fault, run_id=run_id)
         return "failed"
     now = utc_now()
-    run_id = row.run_id
-    not_before = now + timedelta(seconds=delay_seconds) if delay_seconds > 0 else None
+    seconds = seconds_before_next(fault, failed, retry_after)
+    not_before = now + timedelta(seconds=seconds) if seconds > 0 else None
     _move(row, now, "pending", by=by, solo=True, batch_id=None, run_id=None, not_before=not_before)
-    _set(row, now, error=what, error_stage=stage, error_mend=mend)
-    _end_stages(session, row.id, "failed", stage, what)
-    message = f"attempt {row.attempts} of {max_attempts} failed, will be tried again: {what}"
+    _set(row, now, error=what, error_stage=stage, error_mend=mend, fault=fault, faults=faults)
+    begun = _end_stages(session, row.id, "failed", stage, what, fault=fault)
+    if stage is not None and not begun:
+        _add_attempt(session, row.id, stage, "failed", what, run_id=run_id, fault=fault)
+    message = f"{fault}: attempt {failed} of {max_attempts} failed, tried again in {seconds:.0f} s: {what}"
     _log(session, [row.id], message, level="warning", run_id=run_id, stage=stage)
     return "pending"
+
+
+def _one_more(row: JobRow, fault: Fault) -> dict[str, int]:
+    faults = row.faults or {}
+    return faults | {fault: faults.get(fault, 0) + 1}
 
 
 def _settle(
@@ -1004,6 +1126,7 @@ def _settle(
     row: JobRow,
     state: StateRow,
     *,
+    run_id: str,
     outcome: Literal["success", "failure", "cancelled"],
     error: str,
     max_attempts: int,
@@ -1018,7 +1141,6 @@ def _settle(
         _end_job(session, row, "completed", by="sensor")
         return "completed"
     if outcome == "success" and started:
-        run_id = row.run_id
         _move(row, utc_now(), "held", by="sensor", batch_id=None, run_id=None)
         _end_stages(session, row.id, "cancelled", None, "The run ended first.")
         _log(session, [row.id], f"held: the run ended before stage {left}", run_id=run_id)
@@ -1033,8 +1155,9 @@ def _settle(
         stage=_running_stage(session, row.id) or left,
         what=what,
         mend=mend,
-        delay_seconds=0,
+        fault="crash",
         max_attempts=max_attempts,
+        run_id=run_id,
     )
     row.solo = alone
     return status
@@ -1046,15 +1169,44 @@ def _running_stage(session: Session, job_id: str) -> str | None:
     ).first()
 
 
-def _end_stages(session: Session, job_id: str, status: StageStatus, stage: str | None, error: str | None) -> None:
-    """End the job's running stages, and `stage` even if it was never begun."""
+def _end_stages(
+    session: Session,
+    job_id: str,
+    status: StageStatus,
+    stage: str | None,
+    error: str | None,
+    *,
+    fault: Fault | None = None,
+    output: dict[str, Any] | None = None,
+) -> bool:
+    """End the job's running stages, and `stage` even if it was never begun; whether an attempt was running."""
     now = utc_now()
     ended = {"status": status, "error": error, "finished_at": now}
     if stage is not None:
         new = {"job_id": job_id, "stage": stage, "cached": False, "runs": 0, **ended}
         _upsert(session, ResultRow, [new], key=("job_id", "stage"), change=ended)
     session.execute(update(ResultRow).where(ResultRow.job_id == job_id, ResultRow.status == "running").values(**ended))
-    _end_attempts(session, job_id, status, error)
+    return _end_attempts(session, job_id, status, error, fault=fault, output=output)
+
+
+def _add_attempt(
+    session: Session,
+    job_id: str,
+    stage: str,
+    verdict: str,
+    reason: str | None,
+    *,
+    run_id: str | None,
+    fault: str | None,
+) -> None:
+    """An attempt that ended before the stage began."""
+    now = utc_now()
+    session.add(
+        AttemptRow(
+            job_id=job_id, stage=stage, verdict=verdict, reason=reason, run_id=run_id, fault=fault, started_at=now,
+            finished_at=now,
+        )
+    )  # fmt: skip
 
 
 def _end_attempts(
@@ -1065,13 +1217,15 @@ def _end_attempts(
     *,
     stage: str | None = None,
     output: dict[str, Any] | None = None,
-) -> None:
-    """End the job's running attempts, or that at one stage."""
+    fault: Fault | None = None,
+) -> bool:
+    """End the job's running attempts, or that at one stage; whether there was one."""
     running = [AttemptRow.job_id == job_id, AttemptRow.verdict == "running"]
     if stage is not None:
         running.append(AttemptRow.stage == stage)
-    ended = {"verdict": verdict, "reason": reason, "output": output, "finished_at": utc_now()}
-    session.execute(update(AttemptRow).where(*running).values(**ended))
+    ended = {"verdict": verdict, "reason": reason, "output": output, "fault": fault, "finished_at": utc_now()}
+    done = cast("CursorResult[Any]", session.execute(update(AttemptRow).where(*running).values(**ended)))
+    return done.rowcount > 0
 
 
 def _upsert(

@@ -1,7 +1,8 @@
-"""Retention: finished jobs leave the partition set, so that the Dagster UI stays quick.
+"""Retention: finished jobs leave the partition set, so that the Dagster UI stays quick; and how a job goes for good.
 
-Belongs here: which jobs, and taking their partitions out. Does not: when (`sensors.retention`, `fc prune`). Rows,
-images and Dagster's materialization events stay; a job that is retried gets its partition back when it is claimed.
+Belongs here: which jobs, taking their partitions out, bringing one back, removing a job. Does not: when
+(`sensors.retention`, `fc prune`, `fc restore`, `fc remove`). Of a job that only loses its partition, rows, images and
+Dagster's materialization events stay; one that is retried gets it back when it is claimed.
 
 Dagster has no call that removes a run's engine events and keeps its materializations (`delete_run` removes both, and
 then no asset shows what was made), so its event log is left alone.
@@ -15,12 +16,12 @@ from typing import Final
 
 import dagster as dg
 
-from jobs.lifecycle import OUTCOMES, RANGE_END_TAG, RANGE_START_TAG
-from jobs.queue import JobQueue
+from jobs.lifecycle import OUTCOMES, PARTITION_TAG, RANGE_END_TAG, RANGE_START_TAG
+from jobs.queue import JobBusyError, JobQueue
 from jobs.stages import PARTITIONS
 from resources.database import utc_now
+from resources.store import ImageStore
 
-PARTITION_TAG: Final = "dagster/partition"
 _UNFINISHED: Final = [status for status in dg.DagsterRunStatus if status not in OUTCOMES]
 _AT_ONCE: Final = 20  # partitions removed while the queue is locked, which on SQLite keeps all other writers waiting
 
@@ -55,6 +56,41 @@ def retire(instance: dg.DagsterInstance, queue: JobQueue, job_ids: Sequence[str]
                     instance.delete_dynamic_partition(PARTITIONS, job_id)
                     retired.append(job_id)
     return retired
+
+
+def restore(instance: dg.DagsterInstance, queue: JobQueue, job_id: str) -> bool:
+    """Give a job its partition back, for as long as if it had just ended; False: it has one.
+
+    Raises:
+        UnknownJobError: there is no such job.
+    """
+    queue.restore(job_id)  # first: with an old end, the sensor could take the partition out again at once
+    if instance.has_dynamic_partition(PARTITIONS, job_id):
+        return False
+    instance.add_dynamic_partitions(PARTITIONS, [job_id])
+    return True
+
+
+def remove(instance: dg.DagsterInstance, queue: JobQueue, store: ImageStore, job_id: str) -> None:
+    """Remove a job that has ended: its files, its partition, its records. Imported photos, which jobs share, stay.
+
+    The records go last: after a crash the job is still there, to be removed again.
+
+    Raises:
+        UnknownJobError: there is no such job.
+        JobBusyError: it has not ended, or a run that is not over has its partition.
+        BackendError: a file cannot be removed; the job stays.
+    """
+    with queue.removing(job_id):
+        if job_id in _in_use(instance, instance.get_dynamic_partitions(PARTITIONS)):
+            raise JobBusyError(
+                f"Job {job_id} cannot be removed: a Dagster run that is not over has its partition.",
+                "Wait for the run, or terminate it in the Dagster UI.",
+            )
+        for place in store.files_of(job_id):
+            store.remove(*place)
+        if instance.has_dynamic_partition(PARTITIONS, job_id):
+            instance.delete_dynamic_partition(PARTITIONS, job_id)
 
 
 def _in_use(instance: dg.DagsterInstance, keys: Sequence[str]) -> set[str]:

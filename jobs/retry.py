@@ -80,16 +80,32 @@ def retry(
             f"Job {job_id} is {job.status}; without a change it would end so again.",
             "Say what shall be different: --set FIELD=VALUE, --seed, --mask, or --from STAGE.",
         )
-    request = _changed(job, changes) if changes else None
-    source = job.source
-    if request is not None and request.source_image != job.request.source_image:
-        source = import_photo(job_id, request, store, settings)
-        request = as_kept(request)
+    request, source = changed(job, changes, store, settings) if changes else (None, job.source)
     user_mask = None if mask is None else {} if mask == AUTOMATIC else _import_mask(job, mask, queue, store, settings)
     return queue.retry(job_id, request=request, source=source, from_stage=from_stage, user_mask=user_mask)
 
 
-def _changed(job: Job, changes: Mapping[str, Any]) -> JobRequest:
+def changed(
+    job: Job, changes: Mapping[str, Any], store: ImageStore, settings: Settings
+) -> tuple[JobRequest, dict[str, Any] | None]:
+    """A job's request with other values, checked, and its source image, imported if it is another one.
+
+    Args:
+        job: the job; it is not changed.
+        changes: new values of fields of the request; None for the field's default.
+        store: where a source image is copied to.
+        settings: the limits of source images.
+
+    Raises:
+        RejectedError: the change is wrong; names the job and the field.
+    """
+    request = _request(job, changes)
+    if request.source_image == job.request.source_image:
+        return request, job.source
+    return as_kept(request), import_photo(job.id, request, store, settings)
+
+
+def _request(job: Job, changes: Mapping[str, Any]) -> JobRequest:
     if "job_type" in changes:
         raise RejectedError(f"Job {job.id}: job_type cannot be changed.", "Submit the request as a new job.")
     fields = job.request.model_dump(mode="json") | dict(changes)

@@ -42,7 +42,7 @@ from sqlalchemy.types import TypeDecorator
 
 from imaging.errors import SettingsError
 
-HEAD: Final = "0002"
+HEAD: Final = "0003_faults"
 """The newest migration; a database at this version needs no Alembic."""
 
 BUSY_SECONDS: Final = 30
@@ -132,6 +132,9 @@ class JobRow(Base):
     updated_at: Mapped[datetime]
     salts: Mapped[dict[str, Any] | None]
     user_mask: Mapped[dict[str, Any] | None]
+    fault: Mapped[str | None]
+    faults: Mapped[dict[str, Any] | None]
+    restored_at: Mapped[datetime | None]
 
 
 class ResultRow(Base):
@@ -170,6 +173,7 @@ class AttemptRow(Base):
     output: Mapped[dict[str, Any] | None]
     run_id: Mapped[str | None]
     content_key: Mapped[str | None]
+    fault: Mapped[str | None]
     started_at: Mapped[datetime]
     finished_at: Mapped[datetime | None]
 

@@ -59,7 +59,13 @@ class Settings(BaseSettings):
     writer: str = Field("auto", description="auto, claude, offline, or package.module:Class.")
     detector: str = Field("auto", description="auto, yunet, haar, or package.module:Class.")
     batch_size: int = Field(16, ge=1, le=256, description="Most jobs that one run carries.")
-    max_attempts: int = Field(3, ge=1, le=20, description="How often a job whose fault may pass is tried.")
+    max_attempts: int = Field(3, ge=1, le=20, description="How often a job is tried whose run dies.")
+    service_attempts: int = Field(
+        6, ge=1, le=50, description="How often a job is tried whose service is busy, down or too slow."
+    )
+    memory_attempts: int = Field(
+        2, ge=1, le=20, description="How often a job is tried for which the device's memory is too short."
+    )
     keep_days: int = Field(
         30, ge=0, le=36500, description="Days after its end for which a job keeps its Dagster partition."
     )

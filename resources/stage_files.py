@@ -15,6 +15,7 @@ Belongs here: which folder and which files a stage's value becomes, and how it i
 
 from __future__ import annotations
 
+import hashlib
 import json
 from typing import Any, Final
 
@@ -42,6 +43,9 @@ JSON_STAGES: Final[dict[str, tuple[str, type[Record]]]] = {
 PNG_STAGES: Final = {"generated_image": "0-generated", "mask": "3-masks", "final_image": "6-final"}
 PATCH_FOLDER: Final = "4-results"
 
+File = tuple[str, str, bytes]
+"""Folder, file name and content."""
+
 
 def main_file(stage: str, job_id: str) -> tuple[str, str]:
     """(folder, file name) of the file that stands for the stage's value; it is written last."""
@@ -52,30 +56,39 @@ def main_file(stage: str, job_id: str) -> tuple[str, str]:
     return (PATCH_FOLDER, f"{job_id}.json")
 
 
-def save(store: ImageStore, stage: str, job_id: str, value: Any) -> StoredFile:  # noqa: ANN401 - any stage's value
-    """Write the value of one stage of one job; the main file comes last, so a value is whole or absent.
+def encode(stage: str, job_id: str, value: Any) -> list[File]:  # noqa: ANN401 - any stage's value
+    """The value of one stage of one job as files. The main one is last: written in this order, it is whole or absent.
 
-    A different file of an earlier attempt is kept under `history`.
+    Raises:
+        TypeError: when the value is not of the stage's kind.
+    """
+    folder, name = main_file(stage, job_id)
+    if stage in JSON_STAGES and isinstance(value, JSON_STAGES[stage][1]):
+        files = [(folder, name, value.model_dump_json(indent=1).encode())]
+        if isinstance(value, DescriptionRecord):
+            files.insert(0, (folder, f"{job_id}.txt", f"{value.answer.text}\n".encode()))
+        return files
+    if stage in PNG_STAGES and isinstance(value, ImageRecord):
+        return [(folder, name, encode_png(value.pixels, provenance=value.provenance))]
+    if stage == "changed_face" and isinstance(value, PatchesRecord):
+        files, index = [], []
+        for number, patch in enumerate(value.patches, start=1):
+            data = encode_png(patch.pixels)
+            files.append((folder, f"{job_id}.face-{number}.png", data))
+            index.append({"box": patch.box, "sha256": hashlib.sha256(data).hexdigest()})
+        text = json.dumps({"patches": index, "details": dict(value.details)}, indent=1, sort_keys=True)
+        return [*files, (folder, name, text.encode())]
+    raise TypeError(f"The stage {stage} does not store a {type(value).__name__}.")
+
+
+def save(store: ImageStore, stage: str, job_id: str, value: Any) -> StoredFile:  # noqa: ANN401 - any stage's value
+    """Write what `encode` makes, and return the main file. A different file of an earlier attempt is kept (`history`).
 
     Raises:
         TypeError: when the value is not of the stage's kind.
         BackendError: when the store cannot be written.
     """
-    folder, name = main_file(stage, job_id)
-    if stage in JSON_STAGES and isinstance(value, JSON_STAGES[stage][1]):
-        if isinstance(value, DescriptionRecord):
-            store.replace(folder, f"{job_id}.txt", data=f"{value.answer.text}\n".encode())
-        return store.replace(folder, name, data=value.model_dump_json(indent=1).encode())
-    if stage in PNG_STAGES and isinstance(value, ImageRecord):
-        return store.replace(folder, name, data=encode_png(value.pixels, provenance=value.provenance))
-    if stage == "changed_face" and isinstance(value, PatchesRecord):
-        index = []
-        for number, patch in enumerate(value.patches, start=1):
-            file = store.replace(folder, f"{job_id}.face-{number}.png", data=encode_png(patch.pixels))
-            index.append({"box": patch.box, "sha256": file.sha256})
-        text = json.dumps({"patches": index, "details": dict(value.details)}, indent=1, sort_keys=True)
-        return store.replace(folder, name, data=text.encode())
-    raise TypeError(f"The stage {stage} does not store a {type(value).__name__}.")
+    return [store.replace(folder, name, data=data) for folder, name, data in encode(stage, job_id, value)][-1]
 
 
 def load(store: ImageStore, stage: str, job_id: str) -> Any:  # noqa: ANN401 - any stage's value

@@ -38,6 +38,8 @@ PROMPTS: Final = "prompts"
 DESCRIPTIONS: Final = "descriptions"
 SOURCES: Final = "sources"
 HISTORY: Final = "history"
+JOB_FOLDERS: Final = (GENERATED, PORTRAITS, VERIFIED, MASKS, RESULTS, RESIZED, FINAL, REQUESTS, PROMPTS, DESCRIPTIONS)
+"""Where a job's files lie: `<job id>.<anything>`, those that were replaced in the same folders below `history`."""
 
 _LOCAL_PROTOCOLS: Final = ("", "file", "local")
 _MAX_NAME_BYTES: Final = 200  # leaves room for the temporary name within the usual 255
@@ -103,6 +105,10 @@ class ImageStore:
         """The address for other programs: `file:///...`, or the URL."""
         return _shown(self.path(*parts).as_uri())
 
+    def as_stored(self, *parts: str, data: bytes) -> StoredFile:
+        """What `write` and `replace` will return for the same file; nothing is written."""
+        return StoredFile(_shown(str(self.path(*parts))), hashlib.sha256(data).hexdigest(), len(data))
+
     def write(self, *parts: str, data: bytes) -> StoredFile:
         """Store a whole file, or none.
 
@@ -115,7 +121,7 @@ class ImageStore:
                 _write_local(Path(path.path), data)
             else:
                 path.fs.pipe_file(path.path, data)
-        return StoredFile(_shown(str(path)), hashlib.sha256(data).hexdigest(), len(data))
+        return self.as_stored(*parts, data=data)
 
     def replace(self, *parts: str, data: bytes) -> StoredFile:
         """Store a whole file as `write` does; a different one that was there is kept first (`kept`).
@@ -151,6 +157,33 @@ class ImageStore:
         path = self.path(*parts)
         with _naming(path, "looked up"):
             return bool(path.is_file())
+
+    def files_of(self, name: str) -> list[tuple[str, ...]]:
+        """The places of all files that are called `name` up to the first dot; `sources`, which jobs share, left out.
+
+        Raises:
+            BackendError: the store cannot be reached.
+        """
+        self.path(name)  # refuses what is no name
+        found: list[tuple[str, ...]] = []
+        for folder in [(folder,) for folder in JOB_FOLDERS] + [(HISTORY, folder) for folder in JOB_FOLDERS]:
+            path = self.path(*folder)
+            with _naming(path, "looked up"):
+                if path.is_dir():
+                    found += sorted(
+                        (*folder, file.name) for file in path.iterdir() if file.name.partition(".")[0] == name
+                    )
+        return found
+
+    def remove(self, *parts: str) -> None:
+        """Remove a file; one that is gone is no error.
+
+        Raises:
+            BackendError: no permission, or the store cannot be reached.
+        """
+        path = self.path(*parts)
+        with _naming(path, "removed"):
+            path.unlink(missing_ok=True)
 
     def sha256_of(self, *parts: str) -> str:
         """The SHA-256 of a file, read piece by piece; errors as in `read`."""

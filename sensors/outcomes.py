@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dagster as dg
 
-from jobs.lifecycle import settle_run
+from jobs.lifecycle import settle_run, why_failed
 from jobs.queue import JobQueue
 from resources.connections import DatabaseResource
 from resources.settings import load_settings
@@ -28,7 +28,7 @@ def _outcome_sensor(name: str, status: dg.DagsterRunStatus, description: str) ->
         changed = settle_run(
             JobQueue(database.get()),
             context.dagster_run,
-            reason=_reason(context),
+            reason=why_failed(context.instance, context.dagster_run) or _reason(context),
             max_attempts=load_settings().max_attempts,
         )
         for job_id, job_status in changed.items():

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from imaging.errors import BackendError, NeedsReviewError, TransientError
+from imaging.errors import BackendError, NeedsReviewError, OutOfMemoryError, TransientError
 from resources.generators.base import ImageTask, InpaintTask, Outcome
 from resources.generators.sketch import SketchGenerator
 from resources.settings import Settings
@@ -26,7 +27,8 @@ class FaultyGenerator(SketchGenerator):
     """The sketch generator, with faults on demand.
 
     `broken-scene`: an error for that task. `raising-scene`: raises in the middle of the batch. `blank-scene`: a blank
-    image. `broken-face`: an error in the face pass. `busy-scene`: a fault that may pass.
+    image. `broken-face`: an error in the face pass. `busy-scene`: a fault that may pass. `asked-scene`: one with a
+    Retry-After of 900 s. `large-scene`: short memory. `torch-scene`: raises an error of torch's of that name.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -40,6 +42,12 @@ class FaultyGenerator(SketchGenerator):
                 yield BackendError(f"Job {task.job_id} hit a broken scene.", "Mend it.")
             elif "busy-scene" in task.prompt:
                 yield TransientError(f"Job {task.job_id} met a busy back end.", "Wait.")
+            elif "asked-scene" in task.prompt:
+                yield TransientError(f"Job {task.job_id} was asked to wait.", "Wait.", retry_after=900.0)
+            elif "large-scene" in task.prompt:
+                yield OutOfMemoryError(f"Job {task.job_id} does not fit.", "Make it smaller.")
+            elif "torch-scene" in task.prompt:
+                raise type("OutOfMemoryError", (RuntimeError,), {})("CUDA out of memory.")
             else:
                 outcome = next(super().generate([task]))
                 if "blank-scene" in task.prompt and not isinstance(outcome, Exception):
@@ -66,6 +74,28 @@ class KilledOnce(SketchGenerator):
             if number == 2 and not marker.exists():
                 marker.touch()
                 os.kill(os.getpid(), signal.SIGKILL)
+            yield from super().generate([task])
+
+
+class HeldUp(SketchGenerator):
+    """Takes as long as the test wants over a `slow-scene`: until there is a file `JOB.go` in FC_TEST_GATE.
+
+    `JOB.begun` says that it is at it. It gives up after five minutes.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__()
+
+    def generate(self, tasks: Sequence[ImageTask]) -> Iterator[Outcome]:
+        gate = Path(os.environ["FC_TEST_GATE"])
+        for task in tasks:
+            if "slow-scene" in task.prompt:
+                (gate / f"{task.job_id}.begun").touch()
+                ends = time.monotonic() + 300
+                while not (gate / f"{task.job_id}.go").exists():
+                    if time.monotonic() > ends:
+                        raise TimeoutError(f"nobody opened the gate for {task.job_id}")
+                    time.sleep(0.05)
             yield from super().generate([task])
 
 

@@ -14,6 +14,7 @@ from PIL import Image
 from fc_assets.asset import op_name
 from fc_assets.definitions import build_defs
 from imaging.provenance import read_provenance
+from jobs.faults import POLICIES, Policy
 from jobs.queue import JobQueue
 from jobs.stages import PLANS, STAGES
 from resources.store import ImageStore
@@ -234,8 +235,8 @@ def test_blank_image_needs_review(instance: dg.DagsterInstance, queue: JobQueue,
 def test_fault_that_may_pass_is_tried_again_alone_up_to_the_limit(
     instance: dg.DagsterInstance, queue: JobQueue, store: ImageStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("FC_MAX_ATTEMPTS", "2")
-    monkeypatch.setattr("fc_assets.stage.RETRY_DELAY_SECONDS", 0.0)
+    monkeypatch.setenv("FC_SERVICE_ATTEMPTS", "2")
+    monkeypatch.setitem(POLICIES, "service", Policy("service_attempts"))
     add_jobs(queue, store, {"pony_prompt": f"busy-scene {ONE_PERSON}"})
     claim_batch(queue, "one")
     assert not materialize(instance, "a", batch="one").success
@@ -334,11 +335,39 @@ def test_bad_request_from_the_ui_stores_nothing(
     assert queue.find() == []
 
 
-def test_config_cannot_change_a_known_job(instance: dg.DagsterInstance, queue: JobQueue, store: ImageStore) -> None:
+def test_config_changes_a_known_job_as_a_retry_does(
+    instance: dg.DagsterInstance, queue: JobQueue, store: ImageStore
+) -> None:
+    """With every asset in the run, and with job_request alone: then the queue goes on with the rest."""
+    add_jobs(queue, store, {"pony_prompt": ONE_PERSON})
+    assert materialize(instance, "a").success
+    old = store.read("6-final", "a.png")
+    assert materialize(instance, "a", config={"face_strength": 0.9, "pony_prompt": ONE_PERSON}).success
+    twice = {"job_request", "changed_face", "final_image", "description"}
+    assert {one.stage: one.runs for one in queue.stage_results("a")} == {
+        stage: 2 if stage in twice else 1 for stage in STAGES
+    }
+    assert (queue.get("a").status, queue.get("a").request.face_strength) == ("completed", 0.9)
+    assert store.read("6-final", "a.png") != old
+    assert queue.get("a").request.seed == 7
+    assert materialize(instance, "a", selection=["job_request"], config={"seed": 8}).success
+    job = queue.get("a")
+    assert (job.status, job.next_stage, job.request.seed) == ("pending", "enhanced_prompt", 8)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [({"steps": 500}, "steps"), ({"job_type": "sdxl_generation"}, "job_type cannot be changed")],
+)
+def test_config_that_cannot_be_changes_nothing_and_is_an_attempt(
+    config: dict, message: str, instance: dg.DagsterInstance, queue: JobQueue, store: ImageStore
+) -> None:
     add_jobs(queue, store, {"pony_prompt": ONE_PERSON}, hold=True)
-    assert not materialize(instance, "a", selection=["job_request"], config={"steps": 3}).success
-    assert queue.get("a").status == "held"
-    assert queue.get("a").request.steps == 30
+    before = queue.get("a")
+    assert not materialize(instance, "a", config=config).success
+    assert queue.get("a") == before
+    (only,) = queue.attempts("a")
+    assert (only.stage, only.verdict, message in (only.reason or "")) == ("job_request", "failed", True)
 
 
 def test_job_of_another_run_is_left_alone(instance: dg.DagsterInstance, queue: JobQueue, store: ImageStore) -> None:
@@ -419,7 +448,7 @@ def test_stage_past_its_time_limit_is_ended(
     add_jobs(queue, store, {"pony_prompt": ONE_PERSON})
     assert not materialize(instance, "a", selection=STAGES).success
     job = queue.get("a")
-    assert job.status == "failed"
+    assert (job.status, job.fault) == ("pending", "service")
     assert "longer than 0.001 seconds" in (job.error or "")
     assert "FC_STAGE_TIMEOUT" in (job.error_mend or "")
 

@@ -15,6 +15,7 @@ import pytest
 from sqlalchemy import event, func, select, update
 
 from imaging.errors import RejectedError
+from jobs.faults import Fault
 from jobs.queue import (
     ImageRow,
     Job,
@@ -435,7 +436,7 @@ class TestRetrying:
         running(queue)
         queue.begin_stage("a", "mask", run_id="run", content_key="key", input={})
         before = utc_now()
-        assert retry(queue, delay_seconds=60) == "pending"
+        assert retry(queue, retry_after=60) == "pending"
         job = queue.get("a")
         assert (job.status, job.attempts, job.solo, job.batch_id, job.run_id) == ("pending", 1, True, None, None)
         assert timedelta(seconds=60) <= job.not_before - before < timedelta(seconds=120)
@@ -449,11 +450,39 @@ class TestRetrying:
         queue.start("a", run_id="run", batch_id="b")
         assert retry(queue, max_attempts=2) == "failed"
         assert (queue.get("a").status, queue.get("a").attempts) == ("failed", 2)
+        assert [(one.stage, one.verdict, one.content_key) for one in queue.attempts("a")] == [
+            ("mask", "failed", "key"), ("mask", "failed", None),
+        ]  # fmt: skip
 
-    def test_without_a_delay_the_job_can_be_claimed_at_once(self, queue: JobQueue) -> None:
+    def test_a_crash_has_no_delay_so_the_job_can_be_claimed_at_once(self, queue: JobQueue) -> None:
         running(queue)
-        assert retry(queue, delay_seconds=0) == "pending"
+        assert retry(queue, "crash") == "pending"
         assert ids(queue.claim(1)) == ["a"]
+
+    def test_each_kind_has_its_own_limit_and_its_waits_grow(self, queue: JobQueue) -> None:
+        """Two crashes do not use up what a busy service may; the third fault of one kind ends the job."""
+        waits = []
+        kinds: tuple[Fault, ...] = ("service", "crash", "service", "crash")
+        for fault in kinds:
+            again(queue)
+            assert retry(queue, fault) == "pending"
+            job = queue.get("a")
+            waits.append(None if job.not_before is None else (job.not_before - job.updated_at).total_seconds())
+        assert (job.fault, job.faults, job.attempts) == ("crash", {"service": 2, "crash": 2}, 4)
+        assert (waits[1], waits[3]) == (None, None)
+        assert 10 <= waits[0] <= 12.5
+        assert 20 <= waits[2] <= 25
+        again(queue)
+        assert retry(queue, "service") == "failed"
+        assert (queue.get("a").fault, queue.get("a").faults) == ("service", {"service": 3, "crash": 2})
+        assert [one.fault for one in queue.attempts("a")] == ["service", "crash", "service", "crash", "service"]
+
+    def test_a_person_who_starts_a_job_again_gives_it_all_its_attempts(self, queue: JobQueue) -> None:
+        again(queue)
+        assert retry(queue, max_attempts=1) == "failed"
+        queue.start("a", run_id="by hand", batch_id=None)
+        job = queue.get("a")
+        assert (job.attempts, job.fault, job.faults) == (0, None, {})
 
     @pytest.mark.parametrize("status", sorted(JOB_STATUSES))
     def test_of_a_job_that_is_not_this_runs(self, queue: JobQueue, database: Database, status: JobStatus) -> None:
@@ -479,9 +508,22 @@ class TestRetrying:
         assert queue.claim(1) == []
 
 
-def retry(queue: JobQueue, *, delay_seconds: float = 1, max_attempts: int = 3) -> JobStatus:
+def again(queue: JobQueue) -> None:
+    """Give the job `a` to `run`, whatever it waits for."""
+    if not queue.get_many(["a"]):
+        queue.add([new("a")])
+    with queue._database.session() as session:
+        session.execute(update(JobRow).values(not_before=None))
+    queue.claim(1)
+    queue.assign_batch("again", ["a"])
+    queue.start("a", run_id="run", batch_id="again")
+
+
+def retry(
+    queue: JobQueue, fault: Fault = "service", *, retry_after: float | None = None, max_attempts: int = 3
+) -> JobStatus:
     return queue.retry_later(
-        "a", run_id="run", stage="mask", what="Lost.", mend="Wait.", delay_seconds=delay_seconds,
+        "a", run_id="run", stage="mask", what="Lost.", mend="Wait.", fault=fault, retry_after=retry_after,
         max_attempts=max_attempts,
     )  # fmt: skip
 

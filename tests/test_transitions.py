@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 from sqlalchemy import select
 
+from jobs.faults import Fault
 from jobs.queue import Job, JobBusyError, JobQueue, NewJob
 from jobs.request import parse_request
 from jobs.stages import PLANS, STAGES
@@ -125,12 +126,14 @@ def machine(database: Database) -> type[RuleBasedStateMachine]:  # noqa: C901 - 
             run = self.own(job, run)
             self.step("run", lambda: queue.complete(job, run_id=run))
 
-        @rule(job=JOBS, run=RUNS, most=st.integers(1, 3))
-        def retry_later(self, job: str, run: str, most: int) -> None:
+        @rule(
+            job=JOBS, run=RUNS, most=st.integers(1, 3), fault=st.sampled_from(["crash", "crash", "service", "memory"])
+        )
+        def retry_later(self, job: str, run: str, most: int, fault: Fault) -> None:
             run = self.own(job, run)
             self.step(
                 "run",
-                lambda: queue.retry_later(job, run_id=run, stage="mask", delay_seconds=0, max_attempts=most, **WORDS),
+                lambda: queue.retry_later(job, run_id=run, stage="mask", fault=fault, max_attempts=most, **WORDS),
             )
 
         @rule(some=st.lists(JOBS), run=RUNS, to=st.sampled_from(["pending", "held"]))

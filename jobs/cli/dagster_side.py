@@ -147,6 +147,15 @@ def add_partitions(instance: dg.DagsterInstance, jobs: Sequence[Job]) -> None:
     instance.add_dynamic_partitions(PARTITIONS, [job.id for job in jobs])
 
 
+def has_partition(job_id: str) -> bool:
+    """Whether Dagster's partition set has a job; retention takes out those that ended long ago.
+
+    Raises:
+        SettingsError: Dagster's storage does not answer.
+    """
+    return open_instance().has_dynamic_partition(PARTITIONS, job_id)
+
+
 def selection(job_type: JobType) -> str:
     """The asset selection of a job type's plan, for `dagster asset materialize --select`."""
     plan = PLANS[job_type]

@@ -27,7 +27,8 @@ def history(
 ) -> None:
     """Show every attempt at every stage: hashes of inputs and output, verdict, time, and where its file lies now.
 
-    A stage whose earlier result was used again is no attempt.
+    A failed one says which kind of fault it was: service (busy, down or too slow), crash (the run died), memory (too
+    short) or permanent (would fail again). A stage whose earlier result was used again is no attempt.
     """
     from resources.store import ImageStore
 
@@ -71,7 +72,7 @@ def _row(one: dict[str, Any]) -> list[str | Text]:
     return [
         f"{one['started_at']:%Y-%m-%d %H:%M:%S}",
         one["stage"],
-        one["verdict"],
+        one["verdict"] if one["fault"] is None else f"{one['verdict']} ({one['fault']})",
         "" if one["seconds"] is None else f"{one['seconds']:.1f}",
         " ".join(sha256[:8] for sha256 in inputs.values()),
         output,

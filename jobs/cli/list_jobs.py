@@ -29,14 +29,16 @@ def list_jobs(
     job_type: Annotated[
         list[str] | None, typer.Option("--type", help="Only this job type; repeatable.", metavar="TYPE")
     ] = None,
+    everything: Annotated[bool, typer.Option("--all", "-a", help="Archived jobs too.")] = False,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="Most jobs shown, newest first.")] = 30,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """List jobs, newest first. Nothing is claimed or changed."""
+    """List jobs, newest first; archived ones only with --all or --status archived. Nothing is claimed or changed."""
     from jobs.request import JOB_TYPES
     from jobs.transitions import JOB_STATUSES
 
-    statuses = _chosen("status", status, JOB_STATUSES)
+    shown = [name for name in JOB_STATUSES if everything or name != "archived"]
+    statuses = _chosen("status", status, JOB_STATUSES) or shown
     job_types = _chosen("type", job_type, JOB_TYPES)
     with opened_queue() as queue:
         jobs = queue.find(statuses=statuses, job_types=job_types, limit=limit)

@@ -11,13 +11,14 @@ from collections.abc import Sequence
 import typer
 
 from imaging.errors import FaceChangerError
+from jobs.cli.archive import archive, remove
 from jobs.cli.demo import demo
 from jobs.cli.doctor import doctor
 from jobs.cli.history import history
 from jobs.cli.list_jobs import list_jobs
 from jobs.cli.models import models
 from jobs.cli.output import exit_code, print_error
-from jobs.cli.prune import prune
+from jobs.cli.prune import prune, restore
 from jobs.cli.retry import cancel, retry
 from jobs.cli.review import approve, reject, review
 from jobs.cli.show import show
@@ -49,11 +50,14 @@ app.command("show")(show)
 app.command("history")(history)
 app.command("status")(status)
 app.command("prune")(prune)
+app.command("restore")(restore)
 app.command("cancel")(cancel)
 app.command("retry")(retry)
 app.command("review")(review)
 app.command("approve")(approve)
 app.command("reject")(reject)
+app.command("archive")(archive)
+app.command("remove")(remove)
 app.command("doctor")(doctor)
 app.add_typer(models, name="models")
 app.command("up")(up)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from rich.console import Console
@@ -125,6 +125,12 @@ def ago(moment: datetime | None) -> str:
     return f"{seconds} s"
 
 
+def until(moment: datetime | None) -> str:
+    """How long until then, in one unit as in `ago`; `0 s` when it is past or there is no such time."""
+    left = timedelta() if moment is None else max(timedelta(), moment - datetime.now(UTC))
+    return ago(datetime.now(UTC) - left)
+
+
 def seconds_taken(job: Job) -> float | None:
     """Seconds from the job's first start to its end, or to now; None when it was never started."""
     if job.started_at is None:
@@ -136,8 +142,8 @@ def job_json(job: Job) -> dict[str, Any]:
     """A job as the `--json` outputs show it."""
     names = (
         "job_type", "status", "priority", "origin", "parent_id", "attempts", "current_stage", "stages_completed",
-        "final_image", "error", "error_stage", "error_mend", "run_id", "run_ids", "created_at", "started_at",
-        "finished_at", "source",
+        "final_image", "error", "error_stage", "error_mend", "fault", "faults", "not_before", "run_id", "run_ids",
+        "created_at", "started_at", "finished_at", "source",
     )  # fmt: skip
     request = job.request.model_dump(mode="json")
     return {"job_id": job.id} | {name: getattr(job, name) for name in names} | {"request": request}

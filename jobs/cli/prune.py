@@ -1,4 +1,4 @@
-"""`fc prune`: finished jobs leave Dagster's partition set.
+"""`fc prune` and `fc restore`: finished jobs leave Dagster's partition set, and come back.
 
 Belongs here: the command line and what it prints. Does not: which jobs, and how (`jobs.retention`).
 """
@@ -9,8 +9,9 @@ from typing import Annotated, Final
 
 import typer
 
+from imaging.errors import FaceChangerError
 from jobs.cli.opening import opened_queue
-from jobs.cli.output import print_json, say
+from jobs.cli.output import exit_code, print_error, print_json, say
 from resources.settings import load_settings
 
 _MOST_NAMED: Final = 20
@@ -30,7 +31,8 @@ def prune(
 ) -> None:
     """Remove the Dagster partitions of jobs that ended long ago, as the sensor `retention` does bit by bit.
 
-    Records, images and materializations stay. A job that is retried gets its partition back.
+    Records, images and materializations stay. A job that is retried gets its partition back; `fc restore` brings back
+    one that is to be looked at, or run by hand.
     """
     from jobs.cli.dagster_side import open_instance
     from jobs.retention import expired, retire
@@ -52,3 +54,26 @@ def prune(
         say(job_id)
     if len(jobs) > _MOST_NAMED:
         say(f"and {len(jobs) - _MOST_NAMED} more")
+
+
+def restore(*, job_ids: Annotated[list[str], typer.Argument(metavar="JOB...", help="The jobs' ids.")]) -> None:
+    """Give jobs their Dagster partitions back, so that the UI shows them and they can be materialized by hand.
+
+    They keep them as long as jobs that have just ended.
+    """
+    from jobs.cli.dagster_side import open_instance
+    from jobs.retention import restore as restore_job
+
+    instance = open_instance()
+    worst = 0
+    with opened_queue() as queue:
+        for job_id in dict.fromkeys(job_ids):
+            try:
+                came_back = restore_job(instance, queue, job_id)
+            except FaceChangerError as error:
+                print_error(error)
+                worst = max(worst, exit_code(error))
+            else:
+                say(f"{job_id}: its partition is back." if came_back else f"{job_id}: has its partition.")
+    if worst:
+        raise typer.Exit(worst)

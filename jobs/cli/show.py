@@ -13,8 +13,23 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.text import Text
 
+from imaging.errors import SettingsError
 from jobs.cli.opening import opened_queue
-from jobs.cli.output import ago, job_json, out, print_json, reason, say, seconds_taken, short, status_text, table, where
+from jobs.cli.output import (
+    ago,
+    job_json,
+    out,
+    print_json,
+    reason,
+    say,
+    seconds_taken,
+    short,
+    status_text,
+    table,
+    until,
+    where,
+)
+from jobs.faults import counted
 from jobs.stages import PLANS
 
 if TYPE_CHECKING:
@@ -37,6 +52,7 @@ def show(
         print_json(_as_json(job, results, images, log))
         return
     _print_state(job)
+    _print_partition(job)
     out.print(table(("field", "value"), _request_rows(job), title="\nRequest"))
     out.print(table(("stage", "status", "ms", "cached", "file"), _stage_rows(job, results), title="\nStages"))
     if images:
@@ -72,18 +88,37 @@ def _print_state(job: Job) -> None:
     out.print(Text.assemble((job.id, "bold"), "  ", job.job_type, "  ", status_text(job.status)))
     added = f"added {ago(job.created_at)} ago by {job.origin}"
     taken = seconds_taken(job)
-    say(added if taken is None else f"{added}; {taken:.1f} s from its first start; {job.attempts} failed attempts")
+    failed = f"failed attempts: {counted(job.faults) or 'none'}"
+    say(added if taken is None else f"{added}; {taken:.1f} s from its first start; {failed}")
     why = reason(job)
     if why and job.status != "completed":
         say(f"{where(job)}: {job.error}", style="bold")
         if job.error_mend:
             say(f"Mend: {job.error_mend}")
+    if job.status == "pending" and job.fault:
+        say(f"It is tried again in {until(job.not_before)}, alone.")
     if job.status == "held":
         from jobs.cli.dagster_side import materialize_command
 
         say(f"To run it by hand: {materialize_command(job)}")
     if job.final_image:
         say(f"Final image: {job.final_image}")
+
+
+def _print_partition(job: Job) -> None:
+    """Say that the Dagster UI does not list an ended job, and how it does again."""
+    from jobs.cli.dagster_side import has_partition
+    from jobs.transitions import FINAL
+
+    if job.status not in FINAL:
+        return
+    try:
+        if not has_partition(job.id):
+            again = "`fc restore JOB` brings it back, to be seen in the UI"
+            by_hand = "" if job.status == "archived" else " or materialized by hand; `fc retry JOB` does so by itself"
+            say(f"Its Dagster partition is not there: {again}{by_hand}.".replace("JOB", job.id))
+    except SettingsError as error:
+        say(f"Whether it has a Dagster partition cannot be told. {error}")
 
 
 def _request_rows(job: Job) -> list[tuple[str, str | Text]]:

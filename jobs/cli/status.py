@@ -7,6 +7,7 @@ Belongs here: one look at the queue and at Dagster's heartbeats. Does not: findi
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -17,13 +18,15 @@ from rich.text import Text
 
 from imaging.errors import SettingsError
 from jobs.cli.opening import opened_queue
-from jobs.cli.output import ago, job_json, out, print_json, short, status_text, table, where
+from jobs.cli.output import ago, job_json, out, print_json, short, status_text, table, until, where
+from jobs.faults import counted
 
 if TYPE_CHECKING:
     from jobs.queue import Job, JobQueue
 
 MOST_RUNNING: Final = 20
 MOST_FAILURES: Final = 5
+MOST_WAITING: Final = 5
 WATCH_SECONDS: Final = 2.0
 
 
@@ -37,25 +40,36 @@ def status(
         raise typer.BadParameter("--json prints one answer, so it cannot be combined with --watch.")
     with opened_queue() as queue:
         if as_json:
-            print_json(_as_json(*_look(queue)))
+            print_json(_as_json(_look(queue)))
         elif not watch:
-            out.print(_page(*_look(queue)))
+            out.print(_page(_look(queue)))
         else:
-            with Live(_page(*_look(queue)), console=out, auto_refresh=False) as live:
+            with Live(_page(_look(queue)), console=out, auto_refresh=False) as live:
                 while True:
                     time.sleep(WATCH_SECONDS)
-                    live.update(_page(*_look(queue)), refresh=True)
+                    live.update(_page(_look(queue)), refresh=True)
 
 
 Daemons = dict[str, float | None] | str
 """Seconds since each daemon's heartbeat, or why that cannot be told."""
 
 
-def _look(queue: JobQueue) -> tuple[dict[str, int], list[Job], list[Job], Daemons]:
+@dataclass(frozen=True, slots=True)
+class Look:
+    """One look: how many jobs are in each status; some that run, wait after a fault, and are not well; the daemons."""
+
+    counts: dict[str, int]
+    running: list[Job]
+    waiting: list[Job]
+    failures: list[Job]
+    daemons: Daemons
+
+
+def _look(queue: JobQueue) -> Look:
     counts = {str(name): number for name, number in queue.counts().items()}
     running = queue.find(statuses=["running"], limit=MOST_RUNNING, newest_first=False)
     failures = queue.last_changed(["failed", "needs_review", "rejected"], MOST_FAILURES)
-    return counts, running, failures, _daemons()
+    return Look(counts, running, queue.waiting_again(MOST_WAITING), failures, _daemons())
 
 
 def _daemons() -> Daemons:
@@ -67,14 +81,16 @@ def _daemons() -> Daemons:
         return str(error)
 
 
-def _as_json(counts: dict[str, int], running: list[Job], failures: list[Job], daemons: Daemons) -> dict[str, Any]:
+def _as_json(look: Look) -> dict[str, Any]:
     from jobs.cli.dagster_side import is_alive
 
+    daemons = look.daemons
     known = {} if isinstance(daemons, str) else daemons
     return {
-        "counts": counts,
-        "running": [job_json(job) for job in running],
-        "failures": [job_json(job) for job in failures],
+        "counts": look.counts,
+        "running": [job_json(job) for job in look.running],
+        "waiting": [job_json(job) for job in look.waiting],
+        "failures": [job_json(job) for job in look.failures],
         "daemon_running": any(map(is_alive, known.values())),
         "daemons": {
             name: {"alive": is_alive(age), "seconds_since_heartbeat": None if age is None else round(age, 1)}
@@ -84,8 +100,9 @@ def _as_json(counts: dict[str, int], running: list[Job], failures: list[Job], da
     }
 
 
-def _page(counts: dict[str, int], running: list[Job], failures: list[Job], daemons: Daemons) -> RenderableType:
+def _page(look: Look) -> RenderableType:
     parts: list[RenderableType] = []
+    counts, running = look.counts, look.running
     summary = Text("Jobs: ")
     for name, number in counts.items():
         if number:
@@ -96,10 +113,18 @@ def _page(counts: dict[str, int], running: list[Job], failures: list[Job], daemo
         more = counts["running"] - len(running)
         title = "\nRunning now" + (f" (and {more} more)" if more > 0 else "")
         parts.append(table(("job", "type", "stage", "for"), rows, title=title))
-    if failures:
-        lines = [(job.id, where(job), ago(job.updated_at), short(job.error or "", 80)) for job in failures]
-        parts.append(table(("job", "how", "ago", "why"), lines, title="\nLast not well"))
-    parts.append(_daemon_line(daemons))
+    if look.waiting:
+        again = [
+            (job.id, until(job.not_before), counted(job.faults), short(job.error or "", 80)) for job in look.waiting
+        ]
+        parts.append(table(("job", "in", "failed attempts", "why"), again, title="\nTried again later"))
+    if look.failures:
+        lines = [
+            (job.id, where(job), job.fault or "", ago(job.updated_at), short(job.error or "", 80))
+            for job in look.failures
+        ]
+        parts.append(table(("job", "how", "fault", "ago", "why"), lines, title="\nLast not well"))
+    parts.append(_daemon_line(look.daemons))
     return Group(*parts)
 
 

@@ -12,13 +12,10 @@ from __future__ import annotations
 import base64
 import io
 import logging
-import math
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 from urllib.parse import urlsplit
 
@@ -35,6 +32,7 @@ from imaging.errors import (
     SettingsError,
     TransientError,
 )
+from resources.retry_after import retry_after
 from resources.settings import Settings
 from resources.writers.base import DescriptionAnswer, Picture, PromptAnswer, PromptDraft, Usage
 from resources.writers.claude_prices import cost_usd
@@ -354,15 +352,16 @@ class ClaudeWriter:
         said = said.replace(self._api_key.get_secret_value(), "***")[:300] or "no message"
         context = f"(HTTP {status}: {said}){call.tries()}{call.ids()}."
         passes = status in _RETRIED_STATUS or status >= 500
-        retry_after = _retry_after(error.response.headers)
+        asked = retry_after(error.response.headers)
         advice = error.response.headers.get("x-should-retry")
         may_pass = advice == "true" if advice in ("true", "false") else passes
         if passes:
-            if retry_after is not None and retry_after > _LONGEST_RETRY_AFTER:
-                context += f" It asks to wait {retry_after:.0f} s."
+            if asked is not None and asked > _LONGEST_RETRY_AFTER:
+                context += f" It asks to wait {asked:.0f} s."
             failure: BackendError = TransientError(
                 f"{call.what}: the service is busy or failing {context}",
                 "The job is tried again later; if this lasts, lower FC_BATCH_SIZE or see the service's status page.",
+                retry_after=asked,
             )
         elif status in (401, 403):
             failure = BackendError(
@@ -379,7 +378,7 @@ class ClaudeWriter:
                 f"{call.what}: the service refused the request {context}",
                 "Mend what the message names: billing, FC_CLAUDE_MODEL, or the size of the request.",
             )
-        return _Failure(failure, may_pass=may_pass, retry_after=retry_after)
+        return _Failure(failure, may_pass=may_pass, retry_after=asked)
 
 
 @dataclass(frozen=True)
@@ -516,21 +515,6 @@ def _read_answer(call: _Call, body: bytes, shape: type[Answer]) -> Answer:
         problem = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(map(str, problem["loc"]))
         raise _UnusableAnswerError(f"{where + ': ' if where else ''}{problem['msg']}") from None
-
-
-def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds that a `retry-after` header asks for, as a number or as a date (RFC 9110, section 10.2.3)."""
-    value = headers.get("retry-after", "").strip()
-    if not value:
-        return None
-    try:
-        seconds = float(value)
-    except ValueError:
-        try:
-            seconds = (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds()
-        except (ValueError, TypeError):  # not a date either; TypeError: a date without a zone
-            return None
-    return None if math.isnan(seconds) else max(0.0, seconds)
 
 
 def _image_block(pixels: NDArray[np.uint8]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import Final
 
 from pydantic import ValidationError
 
-from imaging.errors import BackendError, SettingsError
+from imaging.errors import BackendError, OutOfMemoryError, SettingsError
 from resources.generators.base import ImageTask, InpaintTask
 from resources.generators.diffusion.memory import is_out_of_memory
 
@@ -51,9 +51,9 @@ def failure(task: ImageTask | InpaintTask, error: Exception, *, model: str, devi
     sampling = sampling_of(task)
     size = f"{sampling.width}x{sampling.height} pixels, {dtype} on {device}"
     if isinstance(error, BackendError):
-        failed = type(error)(f"Job {sampling.job_id}: {error.what}", error.mend)
+        failed: BackendError = error.behind(f"Job {sampling.job_id}: ")
     elif is_out_of_memory(error):
-        failed = BackendError(
+        failed = OutOfMemoryError(
             f"Job {sampling.job_id}: the {device} is out of memory ({size}, one image alone).",
             "Ask for a smaller image, set a smaller FC_FACE_SIZE, stop other programs on the device, or set "
             "FC_SDXL_DTYPE=bfloat16.",

@@ -24,9 +24,10 @@ from numpy.typing import NDArray
 from pydantic import SecretStr
 
 from imaging.decode import decode_image
-from imaging.errors import BackendError, InvalidImageError, SettingsError, TransientError
+from imaging.errors import BackendError, InvalidImageError, OutOfMemoryError, SettingsError, TransientError
 from imaging.provenance import encode_png
 from resources.generators.base import ImageTask, InpaintTask, Outcome
+from resources.retry_after import retry_after
 
 _log = logging.getLogger(__name__)
 
@@ -36,7 +37,8 @@ Task = TypeVar("Task", ImageTask, InpaintTask)
 NATIVE_SIZE: Final = 1024  # the side that SDXL was trained at; the servers do not tell their model's
 _CONNECT_SECONDS: Final = 5.0
 _ANSWER_SECONDS: Final = 30.0  # for everything but an image
-_BUSY_STATUS: Final = (429, 502, 503, 504)
+_BUSY_STATUS: Final = (429, 502, 503, 504, 529)
+_SHORT_MEMORY: Final = ("out of memory", "outofmemoryerror")
 _MOST_TOLD: Final = 400  # characters of a server's own words in a message
 
 
@@ -176,7 +178,7 @@ class HttpApi:
                 if time.monotonic() > ends:  # httpx2's own limit counts from chunk to chunk
                     raise httpx2.ReadTimeout("too slow")
         if response.status_code >= 300:
-            raise self._refusal(path, response.status_code, bytes(body))
+            raise self._refusal(path, response.status_code, bytes(body), retry_after(response.headers))
         return bytes(body)
 
     def _client(self) -> httpx2.Client:
@@ -196,13 +198,13 @@ class HttpApi:
             f"Start the server, or correct {self._variable}.",
         )
 
-    def _refusal(self, path: str, status: int, body: bytes) -> BackendError:
+    def _refusal(self, path: str, status: int, body: bytes, wait: float | None) -> BackendError:
         said = told(body)
         if isinstance(self._auth, tuple):
             said = said.replace(self._auth[1], "***")
         what = f"{self._server} at {self.address} answered {path} with HTTP {status}: {said}."
         if status in _BUSY_STATUS:
-            return UnreachableError(what, "It is busy or starting; the job is tried again.")
+            return UnreachableError(what, "It is busy or starting; the job is tried again.", retry_after=wait)
         if status in (401, 403) and self._auth_variable:
             mend = f"Set {self._auth_variable} to user:password as the server was started with."
         elif status == 404:
@@ -239,19 +241,23 @@ class Remembered(Generic[T]):
                 self._answer = error
             self._until = time.monotonic() + self._seconds
         if isinstance(self._answer, UnreachableError | ConnectionLostError):
-            raise type(self._answer)(self._answer.what, self._answer.mend)
+            raise self._answer.behind("")
         return self._answer
 
 
 def each(tasks: Sequence[Task], make: Callable[[Task], Outcome]) -> Iterator[Outcome]:
-    """One outcome per task, in order; a `BackendError` of one becomes its outcome, with the job named."""
+    """One outcome per task, in order; a `BackendError` of one becomes its outcome, with the job named.
+
+    A server that says that its memory is too short, in whatever answer, becomes an `OutOfMemoryError`.
+    """
     for task in tasks:
         try:
             yield make(task)
         except BackendError as error:
             job_id = task.task.job_id if isinstance(task, InpaintTask) else task.job_id
-            kind = TransientError if isinstance(error, TransientError) else BackendError
-            yield kind(f"Job {job_id}: {error.what}", error.mend)
+            named = error.behind(f"Job {job_id}: ")
+            short = any(words in error.what.lower() for words in _SHORT_MEMORY)
+            yield OutOfMemoryError(named.what, named.mend) if short else named
 
 
 def read_png(data: bytes, size: tuple[int, int], server: str) -> NDArray[np.uint8]:

@@ -1,0 +1,108 @@
+"""`fc archive` and `fc remove`: putting jobs that have ended out of sight, or out of the world.
+
+Belongs here: their command lines, and telling what a removal takes. Does not: removing (`jobs.retention`), or changing
+a status (`jobs.queue`).
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from imaging.errors import FaceChangerError, RejectedError
+from jobs.cli.opening import opened_queue
+from jobs.cli.output import FAILED, NOT_FOUND, err, exit_code, print_error, say
+from resources.settings import load_settings
+
+if TYPE_CHECKING:
+    from jobs.queue import JobQueue
+    from resources.store import ImageStore
+
+
+def archive(
+    *,
+    job_ids: Annotated[list[str] | None, typer.Argument(metavar="[JOB]...", help="The jobs' ids.")] = None,
+    older_than: Annotated[
+        str | None,
+        typer.Option("--older-than", metavar="DAYS", help="All that ended longer ago, such as 90d; no needs_review."),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say which they are.")] = False,
+) -> None:
+    """Put jobs that have ended away: `fc list` leaves them out, and nothing starts them again. Everything is kept.
+
+    It cannot be taken back; `fc submit` makes a new job from the same request.
+    """
+    if bool(job_ids) == (older_than is not None):
+        raise RejectedError("Which jobs shall be archived is not clear.", "Name jobs, or give --older-than DAYS.")
+    with opened_queue() as queue:
+        named = list(dict.fromkeys(job_ids or ())) if older_than is None else _older(queue, _days(older_than))
+        if dry_run:
+            say("\n".join([f"{len(named)} jobs would be archived.", *named]))
+            return
+        done = set(queue.archive(named))
+        known = queue.get_many(named)
+    for job_id in named:
+        if job_id in done:
+            say(f"{job_id}: archived.")
+        elif job_id in known:
+            say(f"{job_id}: is {known[job_id].status}; only a job that has ended is archived.", console=err)
+        else:
+            say(f"{job_id}: there is no such job.", console=err)
+    if older_than is not None:
+        say(f"{len(done)} archived.")
+    elif len(done) < len(named):
+        raise typer.Exit(FAILED if len(known) == len(named) else NOT_FOUND)
+
+
+def _days(text: str) -> int:
+    found = re.fullmatch(r"(\d{1,5})d?", text.strip())
+    if not found:
+        raise RejectedError(f"--older-than: {text!r} is no number of days.", "Write it as 90d or 90.")
+    return int(found[1])
+
+
+def _older(queue: JobQueue, days: int) -> list[str]:
+    from resources.database import utc_now
+
+    return queue.ended_before(utc_now() - timedelta(days=days))
+
+
+def remove(
+    *,
+    job_ids: Annotated[list[str], typer.Argument(metavar="JOB...", help="The jobs' ids.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Do it. Without this, only what would go is told.")] = False,
+) -> None:
+    """Remove jobs that have ended for good: files, records, history, partition. Without --yes, only tell what that is.
+
+    What stays: imported photos, which other jobs may share; the lines of the log; Dagster's runs and materializations.
+    """
+    from jobs.cli.dagster_side import open_instance
+    from jobs.retention import remove as remove_job
+    from resources.store import ImageStore
+
+    store = ImageStore(load_settings().resolved_data_dir)
+    worst = 0
+    with opened_queue() as queue:
+        for job_id in dict.fromkeys(job_ids):
+            try:
+                _tell(queue, store, job_id)
+                if yes:
+                    remove_job(open_instance(), queue, store, job_id)
+                    say(f"{job_id}: removed.")
+            except FaceChangerError as error:  # each job on its own: one that cannot be removed stops no other
+                print_error(error)
+                worst = max(worst, exit_code(error))
+    if not yes:
+        say("Nothing was removed. `fc remove --yes` removes it, and nothing brings it back.", console=err)
+    if worst or not yes:
+        raise typer.Exit(worst or FAILED)
+
+
+def _tell(queue: JobQueue, store: ImageStore, job_id: str) -> None:
+    job, attempts, files = queue.get(job_id), queue.attempts(job_id), store.files_of(job_id)
+    say(f"{job_id}: {job.job_type}, {job.status}: its request, {len(attempts)} attempts, and {len(files)} files:")
+    for place in files:
+        say(f"    {store.path(*place)}")
