@@ -2,9 +2,7 @@
 
 Belongs here: which jobs, and taking their partitions out. Does not: when (`sensors.retention`, `fc prune`). Rows,
 images and Dagster's materialization events stay; a job that is retried gets its partition back when it is claimed.
-
-Dagster has no call that removes a run's engine events and keeps its materializations (`delete_run` removes both, and
-then no asset shows what was made), so its event log is left alone.
+The log lines of old runs are another matter: `resources.dagster_events`.
 """
 
 from __future__ import annotations
