@@ -1,9 +1,10 @@
-"""How fast a burst of jobs goes through the real daemon, batched and as one run per job.
+"""How fast bursts of jobs go through the real daemon.
 
-    .venv/bin/python benchmarks/burst.py [--jobs 64] [--size 256] [--batch-size 16]
+    .venv/bin/python benchmarks/burst.py [--jobs 256 512] [--batch-size 16 1] [--size 256]
 
-Both ways are measured in one call, each on a fresh home: the daemon is started, all jobs are submitted at once, and the
-clock runs from then until the last one is completed. CPU seconds are those of the daemon and all that it starts (code
+Every number of jobs is measured with every batch size (default: that of the settings), all in one call and each on a
+fresh home: the daemon is started, all jobs are submitted at once, and the clock runs from then until the last one is
+completed. CPU seconds are those of the daemon and all that it starts (code
 server, runs) in the same time. The generator is `sketch`, the writer `offline`.
 """
 
@@ -27,7 +28,7 @@ from jobs.request import JobRequest
 from jobs.submit import submit
 from jobs.transitions import FINAL
 from resources.database import open_database
-from resources.settings import PROJECT_ROOT, load_settings
+from resources.settings import PROJECT_ROOT, Settings, load_settings
 from resources.store import ImageStore
 
 MINUTES = 20
@@ -59,7 +60,8 @@ class Measured:
         return self.cpu_seconds / self.jobs
 
 
-def burst(jobs: int, size: int, batch_size: int) -> Measured:
+def burst(jobs: int, *, size: int, batch_size: int | None) -> Measured:
+    """Measure one burst on a fresh home; `batch_size` None: the default of the settings."""
     with tempfile.TemporaryDirectory(prefix="face-changer-burst-") as folder:
         home = Path(folder)
         shutil.copy(PROJECT_ROOT / "dagster.yaml", home)
@@ -67,11 +69,12 @@ def burst(jobs: int, size: int, batch_size: int) -> Measured:
             "DAGSTER_HOME": str(home),
             "FC_DATA_DIR": str(home / "data"),
             "FC_DATABASE_URL": f"sqlite:///{home}/face-changer.sqlite",
-            "FC_BATCH_SIZE": str(batch_size),
             "FC_GENERATOR": "sketch",
             "FC_WRITER": "offline",
             "FC_DETECTOR": "haar",
         }
+        if batch_size is not None:
+            env["FC_BATCH_SIZE"] = str(batch_size)
         os.environ.update(env)
         queue = JobQueue(open_database(env["FC_DATABASE_URL"]))
         store = ImageStore(env["FC_DATA_DIR"])
@@ -134,26 +137,25 @@ class _CpuMeter:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--jobs", type=int, default=64)
+    parser.add_argument("--jobs", type=int, nargs="+", default=[256, 512])
     parser.add_argument("--size", type=int, default=256)
-    parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument("--batch-size", type=int, nargs="+", default=[None], help="default: FC_BATCH_SIZE's own")
     given = parser.parse_args()
+    os.environ.pop("FC_BATCH_SIZE", None)
+    default = Settings.model_fields["batch_size"].default
     print(
-        f"{given.jobs} sketch jobs at {given.size} px; {os.cpu_count()} cores, Python {platform.python_version()}, "
+        f"Sketch jobs at {given.size} px; {os.cpu_count()} cores, Python {platform.python_version()}, "
         f"dagster {version('dagster')}, {platform.system()} {platform.machine()}"
     )
-    print(f"{'':20}{'seconds':>9}{'jobs/min':>10}{'CPU s/job':>11}{'runs':>6}")
-    results = {}
-    for name, batch_size in ((f"batches of {given.batch_size}", given.batch_size), ("one run per job", 1)):
-        results[name] = found = burst(given.jobs, given.size, batch_size)
-        print(
-            f"{name:20}{found.seconds:9.1f}{found.per_minute:10.1f}{found.cpu_per_job:11.2f}{found.runs:6}", flush=True
-        )
-    batched, single = results.values()
-    print(
-        f"batched / one by one: {batched.per_minute / single.per_minute:.1f} times the jobs per minute, "
-        f"{single.cpu_per_job / batched.cpu_per_job:.1f} times less CPU per job"
-    )
+    print(f"{'jobs':>6}{'batch size':>12}{'seconds':>9}{'jobs/min':>10}{'CPU s/job':>11}{'runs':>6}")
+    for jobs in given.jobs:
+        for batch_size in given.batch_size:
+            found = burst(jobs, size=given.size, batch_size=batch_size)
+            print(
+                f"{jobs:6}{batch_size or default:12}{found.seconds:9.1f}{found.per_minute:10.1f}"
+                f"{found.cpu_per_job:11.3f}{found.runs:6}",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final, Literal, cast
 
-from sqlalchemy import ColumnElement, CursorResult, and_, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, CursorResult, Table, and_, func, insert, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
@@ -532,6 +532,15 @@ class JobQueue:
             _get(session, job_id)
             rows = session.scalars(select(AttemptRow).where(AttemptRow.job_id == job_id).order_by(AttemptRow.id))
             return [Attempt(**{name: getattr(row, name) for name in Attempt.__slots__}) for row in rows]
+
+    def stage_results_of(self, job_ids: Collection[str]) -> dict[str, dict[str, StageResult]]:
+        """The newest attempt at every stage that each of the jobs got to: by job id, then by stage."""
+        found: dict[str, dict[str, StageResult]] = {job_id: {} for job_id in job_ids}
+        with self._database.reader() as session:
+            for some in _chunks(found):
+                for row in session.scalars(select(ResultRow).where(ResultRow.job_id.in_(some))):
+                    found[row.job_id][row.stage] = _to_result(row)
+        return found
 
     def stage_result(self, job_id: str, stage: str) -> StageResult | None:
         """The newest attempt of a job at a stage; None when it never got there."""
@@ -1238,10 +1247,13 @@ def _upsert(
 ) -> None:
     """Insert rows; one whose key is taken gets the columns of `change` instead (default: its own)."""
     make = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
-    statement = make(table).values(list(rows))
+    statement = make(cast("Table", table.__table__))
     if change is None:
         change = {name: statement.excluded[name] for name in rows[0] if name not in key}
-    session.execute(statement.on_conflict_do_update(index_elements=list(key), set_=dict(change)))
+    # The rows apart from the statement: SQLAlchemy then compiles it once and not at every call.
+    session.connection().execute(
+        statement.on_conflict_do_update(index_elements=list(key), set_=dict(change)), list(rows)
+    )
 
 
 def _log(

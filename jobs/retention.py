@@ -2,10 +2,8 @@
 
 Belongs here: which jobs, taking their partitions out, bringing one back, removing a job. Does not: when
 (`sensors.retention`, `fc prune`, `fc restore`, `fc remove`). Of a job that only loses its partition, rows, images and
-Dagster's materialization events stay; one that is retried gets it back when it is claimed.
-
-Dagster has no call that removes a run's engine events and keeps its materializations (`delete_run` removes both, and
-then no asset shows what was made), so its event log is left alone.
+Dagster's materialization events stay; one that is retried gets it back when it is claimed. The log lines of old runs
+are another matter: `resources.dagster_events`.
 """
 
 from __future__ import annotations

@@ -58,7 +58,7 @@ class Settings(BaseSettings):
     generator: str = Field("auto", description="auto, sdxl, forge, comfyui, sketch, or package.module:Class.")
     writer: str = Field("auto", description="auto, claude, offline, or package.module:Class.")
     detector: str = Field("auto", description="auto, yunet, haar, or package.module:Class.")
-    batch_size: int = Field(16, ge=1, le=256, description="Most jobs that one run carries.")
+    batch_size: int = Field(64, ge=1, le=256, description="Most jobs that one run carries.")
     max_attempts: int = Field(3, ge=1, le=20, description="How often a job is tried whose run dies.")
     service_attempts: int = Field(
         6, ge=1, le=50, description="How often a job is tried whose service is busy, down or too slow."
@@ -70,6 +70,9 @@ class Settings(BaseSettings):
         30, ge=0, le=36500, description="Days after its end for which a job keeps its Dagster partition."
     )
     keep_jobs: int = Field(5000, ge=0, description="Most finished jobs that keep their Dagster partition.")
+    keep_log_days: int = Field(
+        14, ge=0, le=36500, description="Days after its end for which a run keeps its log lines in Dagster."
+    )
     stage_timeout: float = Field(600.0, gt=0, description="Seconds that one job may spend in one stage.")
 
     sdxl_model: str = Field("", description="SDXL checkpoint: Hub id, diffusers folder, or single .safetensors file.")

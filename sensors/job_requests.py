@@ -19,6 +19,7 @@ after 5) is asked for again by the next tick. A run starts a job only if the job
 
 from __future__ import annotations
 
+import math
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
@@ -37,6 +38,8 @@ from resources.settings import Settings, load_settings
 from resources.store import ImageStore
 
 MOST_CLAIMED_BATCHES = 4  # more waits in the queue, where priority still counts
+RUNS_AT_ONCE = 2  # `max_concurrent_runs` of dagster.yaml
+LEAST_SHARED = 16  # jobs; a run takes 3 to 5 seconds to start, so for fewer a second one is not worth it
 INTERVAL_SECONDS = 5
 
 MAX_RUNTIME_TAG = "dagster/max_runtime"
@@ -80,7 +83,8 @@ def _look_into_inbox(
 def form_batches(instance: dg.DagsterInstance, queue: JobQueue, batch_size: int) -> list[str]:
     """Give every claimed job a partition and a batch; the new batches' ids.
 
-    The jobs of one batch have the same type and the same next stage, and their partitions follow one another.
+    The jobs of one batch have the same type and the same next stage, and their partitions follow one another. What one
+    batch could hold is shared out to as many as run at once.
     """
     claimed = queue.unbatched()
     if not claimed:
@@ -93,7 +97,8 @@ def form_batches(instance: dg.DagsterInstance, queue: JobQueue, batch_size: int)
     place = {key: index for index, key in enumerate(instance.get_dynamic_partitions(PARTITIONS))}
     batches = []
     for group in groups.values():
-        for jobs in contiguous(group, place, batch_size):
+        share = max(LEAST_SHARED, math.ceil(len(group) / RUNS_AT_ONCE))
+        for jobs in contiguous(group, place, min(batch_size, share)):
             batch_id = uuid.uuid4().hex
             if queue.assign_batch(batch_id, [job.id for job in jobs]):
                 batches.append(batch_id)

@@ -1,6 +1,7 @@
-"""The sensor `retention`: finished jobs beyond FC_KEEP_DAYS or FC_KEEP_JOBS leave the partition set.
+"""The sensor `retention`: what is old leaves Dagster's storage, a bit in every tick; a schedule by its interval.
 
-Belongs here: how much is done in one tick. Does not: which jobs, and how (`jobs.retention`).
+Belongs here: how much is done in one tick. Does not: which jobs and how (`jobs.retention`), or which lines of the event
+log (`resources.dagster_events`).
 """
 
 from __future__ import annotations
@@ -10,19 +11,29 @@ import dagster as dg
 from jobs.queue import JobQueue
 from jobs.retention import expired, retire
 from resources.connections import DatabaseResource
+from resources.dagster_events import prune_events
 from resources.settings import load_settings
 
 INTERVAL_SECONDS = 60
 MOST_IN_A_TICK = 200  # with Dagster's storage on SQLite, each takes 2 to 25 ms
+MOST_RUNS_IN_A_TICK = 50
 
 
 @dg.sensor(minimum_interval_seconds=INTERVAL_SECONDS, default_status=dg.DefaultSensorStatus.RUNNING)
 def retention(context: dg.SensorEvaluationContext, database: DatabaseResource) -> dg.SkipReason:
-    """Removes the partitions of jobs that ended long ago. Their records, images and materializations stay."""
+    """Removes partitions of jobs and log lines of runs that ended long ago.
+
+    Beyond FC_KEEP_DAYS or FC_KEEP_JOBS a finished job leaves the partition set; beyond FC_KEEP_LOG_DAYS a run loses its
+    log lines. Records, images and materializations stay.
+    """
     settings = load_settings()
     queue = JobQueue(database.get())
     over = expired(context.instance, queue, days=settings.keep_days, jobs=settings.keep_jobs)
-    if not over:
-        return dg.SkipReason("No finished job is beyond FC_KEEP_DAYS or FC_KEEP_JOBS.")
-    retired = retire(context.instance, queue, over[:MOST_IN_A_TICK])
-    return dg.SkipReason(f"Removed {len(retired)} of {len(over)} partitions of finished jobs; no run is asked for.")
+    told = "No finished job is beyond FC_KEEP_DAYS or FC_KEEP_JOBS."
+    if over:
+        retired = retire(context.instance, queue, over[:MOST_IN_A_TICK])
+        told = f"Removed {len(retired)} of {len(over)} partitions of finished jobs; no run is asked for."
+    pruned = prune_events(context.instance, days=settings.keep_log_days, most_runs=MOST_RUNS_IN_A_TICK)
+    if pruned.events:
+        told += f" Removed {pruned.events} log lines of {pruned.runs} old runs."
+    return dg.SkipReason(told)

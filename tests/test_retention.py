@@ -189,6 +189,7 @@ def test_prune_shows_and_does_the_same(
 ) -> None:
     monkeypatch.setenv("FC_KEEP_JOBS", "4")
     expected = {"dry_run": True, "keep_days": 55, "keep_jobs": 4, "jobs": ["e"]}
+    expected |= {"keep_log_days": 14, "log_lines": 0, "runs": 0}
     prune("--days", "55", "--dry-run", "--json")
     assert json.loads(capsys.readouterr().out) == expected
     assert instance.has_dynamic_partition(PARTITIONS, "e")

@@ -84,6 +84,22 @@ def test_batches_have_a_limit_and_so_has_a_tick(
     assert queue.counts()["pending"] == 4
 
 
+@pytest.mark.parametrize(("jobs", "batches"), [(16, [16]), (17, [16, 1]), (26, [16, 10])])
+def test_few_jobs_share_a_run(
+    jobs: int, batches: list[int], instance: dg.DagsterInstance, queue: JobQueue, store: ImageStore
+) -> None:
+    add_jobs(queue, store, *([PROMPT] * jobs))
+    assert [len(keys_of(request, instance)) for request in tick(instance)] == batches
+
+
+def test_many_jobs_are_shared_by_the_runs_that_go_at_once(
+    instance: dg.DagsterInstance, queue: JobQueue, store: ImageStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sensors.job_requests.LEAST_SHARED", 4)
+    add_jobs(queue, store, *([PROMPT] * 13))
+    assert [len(keys_of(request, instance)) for request in tick(instance)] == [7, 6]
+
+
 def test_crash_after_each_step_loses_nothing_and_asks_for_the_same_runs(
     instance: dg.DagsterInstance, queue: JobQueue, store: ImageStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:

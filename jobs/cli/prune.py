@@ -1,6 +1,7 @@
-"""`fc prune` and `fc restore`: finished jobs leave Dagster's partition set, and come back.
+"""`fc prune` and `fc restore`: jobs leave Dagster's partition set and come back; old runs lose their log lines.
 
-Belongs here: the command line and what it prints. Does not: which jobs, and how (`jobs.retention`).
+Belongs here: the command line and what it prints. Does not: which jobs, and how (`jobs.retention`), or which lines
+(`resources.dagster_events`).
 """
 
 from __future__ import annotations
@@ -29,13 +30,14 @@ def prune(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say which they are.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Remove the Dagster partitions of jobs that ended long ago, as the sensor `retention` does bit by bit.
+    """Remove Dagster partitions of jobs that ended long ago, and log lines of runs that did, as `retention` does.
 
     Records, images and materializations stay. A job that is retried gets its partition back; `fc restore` brings back
-    one that is to be looked at, or run by hand.
+    one that is to be looked at, or run by hand. Log lines stay for FC_KEEP_LOG_DAYS.
     """
     from jobs.cli.dagster_side import open_instance
     from jobs.retention import expired, retire
+    from resources.dagster_events import old_events, prune_events
 
     settings = load_settings()
     days = settings.keep_days if days is None else days
@@ -45,8 +47,10 @@ def prune(
         jobs = expired(instance, queue, days=days, jobs=keep)
         if not dry_run:
             jobs = retire(instance, queue, jobs)
+    lines = (old_events if dry_run else prune_events)(instance, days=settings.keep_log_days)
     if as_json:
-        print_json({"dry_run": dry_run, "keep_days": days, "keep_jobs": keep, "jobs": jobs})
+        facts = {"dry_run": dry_run, "keep_days": days, "keep_jobs": keep, "jobs": jobs}
+        print_json(facts | {"keep_log_days": settings.keep_log_days, "log_lines": lines.events, "runs": lines.runs})
         return
     what = "1 partition" if len(jobs) == 1 else f"{len(jobs)} partitions"
     say(f"{what} would be removed." if dry_run else f"{what} removed; the records and images stay.")
@@ -54,6 +58,8 @@ def prune(
         say(job_id)
     if len(jobs) > _MOST_NAMED:
         say(f"and {len(jobs) - _MOST_NAMED} more")
+    done = "would be removed" if dry_run else "removed"
+    say(f"{lines.events} log lines of {lines.runs} runs {done}.")
 
 
 def restore(*, job_ids: Annotated[list[str], typer.Argument(metavar="JOB...", help="The jobs' ids.")]) -> None:
