@@ -111,12 +111,12 @@ class TestAdding:
         assert queue.add([]) == []
 
     def test_children_know_their_parent(self, queue: JobQueue) -> None:
-        queue.add([new("a")])
+        queue.add([new("a", job_type="group")])
         children = queue.add([new(f"a-{number}", parent_id="a") for number in range(3)])
         assert [child.parent_id for child in children] == ["a"] * 3
 
     def test_an_unknown_parent_is_an_error(self, queue: JobQueue) -> None:
-        with pytest.raises(RejectedError, match=r"parent_id: there is no job nobody"):
+        with pytest.raises(RejectedError, match=r"parent: there is no job nobody"):
             queue.add([new("a", parent_id="nobody")])
         assert queue.find() == []
 
