@@ -203,11 +203,16 @@ def descendants(session: Session, ids: Collection[str]) -> set[str]:
 def settle_waiting(database: Database) -> dict[str, JobStatus]:
     """Let every waiting job go on, or end, for which that is decided; safe to repeat.
 
+    The end of one may decide about the next; after some rounds the rest of a long chain is left to the next look.
+
     Returns:
         The new status of each job that was changed.
     """
     settled: dict[str, JobStatus] = {}
-    while decided := _decided(database):  # the end of one may decide about the next
+    for _ in range(_MOST_ROUNDS):
+        decided = _decided(database)
+        if not decided:
+            break
         with database.session() as session:
             changed = {row.id: _settle(session, row) for row, _ in lock(session, _among(decided))}
         settled |= {job_id: status for job_id, status in changed.items() if status is not None}
@@ -217,6 +222,7 @@ def settle_waiting(database: Database) -> dict[str, JobStatus]:
 
 
 _ONE_ROUND: Final = 500
+_MOST_ROUNDS: Final = 20
 
 
 def _among(ids: Collection[str]) -> ColumnElement[bool]:
