@@ -82,8 +82,8 @@ def test_launchpad_shows_every_field_of_a_request(defs: dg.Definitions) -> None:
     fields = defs.resolve_job_def("pony_flux").run_config_schema.config_type.fields["ops"].config_type
     config = fields.fields[op_name("job_request")].config_type.fields["config"].config_type.fields
     assert set(config) == set(JobRequest.model_fields) - set(PLACING), "who materializes it starts it now"
-    for name, info in JobRequest.model_fields.items():
-        assert config[name].description == info.description
+    for name in config:
+        assert config[name].description == JobRequest.model_fields[name].description
         assert not config[name].is_required, name
 
 
