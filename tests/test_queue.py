@@ -593,9 +593,10 @@ class TestRecords:
     def test_records_go_with_their_job(self, queue: JobQueue, database: Database) -> None:
         running(queue)
         do_stage(queue, "mask")
-        queue.add([new("child", parent_id="a")])
+        queue.add([new("g", job_type="group"), new("child", parent_id="g")])
         with database.session() as session:
             session.delete(session.get(JobRow, "a"))
+            session.delete(session.get(JobRow, "g"))
         assert queue.stage_results("a") == []
         assert queue.get("child").parent_id is None
         assert len(queue.logs("a", 9)) == 4
