@@ -14,7 +14,7 @@ from fc_assets.asset import stage_asset
 from fc_assets.prompts import FixedWords, scene_words
 from fc_assets.provenance import generated_provenance, imported_provenance
 from fc_assets.stage import Done, Item, Stage, StageOutput
-from imaging.errors import NeedsReviewError
+from imaging.errors import BackendError, NeedsReviewError
 from imaging.quality import quality_score, verify_output
 from jobs.queue import Job, JobQueue
 from resources.connections import DatabaseResource, GeneratorResource, StoreResource
@@ -49,6 +49,11 @@ def generated_image(
     words = scene_words(load_settings())
 
     def decides(job: Job) -> Mapping[str, Any]:
+        if job.source is None and job.request.source_image is not None:
+            raise BackendError(
+                f"Job {job.id} has not got its picture {job.request.source_image} yet.",
+                "Materialize job_request of this partition first; it takes the picture.",
+            )
         if job.source is not None:
             return {"source": job.source["sha256"]}
         request = job.request.model_dump(mode="json", include=_SAMPLING)

@@ -5,7 +5,7 @@ the one that it has. Does not: how a request is checked (`jobs.request`), submit
 (`jobs.retry`).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -13,20 +13,25 @@ import dagster as dg
 from pydantic import Field, create_model
 
 from fc_assets.asset import stage_asset
-from fc_assets.stage import Done, Item, Stage, StageOutput, one_by_one
+from fc_assets.stage import Done, Stage, StageOutput, one_by_one
 from imaging.errors import BackendError, RejectedError
 from jobs.face_rules import rule_text
 from jobs.queue import Job, JobBusyError, JobQueue
-from jobs.request import JobRequest, parse_request
+from jobs.request import PLACING, RESULT_OF, JobRequest, parse_request
 from jobs.retry import changed
+from jobs.stages import PLANS
 from jobs.submit import submit
+from resources import stage_files
 from resources.connections import DatabaseResource, StoreResource
 from resources.records import RequestRecord
-from resources.sources import SourceInfo, kept_name
+from resources.sources import SourceInfo, keep_source, kept_name
 
 
 def _config_fields() -> dict[str, Any]:
-    """The request's fields for the launchpad: the same names, defaults, descriptions; ranges are checked later."""
+    """The request's fields for the launchpad: the same names, defaults, descriptions; ranges are checked later.
+
+    Not the placing: who materializes a partition starts the job now.
+    """
     simple = {
         "job_type": str,
         "scheduler": str,
@@ -42,6 +47,7 @@ def _config_fields() -> dict[str, Any]:
             Field(lists.get(name, info.get_default(call_default_factory=True)), description=info.description),
         )
         for name, info in JobRequest.model_fields.items()
+        if name not in PLACING
     }
 
 
@@ -69,11 +75,39 @@ def job_request(
     """
     stage = Stage(context, store.get(), JobQueue(database.get()))
     _take_config(stage, config)
-    yield from stage.run(one_by_one(_record), lambda job: job.request.model_dump(mode="json"))
+
+    def decides(job: Job) -> Mapping[str, Any]:
+        request = job.request.model_dump(mode="json")
+        if job.request.result_of is None:
+            return request
+        return request | {"source": _take_result(job, job.request.result_of, stage)["sha256"]}
+
+    yield from stage.run(one_by_one(lambda item: _record(stage.queue.get(item.job.id))), decides)
 
 
-def _record(item: Item) -> Done:
-    job = item.job
+def _take_result(job: Job, other_id: str, stage: Stage) -> dict[str, Any]:
+    """Give the job the picture of another one, as it is now; its `SourceInfo` as JSON."""
+    other = stage.queue.get(other_id)
+    if other.status != "completed" or other.final_image is None:
+        raise BackendError(
+            f"Job {job.id} works on the picture of job {other_id}, which is {other.status} and has none to give.",
+            f"Bring {other_id} to its end, such as by `fc retry {other_id}`; then retry this job.",
+        )
+    made_by = "final_image" if "final_image" in PLANS[other.job_type] else "generated_image"
+    try:
+        data = stage.store.read(*stage_files.main_file(made_by, other_id))
+    except FileNotFoundError:
+        raise BackendError(
+            f"Job {job.id} works on the picture of job {other_id}, whose file {other.final_image} is gone.",
+            f"`fc retry {other_id} --from {made_by}` makes it again; then retry this job.",
+        ) from None
+    name = f"{RESULT_OF}{other_id}"
+    source = keep_source(name, name, data, stage.store).model_dump(mode="json")
+    stage.queue.set_source(job.id, source, run_id=stage.run_id)
+    return source
+
+
+def _record(job: Job) -> Done:
     source = SourceInfo.model_validate(job.source) if job.source else None
     request = job.request.model_dump(mode="json")
     metadata = {

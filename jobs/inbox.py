@@ -163,9 +163,10 @@ def _requests(dropped: _Dropped, content: bytes) -> list[tuple[str, JobRequest]]
 
 def _beside(path: Path, request: JobRequest) -> JobRequest:
     """A source image with a relative path lies beside the request file."""
-    if request.source_image is None or request.source_image.startswith("~") or is_url(request.source_image):
+    source = request.source_image
+    if source is None or request.result_of is not None or source.startswith("~") or is_url(source):
         return request
-    return request.model_copy(update={"source_image": str(path.parent.resolve() / request.source_image)})
+    return request.model_copy(update={"source_image": str(path.parent.resolve() / source)})
 
 
 def _submit_once(

@@ -1,4 +1,4 @@
-"""The four Dagster jobs, named as the job types; each selects the assets of its plan by key.
+"""The four Dagster jobs, named as the job types that have stages; each selects the assets of its plan by key.
 
 Belongs here: the jobs. Does not: the assets themselves (`fc_assets`).
 """
@@ -9,7 +9,7 @@ from typing import Final
 
 import dagster as dg
 
-from jobs.request import JOB_TYPES, JobType
+from jobs.request import JobType
 from jobs.stages import PLANS
 
 DESCRIPTIONS: Final[dict[JobType, str]] = {
@@ -23,5 +23,5 @@ PIPELINES: Final = [
     dg.define_asset_job(
         job_type, selection=dg.AssetSelection.assets(*PLANS[job_type]), description=DESCRIPTIONS[job_type]
     )
-    for job_type in JOB_TYPES
+    for job_type in DESCRIPTIONS
 ]

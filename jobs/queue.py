@@ -11,7 +11,7 @@ change of a status leaves a row in `controller_log`.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -23,10 +23,18 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from imaging.errors import FaceChangerError, RejectedError
+from jobs import families
 from jobs.faults import Fault, seconds_before_next
 from jobs.request import JobRequest, JobType
+from jobs.rows import LogLevel
+from jobs.rows import chunks as _chunks
+from jobs.rows import lock as _lock
+from jobs.rows import log as _log
+from jobs.rows import may as _may
+from jobs.rows import move as _move
+from jobs.rows import set_columns as _set
 from jobs.stages import PLANS, STAGES, next_stage
-from jobs.transitions import FINAL, JOB_STATUSES, TRANSITIONS, Actor, JobStatus, sources
+from jobs.transitions import FINAL, JOB_STATUSES, Actor, JobStatus, sources
 from resources.database import (
     AttemptRow,
     Database,
@@ -40,12 +48,10 @@ from resources.database import (
 )
 
 StageStatus = Literal["running", "completed", "failed", "needs_review", "rejected", "cancelled"]
-Origin = Literal["cli", "inbox", "ui", "api"]
-LogLevel = Literal["debug", "info", "warning", "error"]
+Origin = Literal["cli", "inbox", "ui", "api", "schedule"]
 
 _REVIEWED: Final[tuple[JobStatus, ...]] = ("needs_review",)
 _BY_HAND_MEND: Final = "To start it again: `fc retry JOB`, or materialise its partition in the Dagster UI."
-_CHUNK: Final = 500  # ids in one statement; SQLite allows 32766 parameters
 
 
 class UnknownJobError(FaceChangerError):
@@ -65,6 +71,8 @@ class NewJob:
     source: dict[str, Any] | None
     origin: Origin
     parent_id: str | None = None
+    after_id: str | None = None
+    not_before: datetime | None = None
     hold: bool = False
 
 
@@ -73,7 +81,8 @@ class Job:
     """One job as it stood when it was read. Times are aware UTC.
 
     `salts` says how often a person had a stage made anew, by stage; `user_mask` is a `SourceInfo` as JSON; `fault` is
-    the kind of the last fault, None when it was mended, and `faults` how often each kind ended an attempt.
+    the kind of the last fault, None when it was mended, and `faults` how often each kind ended an attempt; `children`
+    counts the jobs that were ever added to a group.
     """
 
     id: str
@@ -84,6 +93,8 @@ class Job:
     source: dict[str, Any] | None
     attempts: int
     parent_id: str | None
+    after_id: str | None
+    children: int
     origin: Origin
     error: str | None
     error_stage: str | None
@@ -192,10 +203,11 @@ class JobQueue:
     # ---- adding and reading
 
     def add(self, new: Sequence[NewJob]) -> list[Job]:
-        """Add jobs, all or none, in the order given: `held` where asked for, `pending` otherwise.
+        """Add jobs, all or none, in the order given: `held` or `waiting` where asked for, `pending` otherwise.
 
         Raises:
-            RejectedError: a `job_id` is taken or given twice, or a `parent_id` is unknown; nothing was added.
+            RejectedError: a `job_id` is taken or given twice, or a job that is named is unknown, no group, or waits for
+                the one that names it; nothing was added.
         """
         if not new:
             return []
@@ -204,10 +216,15 @@ class JobQueue:
         if twice:
             raise _taken(twice)
         first = utc_now()
-        jobs = [_fresh_job(one, first + timedelta(microseconds=index)) for index, one in enumerate(new)]
+        children = Counter(one.parent_id for one in new)
+        jobs = [
+            _fresh_job(one, first + timedelta(microseconds=index), children[one.job_id])
+            for index, one in enumerate(new)
+        ]
         try:
             with self._database.session() as session:
-                session.execute(insert(JobRow), [_job_columns(job) for job in jobs])
+                families.check_new(session, jobs)
+                session.execute(insert(JobRow), [_job_columns(job) for job in families.parents_first(jobs)])
                 session.execute(
                     insert(StateRow),
                     [{"job_id": job_id, "stages_completed": [], "run_ids": []} for job_id in ids],
@@ -217,14 +234,7 @@ class JobQueue:
             known = self.get_many(ids)
             if known:
                 raise _taken(sorted(known)) from None
-            parents = {one.parent_id for one in new if one.parent_id} - set(ids)
-            missing = sorted(parents - set(self.get_many(parents)))
-            if not missing:
-                raise
-            raise RejectedError(
-                f"parent_id: there is no job {', '.join(missing)}.",
-                "Give the id of a job that `fc list` shows.",
-            ) from None
+            raise
         return jobs
 
     def get(self, job_id: str) -> Job:
@@ -249,6 +259,8 @@ class JobQueue:
         *,
         statuses: Collection[JobStatus] | None = None,
         job_types: Collection[JobType] | None = None,
+        parent_id: str | None = None,
+        after_id: str | None = None,
         limit: int | None = None,
         newest_first: bool = True,
     ) -> list[Job]:
@@ -258,6 +270,10 @@ class JobQueue:
             wanted.append(JobRow.status.in_(statuses))
         if job_types is not None:
             wanted.append(JobRow.job_type.in_(job_types))
+        if parent_id is not None:
+            wanted.append(JobRow.parent_id == parent_id)
+        if after_id is not None:
+            wanted.append(JobRow.after_id == after_id)
         order = (JobRow.created_at, JobRow.id)
         with self._database.reader() as session:
             return _select(
@@ -380,10 +396,11 @@ class JobQueue:
             JobBusyError: another run has it, or its status does not allow it; says what to do.
         """
         by: Actor = "person" if batch_id is None else "run"
-        allowed = _may("running", by=by)
+        allowed = and_(_may("running", by=by), JobRow.job_type != "group")
         if batch_id is not None:
             allowed = and_(allowed, JobRow.batch_id == batch_id)
         with self._database.session() as session:
+            locked = families.lock_with_waiters(session, [job_id]) if batch_id is None else {}
             rows = _lock(session, JobRow.id == job_id, allowed)
             if not rows:
                 job = _get(session, job_id)
@@ -392,10 +409,13 @@ class JobQueue:
                 raise _not_startable(job)
             row, state = rows[0]
             now = utc_now()
+            was_over = row.status in FINAL
             _move(row, now, "running", by=by, run_id=run_id, batch_id=batch_id, started_at=row.started_at or now)
             _set(row, now, finished_at=None, not_before=None, error=None, error_stage=None, error_mend=None, fault=None)
             if by == "person":
                 _set(row, now, attempts=0, faults={})
+            if was_over:
+                families.reopen_waiters(session, job_id, locked)
             if run_id not in state.run_ids:
                 state.run_ids = [*state.run_ids, run_id]
             _log(session, [job_id], "started" if batch_id else "started by hand", run_id=run_id)
@@ -542,6 +562,16 @@ class JobQueue:
                     found[row.job_id][row.stage] = _to_result(row)
         return found
 
+    def set_source(self, job_id: str, source: dict[str, Any], *, run_id: str) -> None:
+        """Give a running job the picture that it works on: a `SourceInfo` as JSON.
+
+        Raises:
+            JobBusyError: the job is not running with this run (it was cancelled or taken over).
+        """
+        with self._database.session() as session:
+            row, _ = _lock_running(session, job_id, run_id)
+            _set(row, utc_now(), source=source)
+
     def stage_result(self, job_id: str, stage: str) -> StageResult | None:
         """The newest attempt of a job at a stage; None when it never got there."""
         with self._database.reader() as session:
@@ -687,10 +717,14 @@ class JobQueue:
                 )
         return settled
 
+    def settle_waiting(self) -> dict[str, JobStatus]:
+        """Let waiting jobs go on, or end, for which that is decided: see `jobs.families.settle_waiting`."""
+        return families.settle_waiting(self._database)
+
     # ---- what a person does with a job
 
     def cancel(self, job_ids: Collection[str], *, reason: str = "Cancelled by a person.") -> list[Job]:
-        """End jobs that have not ended; returns those that it ended, as they were before.
+        """End jobs that have not ended, and the jobs of groups with them; returns those that it ended, as they were.
 
         A run that is at work on one may record nothing more of it, and leaves it at its next step.
 
@@ -700,7 +734,8 @@ class JobQueue:
         with self._database.session() as session:
             for job_id in job_ids:
                 _get(session, job_id)
-            rows = _lock(session, JobRow.id.in_(set(job_ids)), _may("cancelled", by="person"))
+            wanted = set(job_ids) | families.descendants(session, job_ids)
+            rows = _lock(session, JobRow.id.in_(wanted), _may("cancelled", by="person"))
             before = [_to_job(row, state) for row, state in rows]
             for row, _ in rows:
                 _end_job(session, row, "cancelled", by="person", what=reason, mend=_BY_HAND_MEND)
@@ -727,13 +762,22 @@ class JobQueue:
 
         Raises:
             UnknownJobError: there is no such job.
-            JobBusyError: it has not ended, or was archived.
+            JobBusyError: it has not ended, was archived, or is a group.
+            RejectedError: the changed request works on the picture of a job that is unknown or waits for this one.
         """
         with self._database.session() as session:
-            row, state = _lock_for_person(session, job_id, "pending", "retried", sources("pending", by="person"))
+            if request is not None and request.result_of is not None:
+                families.check_after(session, job_id, request.result_of)
+            row, state, locked = _lock_for_person(
+                session, job_id, "pending", "retried", sources("pending", by="person")
+            )
             again = set[str]()
             plan = PLANS[cast("JobType", row.job_type)]
+            if row.job_type == "group":
+                raise JobBusyError(f"Job {job_id} is a group.", "Retry its jobs.")
             if request is not None:
+                if request.result_of != JobRequest.model_construct(**row.request).result_of:
+                    row.started_at = None
                 _take_request(row, request, source)
                 again |= set(plan)
             if user_mask is not None:
@@ -745,7 +789,7 @@ class JobQueue:
                 row.salts = old | {stage: old.get(stage, 0) + 1 for stage in anew}
                 again |= set(anew)
             state.stages_completed = [stage for stage in state.stages_completed if stage not in again]
-            _back_to_queue(session, row, "retried" if from_stage is None else f"retried from {from_stage}")
+            _back_to_queue(session, row, locked, "retried" if from_stage is None else f"retried from {from_stage}")
             return _to_job(row, state)
 
     def change_request(
@@ -770,13 +814,15 @@ class JobQueue:
             JobBusyError: it does not wait for review, or its stage made nothing that could be taken.
         """
         with self._database.session() as session:
-            row, state = _lock_for_person(session, job_id, "pending", "approved", _REVIEWED)
+            row, state, locked = _lock_for_person(session, job_id, "pending", "approved", _REVIEWED)
             stage = row.error_stage
             result = session.get(ResultRow, (job_id, stage)) if stage else None
             if stage is None or result is None or not result.output:
                 raise JobBusyError(
-                    f"Job {job_id} cannot be approved: {stage or 'its stage'} made nothing that could be taken.",
-                    "`fc retry JOB --set FIELD=VALUE` or `--seed N` tries it with another request.",
+                    f"Job {job_id} cannot be approved: {stage or 'it'} made nothing that could be taken.",
+                    "`fc retry JOB --set FIELD=VALUE` or `--seed N` tries it with another request."
+                    if stage
+                    else row.error_mend or "",
                 )
             result.status, result.error = "completed", None
             result.output = {**result.output, "metadata": {**result.output["metadata"], "approved": True}}
@@ -784,7 +830,7 @@ class JobQueue:
             session.execute(
                 update(AttemptRow).where(AttemptRow.id == newest.scalar_subquery()).values(verdict="approved")
             )
-            _back_to_queue(session, row, f"approved by a person at {stage}")
+            _back_to_queue(session, row, locked, f"approved by a person at {stage}")
             return _to_job(row, state)
 
     def turn_down(self, job_id: str, *, reason: str) -> None:
@@ -795,7 +841,7 @@ class JobQueue:
             JobBusyError: it does not wait for review.
         """
         with self._database.session() as session:
-            row, _ = _lock_for_person(session, job_id, "rejected", "rejected", _REVIEWED)
+            row, _, _ = _lock_for_person(session, job_id, "rejected", "rejected", _REVIEWED)
             _end_job(session, row, "rejected", by="person", stage=row.error_stage, what=reason, mend=_BY_HAND_MEND)
 
     def archive(self, job_ids: Collection[str]) -> list[str]:
@@ -928,13 +974,15 @@ _CLAIM_ORDER: Final = (JobRow.priority, JobRow.created_at, JobRow.id)
 # ---- rows to dataclasses and back
 
 
-def _fresh_job(new: NewJob, created_at: datetime) -> Job:
+def _fresh_job(new: NewJob, created_at: datetime, children: int) -> Job:
     request = new.request
+    waits = request.job_type == "group" or (new.after_id is not None and not new.hold)
+    status: JobStatus = "waiting" if waits else "held" if new.hold else "pending"
     return Job(
-        id=new.job_id, job_type=request.job_type, status="held" if new.hold else "pending",
-        priority=request.priority, request=request, source=new.source, attempts=0, parent_id=new.parent_id,
+        id=new.job_id, job_type=request.job_type, status=status, priority=request.priority, request=request,
+        source=new.source, attempts=0, parent_id=new.parent_id, after_id=new.after_id, children=children,
         origin=new.origin, error=None, error_stage=None, error_mend=None, batch_id=None, run_id=None,
-        solo=False, not_before=None, created_at=created_at, claimed_at=None, started_at=None,
+        solo=False, not_before=new.not_before, created_at=created_at, claimed_at=None, started_at=None,
         finished_at=None, updated_at=created_at, current_stage=None, stages_completed=(), run_ids=(),
         final_image=None, salts={}, user_mask=None, fault=None, faults={}, restored_at=None,
     )  # fmt: skip
@@ -991,12 +1039,6 @@ def _get(session: Session, job_id: str) -> Job:
     return jobs[0]
 
 
-def _lock(session: Session, *allowed: ColumnElement[bool]) -> list[tuple[JobRow, StateRow]]:
-    """The jobs in an allowed state, kept so until the transaction ends; in id order against deadlocks."""
-    query = select(JobRow, StateRow).join(StateRow, StateRow.job_id == JobRow.id).where(*allowed)
-    return list(session.execute(query.order_by(JobRow.id).with_for_update()).tuples())
-
-
 def _lock_running(session: Session, job_id: str, run_id: str) -> tuple[JobRow, StateRow]:
     rows = _lock(session, JobRow.id == job_id, JobRow.status == "running", JobRow.run_id == run_id)
     if not rows:
@@ -1014,58 +1056,36 @@ def _lost(job: Job, run_id: str) -> JobBusyError:
 
 def _lock_for_person(
     session: Session, job_id: str, status: JobStatus, done: str, before: Collection[JobStatus]
-) -> tuple[JobRow, StateRow]:
-    rows = _lock(session, JobRow.id == job_id, _may(status, by="person"), JobRow.status.in_(before))
-    if not rows:
+) -> tuple[JobRow, StateRow, dict[str, JobRow]]:
+    """The job, and all that wait for it, which a person may bring back with it."""
+    locked = families.lock_with_waiters(session, [job_id])
+    row = locked.get(job_id)
+    if row is None or row.status not in before or row.status not in sources(status, by="person"):
         job = _get(session, job_id)
         mend = {
             "running": "Wait until it has ended, or `fc cancel` it first.",
             "archived": "Submit its request as a new job.",
         }.get(job.status, f"`fc list` shows the jobs that are {' or '.join(before)}.")
         raise JobBusyError(f"Job {job_id} is {job.status}, so it cannot be {done}.", mend)
-    return rows[0]
-
-
-def _chunks(ids: Iterable[str]) -> Iterator[list[str]]:
-    listed = list(ids)
-    for start in range(0, len(listed), _CHUNK):
-        yield listed[start : start + _CHUNK]
+    return row, session.get_one(StateRow, job_id), locked
 
 
 # ---- changes inside a transaction
 
 
-def _set(row: JobRow, now: datetime, **columns: Any) -> None:  # noqa: ANN401 - the columns' own types
-    for name, value in columns.items():
-        setattr(row, name, value)
-    row.updated_at = now
-
-
-def _may(status: JobStatus, *, by: Actor) -> ColumnElement[bool]:
-    """The jobs that `by` may bring to a status."""
-    return JobRow.status.in_(sources(status, by=by))
-
-
-def _move(row: JobRow, now: datetime, status: JobStatus, *, by: Actor, **columns: Any) -> None:  # noqa: ANN401
-    """Change a status, and other columns with it; the one place where a status is written.
-
-    Raises:
-        ValueError: the table does not allow it: a fault of the caller, whose statement must ask for the right rows.
-    """
-    if by not in TRANSITIONS[cast("JobStatus", row.status)].get(status, ()):
-        raise ValueError(f"A job that is {row.status} cannot become {status} by a {by}.")
-    _set(row, now, status=status, **columns)
-
-
 def _take_request(row: JobRow, request: JobRequest, source: dict[str, Any] | None) -> None:
+    if request.result_of != JobRequest.model_construct(**row.request).result_of:
+        row.after_id = request.result_of
     row.request, row.priority, row.source = request.model_dump(mode="json"), request.priority, source
 
 
-def _back_to_queue(session: Session, row: JobRow, message: str) -> None:
-    _move(row, utc_now(), "pending", by="person", attempts=0, faults={}, fault=None, solo=False, not_before=None)
+def _back_to_queue(session: Session, row: JobRow, locked: Mapping[str, JobRow], message: str) -> None:
+    status: JobStatus = "waiting" if row.after_id and row.started_at is None else "pending"
+    _move(row, utc_now(), status, by="person", attempts=0, faults={}, fault=None, solo=False, not_before=None)
     _set(row, row.updated_at, batch_id=None, run_id=None, error=None, error_stage=None, error_mend=None)
     _set(row, row.updated_at, finished_at=None)
     _log(session, [row.id], message)
+    families.reopen_waiters(session, row.id, locked)
 
 
 def _end_job(
@@ -1254,29 +1274,6 @@ def _upsert(
     session.connection().execute(
         statement.on_conflict_do_update(index_elements=list(key), set_=dict(change)), list(rows)
     )
-
-
-def _log(
-    session: Session,
-    job_ids: Sequence[str | None],
-    message: str,
-    *,
-    level: LogLevel = "info",
-    run_id: str | None = None,
-    stage: str | None = None,
-    data: dict[str, Any] | None = None,
-) -> None:
-    if not job_ids:
-        return
-    common = {
-        "at": utc_now(),
-        "level": level,
-        "run_id": run_id,
-        "stage": stage,
-        "message": message,
-        "data": data,
-    }
-    session.execute(insert(LogRow), [{"job_id": job_id, **common} for job_id in job_ids])
 
 
 def _taken(ids: Sequence[str]) -> RejectedError:

@@ -10,6 +10,7 @@ import json
 import reprlib
 import secrets
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Annotated, Any, Final, Literal, get_args
 
 from pydantic import (
@@ -24,8 +25,10 @@ from pydantic import (
 
 from imaging.errors import RejectedError
 from jobs.face_rules import FaceRule, RuleTexts
+from jobs.ids import check_job_id
+from jobs.times import read_moment
 
-JobType = Literal["pony_flux", "sdxl_generation", "face_processing", "description"]
+JobType = Literal["pony_flux", "sdxl_generation", "face_processing", "description", "group"]
 JOB_TYPES: tuple[JobType, ...] = get_args(JobType)
 
 MAX_SEED = 2**32 - 1
@@ -73,6 +76,27 @@ def _storable(text: str) -> str:
     return text
 
 
+def _job_id(text: str) -> str:
+    try:
+        return check_job_id(text)
+    except RejectedError as error:
+        raise ValueError(f"{error.what.removeprefix('job_id: ')} {error.mend}") from None
+
+
+def _moment(value: object) -> object:
+    if isinstance(value, str | datetime):
+        return read_moment(value)
+    if value is None:
+        return None
+    raise ValueError("must be text; in YAML, write it in quotes")
+
+
+RESULT_OF: Final = "job:"
+"""Before a job's id in `source_image`: the picture that this job makes."""
+PLACING: Final = ("parent", "after", "at")
+"""The fields that say when a job runs and whose it is. They are kept in the job's row, not with its request."""
+
+JobId = Annotated[str, AfterValidator(_job_id)]
 Text = Annotated[str, AfterValidator(_storable)]
 Label = Annotated[Text, Field(max_length=256)]
 Whole = Annotated[int, BeforeValidator(_no_text_for_a_number)]
@@ -93,7 +117,8 @@ class JobRequest(BaseModel):
         "pony_flux",
         description=(
             "pony_flux: scene, faces, description. sdxl_generation: scene only. face_processing: faces and "
-            "description of source_image. description: only describe source_image."
+            "description of source_image. description: only describe source_image. group: no work of its own; "
+            "completed when all jobs are that name it as their parent."
         ),
     )
     pony_prompt: Text = Field(
@@ -108,7 +133,10 @@ class JobRequest(BaseModel):
     source_image: Text | None = Field(
         None,
         max_length=4096,
-        description="Photo to work on: its path (or URL, if FC_SOURCE_URLS). Needed for face_processing, description.",
+        description=(
+            "Photo to work on: its path (or URL, if FC_SOURCE_URLS), or job:ID for the picture that job ID makes. "
+            "Needed for face_processing, description."
+        ),
     )
     seed: Whole | None = Field(
         None, ge=0, le=MAX_SEED, description="Start of the random numbers. Empty: one is drawn and stored."
@@ -138,9 +166,24 @@ class JobRequest(BaseModel):
         default_factory=dict, max_length=32, description="Your own labels, such as project or client."
     )
 
+    parent: JobId | None = Field(None, exclude=True, description="The group that this job belongs to, by its id.")
+    after: JobId | None = Field(
+        None, exclude=True, description="The job that must be completed before this one starts, by its id."
+    )
+    at: Annotated[datetime | None, BeforeValidator(_moment)] = Field(
+        None,
+        exclude=True,
+        description=(
+            "Not before this time: 2026-11-30T09:00 (local, or with a zone), 09:00 (today or tomorrow), or +2h. "
+            "Empty: at once."
+        ),
+    )
+
     @model_validator(mode="after")
     def _check_inputs(self) -> JobRequest:
-        if self.job_type in ("pony_flux", "sdxl_generation"):
+        if self.job_type == "group":
+            self._check_group()
+        elif self.job_type in ("pony_flux", "sdxl_generation"):
             if not self.pony_prompt:
                 raise ValueError(f"pony_prompt: a {self.job_type} job needs a prompt; say what the image shows")
             if self.source_image is not None:
@@ -156,7 +199,37 @@ class JobRequest(BaseModel):
             )
         if self.job_type in ("sdxl_generation", "description") and self.output_size is not None:
             raise ValueError(f"output_size: a {self.job_type} job has no final image to resize; leave the field out")
+        if self.result_of is not None:
+            self._check_result()
         return self
+
+    def _check_group(self) -> None:
+        for name in ("source_image", "output_size", "after", "at"):
+            if getattr(self, name) is not None:
+                raise ValueError(f"{name}: a group has no work of its own; give the field to its jobs")
+
+    def _check_result(self) -> None:
+        try:
+            _job_id(self.result_of or "")
+        except ValueError as error:
+            raise ValueError(f"source_image: {error}") from None
+        if self.after not in (None, self.result_of):
+            raise ValueError(f"after: the job works on the picture of {self.result_of} and waits for that one already")
+
+    @property
+    def result_of(self) -> str | None:
+        """The id of the job whose picture is this one's `source_image`; None when that is a photo, or nothing."""
+        source = self.source_image or ""
+        return source.removeprefix(RESULT_OF) if source.startswith(RESULT_OF) else None
+
+    @property
+    def waits_for(self) -> str | None:
+        """The id of the job that must be completed before this one starts."""
+        return self.result_of or self.after
+
+    def without_placing(self) -> JobRequest:
+        """The same request without when it runs and whose it is: what is kept with the job."""
+        return self.model_copy(update=dict.fromkeys(PLACING))
 
     def with_seed(self) -> JobRequest:
         """The same request with a seed: its own, or one drawn now."""

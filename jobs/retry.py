@@ -13,7 +13,7 @@ import numpy as np
 
 from imaging.errors import InvalidImageError, RejectedError
 from jobs.queue import Job, JobQueue
-from jobs.request import JobRequest, parse_request
+from jobs.request import PLACING, JobRequest, parse_request
 from jobs.stages import PLANS
 from jobs.submit import as_kept, cell_value, check_prompts, import_photo
 from resources import stage_files
@@ -56,7 +56,7 @@ def retry(
     """Put a job that has ended back into the queue, changed as a person says.
 
     Args:
-        job_id: the job.
+        job_id: the job; a group stands for those of its jobs that are not completed, and takes no change.
         queue: where it is.
         store: where its images are, and where a mask is copied to.
         settings: the limits of images that are imported.
@@ -69,6 +69,8 @@ def retry(
         RejectedError: the change is wrong, or there is none and the job needs one; nothing was changed.
     """
     job = queue.get(job_id)
+    if job.job_type == "group":
+        return _retry_group(job, queue, changed=bool(changes or from_stage or mask))
     plan = PLANS[job.job_type]
     for stage in filter(None, (from_stage, mask and "mask")):
         if stage not in plan:
@@ -83,6 +85,21 @@ def retry(
     request, source = changed(job, changes, store, settings) if changes else (None, job.source)
     user_mask = None if mask is None else {} if mask == AUTOMATIC else _import_mask(job, mask, queue, store, settings)
     return queue.retry(job_id, request=request, source=source, from_stage=from_stage, user_mask=user_mask)
+
+
+def _retry_group(group: Job, queue: JobQueue, *, changed: bool) -> Job:
+    children = [job for job in queue.find(parent_id=group.id) if job.status in ("failed", "cancelled", "needs_review")]
+    if changed or not children:
+        raise RejectedError(
+            f"Group {group.id} " + ("has no request of its own to change." if changed else "has no job to try again."),
+            "Retry its jobs one by one, each with its change: `fc show` names them.",
+        )
+    for child in children:
+        if child.job_type == "group":
+            _retry_group(child, queue, changed=False)
+        else:
+            queue.retry(child.id)
+    return queue.get(group.id)
 
 
 def changed(
@@ -106,8 +123,9 @@ def changed(
 
 
 def _request(job: Job, changes: Mapping[str, Any]) -> JobRequest:
-    if "job_type" in changes:
-        raise RejectedError(f"Job {job.id}: job_type cannot be changed.", "Submit the request as a new job.")
+    for name in ("job_type", *PLACING):
+        if name in changes:
+            raise RejectedError(f"Job {job.id}: {name} cannot be changed.", "Submit the request as a new job.")
     fields = job.request.model_dump(mode="json") | dict(changes)
     try:
         request = parse_request({name: value for name, value in fields.items() if value is not None}).with_seed()

@@ -29,6 +29,7 @@ PLANS: Final[dict[JobType, tuple[str, ...]]] = {
     "sdxl_generation": ("job_request", "enhanced_prompt", "generated_image"),
     "face_processing": STAGES,
     "description": ("job_request", "generated_image", "description"),
+    "group": (),
 }
 
 

@@ -19,7 +19,7 @@ import yaml
 from imaging.errors import BackendError, FaceChangerError, RejectedError, SettingsError
 from jobs.ids import check_job_id, new_job_id
 from jobs.queue import Job, JobQueue, NewJob, Origin
-from jobs.request import JobRequest, parse_request
+from jobs.request import MAX_SEED, JobRequest, parse_request
 from resources.settings import Settings
 from resources.sources import Fetch, import_source, kept_name
 from resources.store import ImageStore
@@ -77,6 +77,9 @@ def submit(
             as_kept(request.with_seed()),
             import_photo(job_id, request, store, settings, fetch),
             origin,
+            parent_id=request.parent,
+            after_id=request.waits_for,
+            not_before=request.at,
             hold=hold,
         )
         for job_id, request in named
@@ -84,8 +87,30 @@ def submit(
     return queue.add(new)
 
 
+def variants(group_id: str, fields: Mapping[str, Any], number: int) -> list[tuple[str | None, JobRequest]]:
+    """A group, and so many jobs of one request in it, each with a seed of its own: `seed`, `seed + 1`, and so on.
+
+    Raises:
+        RejectedError: names the field that is wrong.
+    """
+    own = {name: value for name, value in fields.items() if name in _OF_THE_GROUP}
+    group = parse_request({**own, "job_type": "group"})
+    drawn = parse_request({**fields, "parent": group_id}).with_seed()
+    children = [
+        drawn.model_copy(update={"seed": ((drawn.seed or 0) + index) % (MAX_SEED + 1)}) for index in range(number)
+    ]
+    return [(group_id, group), *((f"{group_id}-{index}", child) for index, child in enumerate(children, start=1))]
+
+
+_OF_THE_GROUP: Final = ("pony_prompt", "flux_prompt", "negative_prompt", "priority", "tags", "parent")
+
+
 def as_kept(request: JobRequest) -> JobRequest:
-    """The request as it is kept and shown: the URL of a photo without its query, which may hold a key."""
+    """The request as it is kept and shown: the URL of a photo without its query, which may hold a key.
+
+    Its placing is left out: that is a matter of the job's row.
+    """
+    request = request.without_placing()
     if request.source_image is None:
         return request
     return request.model_copy(update={"source_image": kept_name(request.source_image)})
@@ -109,11 +134,13 @@ def import_photo(
 ) -> dict[str, Any] | None:
     """Copy a request's photo into the store; the `SourceInfo` as JSON, None when the request has no photo.
 
+    None also for the picture of another job, which need not be there yet: the asset `job_request` takes it.
+
     Raises:
         RejectedError: it cannot be used; names the job.
         BackendError, SettingsError: the store failed.
     """
-    if request.source_image is None:
+    if request.source_image is None or request.result_of is not None:
         return None
     try:
         source = import_source(request.source_image, settings=settings, store=store, fetch=fetch)

@@ -1,5 +1,7 @@
 """The life of a job as one table: from which status to which it may go, and by whose hand.
 
+`waiting` is a job that other jobs keep from its turn, and a group whose jobs are not over (`jobs.families`).
+
 Belongs here: the statuses and the table. Does not: changing a row (`jobs.queue`, whose every change is guarded by this
 table), or deciding when (the sensors, the stages, the commands).
 """
@@ -9,7 +11,17 @@ from __future__ import annotations
 from typing import Final, Literal, get_args
 
 JobStatus = Literal[
-    "held", "pending", "claimed", "running", "completed", "needs_review", "failed", "cancelled", "rejected", "archived"
+    "held",
+    "waiting",
+    "pending",
+    "claimed",
+    "running",
+    "completed",
+    "needs_review",
+    "failed",
+    "cancelled",
+    "rejected",
+    "archived",
 ]
 Actor = Literal["sensor", "run", "person"]
 """sensor: it claims, and settles runs that are over. run: its stages. person: by a command or in the Dagster UI."""
@@ -20,12 +32,20 @@ _SENSOR: Final[frozenset[Actor]] = frozenset({"sensor"})
 _RUN: Final[frozenset[Actor]] = frozenset({"run"})
 _PERSON: Final[frozenset[Actor]] = frozenset({"person"})
 
-FIRST: Final[frozenset[JobStatus]] = frozenset({"pending", "held"})
+FIRST: Final[frozenset[JobStatus]] = frozenset({"pending", "held", "waiting"})
 """The statuses that a new job may have."""
 
 TRANSITIONS: Final[dict[JobStatus, dict[JobStatus, frozenset[Actor]]]] = {
     "held": {"running": _PERSON, "cancelled": _PERSON},
-    "pending": {"claimed": _SENSOR, "running": _PERSON, "cancelled": _PERSON},
+    "waiting": {
+        "pending": _SENSOR,
+        "completed": _SENSOR,
+        "needs_review": _SENSOR,
+        "failed": _SENSOR,
+        "running": _PERSON,
+        "cancelled": _PERSON,
+    },
+    "pending": {"claimed": _SENSOR, "running": _PERSON, "waiting": _PERSON, "cancelled": _PERSON},
     "claimed": {"running": _RUN, "pending": _SENSOR, "failed": _SENSOR, "cancelled": _SENSOR | _PERSON},
     "running": {
         "completed": _RUN | _SENSOR,
@@ -36,11 +56,17 @@ TRANSITIONS: Final[dict[JobStatus, dict[JobStatus, frozenset[Actor]]]] = {
         "held": _RUN | _SENSOR,
         "cancelled": _SENSOR | _PERSON,
     },
-    "completed": {"pending": _PERSON, "running": _PERSON, "archived": _PERSON},
-    "needs_review": {"pending": _PERSON, "running": _PERSON, "rejected": _PERSON, "archived": _PERSON},
-    "failed": {"pending": _PERSON, "running": _PERSON, "archived": _PERSON},
-    "cancelled": {"pending": _PERSON, "running": _PERSON, "archived": _PERSON},
-    "rejected": {"pending": _PERSON, "archived": _PERSON},
+    "completed": {"pending": _PERSON, "waiting": _PERSON, "running": _PERSON, "archived": _PERSON},
+    "needs_review": {
+        "pending": _PERSON,
+        "waiting": _PERSON,
+        "running": _PERSON,
+        "rejected": _PERSON,
+        "archived": _PERSON,
+    },
+    "failed": {"pending": _PERSON, "waiting": _PERSON, "running": _PERSON, "archived": _PERSON},
+    "cancelled": {"pending": _PERSON, "waiting": _PERSON, "running": _PERSON, "archived": _PERSON},
+    "rejected": {"pending": _PERSON, "waiting": _PERSON, "archived": _PERSON},
     "archived": {},
 }
 

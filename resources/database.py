@@ -42,7 +42,7 @@ from sqlalchemy.types import TypeDecorator
 
 from imaging.errors import SettingsError
 
-HEAD: Final = "0003_faults"
+HEAD: Final = "0004"
 """The newest migration; a database at this version needs no Alembic."""
 
 BUSY_SECONDS: Final = 30
@@ -107,6 +107,7 @@ class JobRow(Base):
         Index("ix_job_queue_claim", "status", "priority", "created_at", "id"),
         Index("ix_job_queue_newest", "created_at", "id"),
         Index("ix_job_queue_parent", "parent_id"),
+        Index("ix_job_queue_after", "after_id"),
     )
 
     id: Mapped[str] = mapped_column(String(63), primary_key=True)
@@ -117,6 +118,8 @@ class JobRow(Base):
     source: Mapped[dict[str, Any] | None]
     attempts: Mapped[int]
     parent_id: Mapped[str | None] = mapped_column(ForeignKey("job_queue.id", ondelete="SET NULL"))
+    after_id: Mapped[str | None] = mapped_column(String(63))
+    children: Mapped[int] = mapped_column(server_default="0")
     origin: Mapped[str]
     error: Mapped[str | None] = mapped_column(FreeText)
     error_stage: Mapped[str | None]
@@ -135,6 +138,22 @@ class JobRow(Base):
     fault: Mapped[str | None]
     faults: Mapped[dict[str, Any] | None]
     restored_at: Mapped[datetime | None]
+
+
+class ScheduleRow(Base):
+    """A request that becomes a job again and again."""
+
+    __tablename__ = "schedules"
+    __table_args__ = (Index("ix_schedules_due", "enabled", "next_at"),)
+
+    id: Mapped[str] = mapped_column(String(63), primary_key=True)
+    request: Mapped[dict[str, Any]]
+    every: Mapped[str]
+    next_at: Mapped[datetime]
+    enabled: Mapped[bool]
+    last_job_id: Mapped[str | None] = mapped_column(String(63))
+    error: Mapped[str | None] = mapped_column(FreeText)
+    created_at: Mapped[datetime]
 
 
 class ResultRow(Base):

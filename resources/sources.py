@@ -87,6 +87,22 @@ def import_source(path: str, *, settings: Settings, store: ImageStore, fetch: Fe
     else:
         found, name = str(_resolve(path, settings)), path
         data = _read(Path(found), path)
+    return keep_source(found, name, data, store)
+
+
+def keep_source(path: str, name: str, data: bytes, store: ImageStore) -> SourceInfo:
+    """Check a photo's bytes and keep them in the store.
+
+    Args:
+        path: where they come from, for people.
+        name: the same as the request has it, for errors.
+        data: the file.
+        store: where the copy goes.
+
+    Raises:
+        InvalidImageError: not an image that can be used.
+        BackendError: the store cannot be written.
+    """
     image = decode_image(data, name=name)
     sha256 = hashlib.sha256(data).hexdigest()
     copy = f"{sha256}.{_EXTENSIONS[image.format]}"
@@ -94,7 +110,7 @@ def import_source(path: str, *, settings: Settings, store: ImageStore, fetch: Fe
         store.write(SOURCES, copy, data=data)
     height, width = image.pixels.shape[:2]
     return SourceInfo(
-        path=found.encode("utf-8", "backslashreplace").decode(),  # names on disk need not be UTF-8
+        path=path.encode("utf-8", "backslashreplace").decode(),  # names on disk need not be UTF-8
         sha256=sha256,
         stored=f"{SOURCES}/{copy}",
         width=width,

@@ -7,14 +7,16 @@ What a tick does. A crash between any two steps loses nothing and runs nothing t
 what the database says:
 
     1. inbox        files become pending jobs               a job's id follows from its file, so it is added once
-    2. lost runs    jobs of runs that are over are settled  guarded by the run's id
-    3. claim        pending -> claimed                      one transaction
-    4. partitions   the claimed jobs' keys are added        adding twice adds once
-    5. batches      claimed jobs get a batch id             one transaction a batch, all or nothing
-    6. runs         one per batch that has not started      run_key = batch id, so Dagster runs it once
+    2. schedules    those that are due become pending jobs  a job's id follows from schedule and time
+    3. lost runs    jobs of runs that are over are settled  guarded by the run's id
+    4. waiting      those that need not wait go on or end   one transaction, looked at anew by every tick
+    5. claim        pending -> claimed                      one transaction
+    6. partitions   the claimed jobs' keys are added        adding twice adds once
+    7. batches      claimed jobs get a batch id             one transaction a batch, all or nothing
+    8. runs         one per batch that has not started      run_key = batch id, so Dagster runs it once
 
-A claimed job that is in no batch (a crash after 3) is put into one by the next tick; a batch without a run (a crash
-after 5) is asked for again by the next tick. A run starts a job only if the job still belongs to the run's batch.
+A claimed job that is in no batch (a crash after 5) is put into one by the next tick; a batch without a run (a crash
+after 7) is asked for again by the next tick. A run starts a job only if the job still belongs to the run's batch.
 """
 
 from __future__ import annotations
@@ -32,6 +34,7 @@ from jobs.inbox import take_inbox
 from jobs.lifecycle import BATCH_TAG, RANGE_END_TAG, RANGE_START_TAG, settle_lost_runs
 from jobs.pipelines import PIPELINES
 from jobs.queue import Job, JobQueue
+from jobs.schedules import make_due_jobs
 from jobs.stages import PARTITIONS, PLANS
 from resources.connections import DatabaseResource, StoreResource
 from resources.settings import Settings, load_settings
@@ -54,8 +57,12 @@ def job_requests(
     queue = JobQueue(database.get())
     if settings.inbox is not None:
         _look_into_inbox(context, settings.inbox, queue, store.get(), settings)
+    for schedule_id, error in make_due_jobs(database.get(), store.get(), settings).items():
+        context.log.error(f"Schedule {schedule_id}: {error}")
     for job_id, status in settle_lost_runs(context.instance, queue, settings).items():
         context.log.warning(f"{job_id}: its run is over; the job is {status} now.")
+    for job_id, status in queue.settle_waiting().items():
+        context.log.info(f"{job_id}: need not wait any longer; the job is {status} now.")
 
     room = MOST_CLAIMED_BATCHES - len(queue.open_batches())
     if room > 0:

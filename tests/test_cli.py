@@ -26,7 +26,7 @@ from jobs.cli.output import printable, short
 from jobs.cli.up import answers, webserver_command
 from jobs.cli.waiting import wait_until_over
 from jobs.queue import ImageRow, JobQueue, NewJob
-from jobs.request import JobRequest
+from jobs.request import PLACING, JobRequest
 from jobs.stages import STAGES
 from jobs.transitions import JobStatus
 
@@ -138,7 +138,7 @@ def test_submit_takes_every_field(fc, queue, photo):
         "--cfg-scale": "4.5", "--scheduler": "DDIM", "--face-strength": "0.25", "--output-size": "640",
         "--priority": "9", "--tag": "k=v",
     }  # fmt: skip
-    assert len(flags) == len(JobRequest.model_fields)
+    assert len(flags) == len(set(JobRequest.model_fields) - set(PLACING))
     assert fc("submit", "--id", "all", *(part for pair in flags.items() for part in pair)).code == 0
     assert queue.get("all").request.model_dump() == {
         "job_type": "face_processing", "pony_prompt": "a", "flux_prompt": "b", "negative_prompt": "c",

@@ -112,12 +112,12 @@ class TestAdding:
         assert queue.add([]) == []
 
     def test_children_know_their_parent(self, queue: JobQueue) -> None:
-        queue.add([new("a")])
+        queue.add([new("a", job_type="group")])
         children = queue.add([new(f"a-{number}", parent_id="a") for number in range(3)])
         assert [child.parent_id for child in children] == ["a"] * 3
 
     def test_an_unknown_parent_is_an_error(self, queue: JobQueue) -> None:
-        with pytest.raises(RejectedError, match=r"parent_id: there is no job nobody"):
+        with pytest.raises(RejectedError, match=r"parent: there is no job nobody"):
             queue.add([new("a", parent_id="nobody")])
         assert queue.find() == []
 
@@ -635,9 +635,10 @@ class TestRecords:
     def test_records_go_with_their_job(self, queue: JobQueue, database: Database) -> None:
         running(queue)
         do_stage(queue, "mask")
-        queue.add([new("child", parent_id="a")])
+        queue.add([new("g", job_type="group"), new("child", parent_id="g")])
         with database.session() as session:
             session.delete(session.get(JobRow, "a"))
+            session.delete(session.get(JobRow, "g"))
         assert queue.stage_results("a") == []
         assert queue.get("child").parent_id is None
         assert len(queue.logs("a", 9)) == 4

@@ -35,7 +35,7 @@ def test_the_table_names_every_status_and_each_can_be_reached() -> None:
 def test_sources_are_read_from_the_table() -> None:
     assert sources("claimed", by="sensor") == ("pending",)
     assert sources("claimed", by="person") == ()
-    assert set(sources("cancelled", by="person")) == {"held", "pending", "claimed", "running"}
+    assert set(sources("cancelled", by="person")) == {"held", "waiting", "pending", "claimed", "running"}
 
 
 def machine(database: Database) -> type[RuleBasedStateMachine]:  # noqa: C901 - one rule per call of the queue
@@ -49,11 +49,16 @@ def machine(database: Database) -> type[RuleBasedStateMachine]:  # noqa: C901 - 
                     session.execute(table.delete())
             self.before: dict[str, Job] = {}
 
-        @initialize(hold=st.booleans())
-        def add(self, hold: bool) -> None:
+        @initialize(hold=st.booleans(), group=st.booleans(), after=st.booleans())
+        def add(self, hold: bool, group: bool, after: bool) -> None:
+            parent = "g" if group else None
+            if group:
+                queue.add([NewJob("g", parse_request({"job_type": "group"}), None, "cli")])
             for job_id in "ab":
                 request = parse_request({"pony_prompt": "x", "seed": 1})
-                queue.add([NewJob(job_id, request, None, "cli", hold=hold and job_id == "b")])
+                before = "a" if after and job_id == "b" else None
+                hold_it = hold and job_id == "b"
+                queue.add([NewJob(job_id, request, None, "cli", parent_id=parent, after_id=before, hold=hold_it)])
             self.before = {job.id: job for job in queue.find()}
             assert {job.status for job in self.before.values()} <= FIRST
 
@@ -154,6 +159,25 @@ def machine(database: Database) -> type[RuleBasedStateMachine]:  # noqa: C901 - 
                 lambda: queue.settle_run(run, batch_id=batch, outcome=outcome, error="E.", max_attempts=most),
             )
 
+        @rule()
+        def settle_waiting(self) -> None:
+            self.step("sensor", queue.settle_waiting)
+            assert queue.settle_waiting() == {}, "once is enough"
+            for job in self.before.values():
+                waits_for = [one for one in self.before.values() if job.id == one.parent_id or job.after_id == one.id]
+                assert job.status != "waiting" or not {one.status for one in waits_for} <= FINAL
+
+        @invariant()
+        def a_group_is_over_only_when_its_jobs_are(self) -> None:
+            for job in self.before.values():
+                children = {one.status for one in self.before.values() if one.parent_id == job.id}
+                assert children <= FINAL or job.status not in FINAL - {"archived"}
+
+        @rule(some=st.lists(st.sampled_from(["a", "b", "g"]), min_size=1, max_size=2))
+        def cancel_with_groups(self, some: list[str]) -> None:
+            known = [job for job in some if job in self.before]
+            self.step("person", lambda: queue.cancel(known))
+
         @rule(some=st.lists(JOBS, min_size=1, max_size=2))
         def cancel(self, some: list[str]) -> None:
             self.step("person", lambda: queue.cancel(some))
@@ -178,7 +202,7 @@ def machine(database: Database) -> type[RuleBasedStateMachine]:  # noqa: C901 - 
         def rows_agree_with_the_status(self) -> None:
             for job in self.before.values():
                 assert (job.run_id is not None) or job.status != "running"
-                assert job.status not in {"pending", "held"} or (job.run_id, job.batch_id) == (None, None)
+                assert job.status not in {"pending", "held", "waiting"} or (job.run_id, job.batch_id) == (None, None)
                 assert (job.finished_at is not None) == (job.status in FINAL)
                 assert set(job.stages_completed) <= set(PLANS[job.job_type])
             with database.reader() as session:
@@ -200,6 +224,6 @@ def test_no_sequence_of_calls_breaks_the_table(any_database: Database) -> None:
     )
 
 
-@pytest.mark.parametrize("status", sorted(set(JOB_STATUSES) - {"held", "pending", "claimed", "running"}))
+@pytest.mark.parametrize("status", sorted(set(JOB_STATUSES) - {"held", "waiting", "pending", "claimed", "running"}))
 def test_a_job_that_ended_is_not_cancelled(status: JobStatus) -> None:
     assert "cancelled" not in TRANSITIONS[status]

@@ -30,6 +30,7 @@ def list_jobs(
         list[str] | None, typer.Option("--type", help="Only this job type; repeatable.", metavar="TYPE")
     ] = None,
     everything: Annotated[bool, typer.Option("--all", "-a", help="Archived jobs too.")] = False,
+    parent: Annotated[str | None, typer.Option("--parent", help="Only the jobs of this group.", metavar="JOB")] = None,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="Most jobs shown, newest first.")] = 30,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
@@ -41,13 +42,13 @@ def list_jobs(
     statuses = _chosen("status", status, JOB_STATUSES) or shown
     job_types = _chosen("type", job_type, JOB_TYPES)
     with opened_queue() as queue:
-        jobs = queue.find(statuses=statuses, job_types=job_types, limit=limit)
+        jobs = queue.find(statuses=statuses, job_types=job_types, parent_id=parent, limit=limit)
     if as_json:
         print_json([job_json(job) for job in jobs])
     elif jobs:
         out.print(table(("job", "type", "status", "prio", "added", "what"), map(_row, jobs)))
     else:
-        say("No such job." if status or job_type else "There is no job yet. `fc submit -p '...'` adds one.")
+        say("No such job." if status or job_type or parent else "There is no job yet. `fc submit -p '...'` adds one.")
 
 
 def _chosen(field: str, given: list[str] | None, known: tuple[T, ...]) -> list[T] | None:

@@ -21,6 +21,7 @@ from jobs.cli.output import exit_code, print_error
 from jobs.cli.prune import prune, restore
 from jobs.cli.retry import cancel, retry
 from jobs.cli.review import approve, reject, review
+from jobs.cli.schedule import schedule
 from jobs.cli.show import show
 from jobs.cli.status import status
 from jobs.cli.submit import submit
@@ -59,6 +60,7 @@ app.command("reject")(reject)
 app.command("archive")(archive)
 app.command("remove")(remove)
 app.command("doctor")(doctor)
+app.add_typer(schedule, name="schedule")
 app.add_typer(models, name="models")
 app.command("up")(up)
 app.command("demo")(demo)

@@ -30,6 +30,7 @@ _PIPE_WIDTH: Final = 160  # columns when nobody says how wide the reader's page 
 
 STATUS_STYLES: Final = {
     "held": "dim",
+    "waiting": "cyan",
     "pending": "cyan",
     "claimed": "cyan",
     "running": "bold blue",
@@ -131,6 +132,11 @@ def until(moment: datetime | None) -> str:
     return ago(datetime.now(UTC) - left)
 
 
+def local_time(moment: datetime) -> str:
+    """A moment in this machine's local time, with its zone."""
+    return f"{moment.astimezone():%Y-%m-%d %H:%M:%S %Z}"
+
+
 def seconds_taken(job: Job) -> float | None:
     """Seconds from the job's first start to its end, or to now; None when it was never started."""
     if job.started_at is None:
@@ -141,16 +147,20 @@ def seconds_taken(job: Job) -> float | None:
 def job_json(job: Job) -> dict[str, Any]:
     """A job as the `--json` outputs show it."""
     names = (
-        "job_type", "status", "priority", "origin", "parent_id", "attempts", "current_stage", "stages_completed",
-        "final_image", "error", "error_stage", "error_mend", "fault", "faults", "not_before", "run_id", "run_ids",
-        "created_at", "started_at", "finished_at", "source",
+        "job_type", "status", "priority", "origin", "parent_id", "after_id", "children", "not_before",
+        "attempts", "current_stage", "stages_completed", "final_image", "error", "error_stage", "error_mend",
+        "fault", "faults", "run_id", "run_ids", "created_at", "started_at", "finished_at", "source",
     )  # fmt: skip
     request = job.request.model_dump(mode="json")
     return {"job_id": job.id} | {name: getattr(job, name) for name in names} | {"request": request}
 
 
 def where(job: Job) -> str:
-    """A job's status, and the stage it is at or stopped at."""
+    """A job's status, and the stage it is at or stopped at, or what it waits for."""
+    if job.status == "waiting":
+        return f"waiting for {job.after_id or ('its jobs' if job.children else 'its first job')}"
+    if job.status == "pending" and job.not_before is not None and job.not_before > datetime.now(UTC):
+        return f"pending until {local_time(job.not_before)}"
     stage = job.error_stage if job.error_stage and job.status != "running" else job.current_stage
     if job.status in ("running", "failed", "needs_review", "rejected") and stage:
         return f"{job.status} at {stage}"

@@ -12,7 +12,7 @@ import typer
 
 from imaging.errors import FaceChangerError
 from jobs.cli.opening import opened_queue
-from jobs.cli.output import FAILED, err, exit_code, print_error, say, warn
+from jobs.cli.output import FAILED, err, exit_code, print_error, say, warn, where
 from jobs.stages import STAGES
 from resources.settings import dagster_home, load_settings
 
@@ -28,19 +28,21 @@ def cancel(*, job_ids: Jobs) -> None:
     """End jobs now, wherever they are.
 
     A job that waits ends at once. One that runs is cancelled at once too: what its run is computing for it is thrown
-    away, and the run leaves it at its next step. A run that has no other job is stopped; one that has goes on.
+    away, and the run leaves it at its next step. A run that has no other job is stopped; one that has goes on. With a
+    group end all its jobs.
     """
     with opened_queue() as queue:
         before = queue.cancel(job_ids)
+        queue.settle_waiting()
         now = queue.get_many(job_ids)
         _stop_runs(queue, before)
     ended = {job.id for job in before}
-    for job_id in dict.fromkeys(job_ids):
+    for job_id in dict.fromkeys([*job_ids, *sorted(ended)]):
         if job_id in ended:
             say(f"{job_id}: cancelled.")
         else:
             say(f"{job_id}: is {now[job_id].status}; there is nothing to cancel.", console=err)
-    if len(ended) < len(set(job_ids)):
+    if not ended.issuperset(job_ids):
         raise typer.Exit(FAILED)
 
 
@@ -108,6 +110,7 @@ def retry(
                 print_error(error)
                 worst = max(worst, exit_code(error))
             else:
-                say(f"{job_id}: in the queue, from {job.next_stage or 'its last stage'} on.")
+                at = where(job) if job.status == "waiting" else f"from {job.next_stage or 'its last stage'} on"
+                say(f"{job_id}: in the queue, {at}.")
     if worst:
         raise typer.Exit(worst)

@@ -76,4 +76,5 @@ def reject(
     """End a job that waits for a person as rejected. Everything that it made is kept."""
     with opened_queue() as queue:
         queue.turn_down(job_id, reason=reason)
+        queue.settle_waiting()
     say(f"{job_id}: rejected.")

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 from rich.text import Text
@@ -32,6 +32,8 @@ from jobs.cli.output import (
 from jobs.faults import counted
 from jobs.stages import PLANS
 
+MOST_RELATED: Final = 50
+
 if TYPE_CHECKING:
     from jobs.queue import ImageRow, Job, LogEntry, StageResult
 
@@ -48,11 +50,15 @@ def show(
         results = queue.stage_results(job_id)
         images = queue.images(job_id)
         log = queue.logs(job_id, log_lines) if log_lines else []
+        children = queue.find(parent_id=job_id, limit=MOST_RELATED, newest_first=False)
+        followers = queue.find(after_id=job_id, limit=MOST_RELATED, newest_first=False)
     if as_json:
-        print_json(_as_json(job, results, images, log))
+        related = {"child_ids": [child.id for child in children], "follower_ids": [one.id for one in followers]}
+        print_json(_as_json(job, results, images, log) | related)
         return
     _print_state(job)
     _print_partition(job)
+    _print_family(job, children, followers)
     out.print(table(("field", "value"), _request_rows(job), title="\nRequest"))
     out.print(table(("stage", "status", "ms", "cached", "file"), _stage_rows(job, results), title="\nStages"))
     if images:
@@ -97,6 +103,8 @@ def _print_state(job: Job) -> None:
             say(f"Mend: {job.error_mend}")
     if job.status == "pending" and job.fault:
         say(f"It is tried again in {until(job.not_before)}, alone.")
+    elif job.status in ("waiting", "pending") and where(job) != job.status:
+        say(f"It is {where(job)}.")
     if job.status == "held":
         from jobs.cli.dagster_side import materialize_command
 
@@ -110,7 +118,7 @@ def _print_partition(job: Job) -> None:
     from jobs.cli.dagster_side import has_partition
     from jobs.transitions import FINAL
 
-    if job.status not in FINAL:
+    if job.status not in FINAL or job.job_type == "group":
         return
     try:
         if not has_partition(job.id):
@@ -119,6 +127,19 @@ def _print_partition(job: Job) -> None:
             say(f"Its Dagster partition is not there: {again}{by_hand}.".replace("JOB", job.id))
     except SettingsError as error:
         say(f"Whether it has a Dagster partition cannot be told. {error}")
+
+
+def _print_family(job: Job, children: Sequence[Job], followers: Sequence[Job]) -> None:
+    if job.parent_id:
+        say(f"Belongs to the group {job.parent_id}")
+    if job.after_id:
+        say(f"Comes after {job.after_id}")
+    for title, jobs in (("Its jobs", children), ("Jobs that come after it", followers)):
+        if jobs:
+            rows = [(one.id, one.job_type, where(one), one.final_image or short(one.error or "", 100)) for one in jobs]
+            out.print(table(("job", "type", "status", "result"), rows, title=f"\n{title}"))
+    if len(children) < job.children:
+        say(f"{job.children - len(children)} more: `fc list --parent {job.id}`, unless they were removed.")
 
 
 def _request_rows(job: Job) -> list[tuple[str, str | Text]]:

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 import typer
 
 from imaging.errors import BackendError, RejectedError, SettingsError, TransientError
-from jobs.cli.opening import opened_queue
+from jobs.cli.opening import opened_database, opened_queue
 from jobs.cli.output import FAILED, INTERRUPTED, err, job_json, out, print_json, say, table, warn
-from jobs.request import JobRequest, Scheduler, parse_request
+from jobs.ids import check_job_id, new_job_id
+from jobs.request import RESULT_OF, JobRequest, Scheduler, parse_request
 from resources.settings import Settings, dagster_home, load_settings
 
 if TYPE_CHECKING:
@@ -54,6 +55,9 @@ def submit(
     face_rules: Annotated[list[str] | None, _field("face_rules", "--face-rule", metavar="RULE")] = None,
     output_size: Annotated[int | None, _field("output_size")] = None,
     priority: Annotated[int | None, _field("priority")] = None,
+    parent: Annotated[str | None, _field("parent", metavar="JOB")] = None,
+    after: Annotated[str | None, _field("after", metavar="JOB")] = None,
+    at: Annotated[str | None, _field("at", metavar="TIME")] = None,
     tags: Annotated[list[str] | None, _field("tags", "--tag", metavar="KEY=VALUE")] = None,
     job_id: Annotated[
         str | None, typer.Option("--id", help="The job's id: a-z, 0-9 and '-'. Empty: one is made.", metavar="ID")
@@ -67,6 +71,21 @@ def submit(
             help="Requests from a .json, .jsonl, .yaml or .csv file; '-': JSON on stdin.",
         ),
     ] = None,
+    from_job: Annotated[
+        str | None,
+        typer.Option(metavar="JOB", help="Work on the picture that this job makes; as --source-image job:JOB."),
+    ] = None,
+    variants: Annotated[
+        int | None, typer.Option(min=2, max=1000, help="A group of so many jobs, each with its own seed.")
+    ] = None,
+    every: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOW_OFTEN",
+            help="Again and again: 90m, 1h, 1d, or a cron expression in local time such as '0 9 * * mon-fri'. The "
+            "first time is --at, or the next that comes. See `fc schedule`.",
+        ),
+    ] = None,
     hold: Annotated[
         bool, typer.Option("--hold", help="Leave the job out of the queue; prints the command that runs it by hand.")
     ] = False,
@@ -76,17 +95,21 @@ def submit(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Put jobs into the queue: one from flags, or many from a file. All are accepted, or none."""
-    if hold and wait:
-        raise typer.BadParameter("A held job waits for you, so --hold cannot be combined with --wait.")
+    _check_options(hold=hold, wait=wait, every=every, from_job=from_job, source_image=source_image)
+    if from_job is not None:
+        source_image = f"{RESULT_OF}{from_job}"
     given = {
         "job_type": job_type, "pony_prompt": pony_prompt, "flux_prompt": flux_prompt,
         "negative_prompt": negative_prompt, "source_image": source_image, "seed": seed, "width": width,
         "height": height, "steps": steps, "cfg_scale": cfg_scale, "scheduler": scheduler,
         "face_strength": face_strength, "face_rules": face_rules, "output_size": output_size, "priority": priority,
-        "tags": tags,
+        "tags": tags, "parent": parent, "after": after, "at": at,
     }  # fmt: skip
     fields = {name: value for name, value in given.items() if value not in (None, [])}
-    requests = _from_file(file, fields, job_id) if file is not None else [(job_id, _from_flags(fields))]
+    requests = _read(fields, job_id, file, variants)
+    if every is not None:
+        _keep_schedules(requests, every, as_json=as_json)
+        return
     with opened_queue() as queue:
         jobs = _add(requests, queue, hold=hold)
         if wait:
@@ -101,14 +124,57 @@ def submit(
         raise typer.Exit(FAILED)
 
 
-def _from_flags(fields: dict[str, Any]) -> JobRequest:
+def _check_options(
+    *, hold: bool, wait: bool, every: str | None, from_job: str | None, source_image: str | None
+) -> None:
+    if hold and wait:
+        raise typer.BadParameter("A held job waits for you, so --hold cannot be combined with --wait.")
+    if every is not None and (hold or wait):
+        raise typer.BadParameter("--every makes jobs later, so --hold and --wait cannot be combined with it.")
+    if from_job is not None and source_image is not None:
+        raise typer.BadParameter("A job works on one picture: --from-job cannot be combined with --source-image.")
+
+
+def _read(
+    fields: dict[str, Any], job_id: str | None, file: str | None, variants: int | None
+) -> list[tuple[str | None, JobRequest]]:
+    from jobs.submit import variants as make_variants
+
+    if file is not None:
+        if variants is not None:
+            raise typer.BadParameter("--variants is about one request; in a file, write a group and its jobs.")
+        return _from_file(file, fields, job_id)
+    fields = _with_tags(fields)
+    if variants is not None:
+        return make_variants(job_id or new_job_id(), fields, variants)
+    return [(job_id, parse_request(fields))]
+
+
+def _keep_schedules(requests: Sequence[tuple[str | None, JobRequest]], every: str, *, as_json: bool) -> None:
+    from jobs.cli.schedule import schedule_json, schedule_table
+    from jobs.schedules import add_schedules
+    from resources.store import ImageStore
+
+    settings = load_settings()
+    named = [(new_job_id() if one is None else check_job_id(one), request) for one, request in requests]
+    with opened_database() as database:
+        store = ImageStore(settings.resolved_data_dir)
+        added = add_schedules(named, every=every, database=database, store=store, settings=settings)
+    if as_json:
+        print_json({"schedules": [schedule_json(one) for one in added]})
+    else:
+        out.print(schedule_table(added))
+        say("Jobs are made while `fc up` runs; `fc schedule stop ID` ends it.")
+
+
+def _with_tags(fields: dict[str, Any]) -> dict[str, Any]:
     if "tags" in fields:
         pairs = [text.partition("=") for text in fields["tags"]]
         for key, equals, value in pairs:
             if not key or not equals:
                 raise RejectedError(f"tags: {key + equals + value!r} is not KEY=VALUE.", "Write --tag project=spring.")
         fields = fields | {"tags": {key: value for key, _, value in pairs}}
-    return parse_request(fields)
+    return fields
 
 
 def _from_file(file: str, fields: dict[str, Any], job_id: str | None) -> list[tuple[str | None, JobRequest]]:

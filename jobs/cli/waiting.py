@@ -31,7 +31,9 @@ def wait_until_over(
     most_seconds: float = float("inf"),
     console: Console = err,
 ) -> list[Job]:
-    """Wait until no job goes on by itself: each is final, or held for a person. Removed jobs are not waited for.
+    """Wait until no job goes on by itself: each is final, or held for a person, or comes after a held one.
+
+    Removed jobs are not waited for.
 
     Args:
         queue: where to look.
@@ -59,7 +61,9 @@ def wait_until_over(
         TextColumn("{task.fields[where]}", markup=False),
     )
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        bars = {job.id: progress.add_task(job.id, total=len(PLANS[job.job_type]), where="") for job in jobs}
+        bars = {
+            job.id: progress.add_task(job.id, total=len(PLANS[job.job_type]) or job.children, where="") for job in jobs
+        }
         while True:
             found = queue.get_many([job.id for job in jobs])
             for job in found.values():
@@ -68,7 +72,10 @@ def wait_until_over(
                 if seen.get(job.id) != now and not console.is_terminal:
                     say(f"{job.id}: {now}", console=console)
                 seen[job.id] = now
-            if all(job.status in FINAL or job.status == "held" for job in found.values()):
+            held = {job.id for job in found.values() if job.status == "held"}
+            firsts = queue.get_many({job.after_id for job in found.values() if job.after_id} - set(found))
+            held |= {job.id for job in firsts.values() if job.status == "held"}
+            if all(job.status in FINAL or {job.id, job.after_id} & held for job in found.values()):
                 return [found[job.id] for job in jobs if job.id in found]
             check()
             if time.monotonic() > deadline:
