@@ -7,7 +7,8 @@ What a tick does. A crash between any two steps loses nothing and runs nothing t
 what the database says:
 
     1. inbox        files become pending jobs               a job's id follows from its file, so it is added once
-    2. lost runs    jobs of runs that are over are settled  guarded by the run's id
+    2. lost runs    runs without a process have failed,
+                    jobs of runs that are over are settled  guarded by the run's id
     3. claim        pending -> claimed                      one transaction
     4. partitions   the claimed jobs' keys are added        adding twice adds once
     5. batches      claimed jobs get a batch id             one transaction a batch, all or nothing
@@ -28,7 +29,7 @@ import dagster as dg
 
 from imaging.errors import FaceChangerError
 from jobs.inbox import take_inbox
-from jobs.lifecycle import BATCH_TAG, RANGE_END_TAG, RANGE_START_TAG, settle_lost_runs
+from jobs.lifecycle import BATCH_TAG, RANGE_END_TAG, RANGE_START_TAG, fail_dead_runs, settle_lost_runs
 from jobs.pipelines import PIPELINES
 from jobs.queue import Job, JobQueue
 from jobs.stages import PARTITIONS, PLANS
@@ -51,6 +52,8 @@ def job_requests(
     queue = JobQueue(database.get())
     if settings.inbox is not None:
         _look_into_inbox(context, settings.inbox, queue, store.get(), settings)
+    for run_id in fail_dead_runs(context.instance):
+        context.log.warning(f"The process of run {run_id} is gone; the run has failed.")
     for job_id, status in settle_lost_runs(context.instance, queue, settings).items():
         context.log.warning(f"{job_id}: its run is over; the job is {status} now.")
 
