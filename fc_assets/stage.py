@@ -10,7 +10,7 @@ The way of one stage through a run:
 2. For each job it computes the content key: the stage's code version, the hashes of its inputs, the settings and
    fields of the request that decide the result, and how often a person had it made anew. If the stage's stored result
    has the same key and its file still has the same bytes, that is the result (`cached: true`).
-3. The rest is worked on. Every finished value is stored, recorded in the database and logged as materialized at once.
+3. The rest is worked on. Every finished value is stored, logged as materialized and recorded in the database at once.
    A file that differs from the one before replaces it, and the one before is kept under `history`.
 4. A job that needs review or is rejected ends there; the others go on. What was turned down is kept for `fc approve`.
    A job that fails ends the step, once all its neighbours are through this stage; they go back to the queue, where the
@@ -34,7 +34,9 @@ from typing import Any, Final
 import cv2
 import dagster as dg
 import numpy as np
+from dagster_postgres.utils import DagsterPostgresException
 from numpy.typing import NDArray
+from sqlalchemy.exc import SQLAlchemyError
 
 from fc_assets.limits import time_limit
 from imaging.errors import BackendError, FaceChangerError, NeedsReviewError, RejectedError, TransientError
@@ -307,6 +309,7 @@ class Stage:
         if hashlib.sha256(data).hexdigest() != output["sha256"]:
             return None
         file = StoredFile(path=output["path"], sha256=output["sha256"], bytes=len(data))
+        self._log_materialization(item, file, {**output["metadata"], "cached": True})
         self.queue.finish_stage(
             job_id,
             self.name,
@@ -317,7 +320,6 @@ class Stage:
             content_key=item.content_key,
             final_image=file.path if self._makes_final(item.job) else None,
         )
-        self._log_materialization(item, file, {**output["metadata"], "cached": True})
         self._close(item.job)
         return file
 
@@ -387,6 +389,13 @@ class Stage:
             )
             self.context.log.warning(f"{job.id}: {done.turned_down}")
             return None
+
+        def write_and_show() -> None:
+            # Shown first, then recorded: after a crash in between the stage is made and shown again. The other way
+            # round the job would go on behind a stage that Dagster never shows.
+            write()
+            self._log_materialization(item, file, metadata)
+
         self.queue.finish_stage(
             job.id,
             self.name,
@@ -396,9 +405,8 @@ class Stage:
             content_key=item.content_key,
             images=images,
             final_image=file.path if self._makes_final(job) else None,
-            write=write,
+            write=write_and_show,
         )
-        self._log_materialization(item, file, metadata)
         self._close(job)
         return file
 
@@ -415,9 +423,14 @@ class Stage:
         for stage, sha256 in item.input_hashes.items():
             tags[f"dagster/input_data_version/{stage}"] = sha256[:16]
             tags[f"dagster/input_event_pointer/{stage}"] = str(self._input_events[stage].get(item.job.id, "NULL"))
-        self.context.log_event(
-            dg.AssetMaterialization(self.context.asset_key, partition=item.job.id, metadata=shown, tags=tags)
-        )
+        event = dg.AssetMaterialization(self.context.asset_key, partition=item.job.id, metadata=shown, tags=tags)
+        try:
+            self.context.log_event(event)
+        except (SQLAlchemyError, DagsterPostgresException) as error:
+            raise TransientError(
+                f"Dagster's storage did not take the {self.name} of job {item.job.id}: {type(error).__name__}.",
+                "The job is tried again by itself; `fc doctor` says whether the storage answers.",
+            ) from error
 
     def _close(self, job: Job) -> None:
         """End a job whose last stage of this run this was."""

@@ -14,6 +14,7 @@ import dagster as dg
 from dagster._core.storage.tags import GRPC_INFO_TAG
 
 from jobs.queue import Job, JobQueue
+from jobs.run_process import is_dead
 from jobs.transitions import JobStatus
 from resources.settings import Settings
 
@@ -21,6 +22,8 @@ BATCH_TAG: Final = "face-changer/batch"
 PARTITION_TAG: Final = "dagster/partition"
 RANGE_START_TAG: Final = "dagster/asset_partition_range_start"
 RANGE_END_TAG: Final = "dagster/asset_partition_range_end"
+
+_AT_WORK: Final = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
 
 Outcome = Literal["success", "failure", "cancelled"]
 
@@ -85,6 +88,21 @@ def settle_if_over(
     )
 
 
+def lost_jobs(instance: dg.DagsterInstance, queue: JobQueue, settings: Settings) -> list[str]:
+    """The jobs that `settle_lost_runs` would settle now, or that it will when their dead run has failed."""
+    dead = {run.run_id for run in dead_runs(instance)}
+    found: list[str] = []
+    for run_id, jobs in queue.running_runs().items():
+        run = instance.get_run_by_id(run_id)
+        over = run.is_finished if run is not None else _is_silent(queue, run_id, settings.stage_timeout)
+        found += jobs if over or run_id in dead else []
+    for batch_id, batch in queue.open_batches().items():
+        runs = instance.get_runs(dg.RunsFilter(tags={BATCH_TAG: batch_id}))
+        if any(run.is_finished or run.run_id in dead for run in runs):
+            found += [job.id for job in batch]
+    return found
+
+
 def settle_lost_runs(instance: dg.DagsterInstance, queue: JobQueue, settings: Settings) -> dict[str, JobStatus]:
     """Settle every run that the queue waits for and that is over or lost.
 
@@ -99,6 +117,27 @@ def settle_lost_runs(instance: dg.DagsterInstance, queue: JobQueue, settings: Se
             reason = why_failed(instance, run)
             changed |= settle_run(queue, run, reason=reason, max_attempts=settings.max_attempts)
     return changed
+
+
+def fail_dead_runs(instance: dg.DagsterInstance) -> list[str]:
+    """Tell Dagster of runs whose process is gone that they have failed; their ids.
+
+    Dagster's default launcher leaves it to the code server that started the process. When that was killed too, or its
+    watching thread met a database that was down, such a run would stay STARTED, and hold its slot, for hours.
+    """
+    failed = []
+    for run in dead_runs(instance):
+        instance.report_run_failed(run, "The process of this run is gone: it was killed, or the machine was restarted.")
+        failed.append(run.run_id)
+    return failed
+
+
+def dead_runs(instance: dg.DagsterInstance) -> list[dg.DagsterRun]:
+    """The runs that Dagster takes for going on, and whose process on this machine is gone."""
+    going_on = instance.get_runs(dg.RunsFilter(statuses=_AT_WORK))
+    dead = [run.run_id for run in going_on if is_dead(instance, run)]
+    again = [instance.get_run_by_id(run_id) for run_id in dead]  # one may have ended well between the two looks
+    return [run for run in again if run is not None and not run.is_finished]
 
 
 def stop_idle_runs(instance: dg.DagsterInstance, queue: JobQueue, cancelled: Sequence[Job]) -> list[str]:

@@ -17,7 +17,20 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final, Literal, cast
 
-from sqlalchemy import ColumnElement, CursorResult, Table, and_, func, insert, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    CursorResult,
+    Table,
+    and_,
+    delete,
+    false,
+    func,
+    insert,
+    not_,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
@@ -386,6 +399,16 @@ class JobQueue:
             batches.setdefault(cast("str", job.batch_id), []).append(job)
         return batches
 
+    def give_back(self, job_ids: Collection[str], *, reason: str) -> list[str]:
+        """Put claimed jobs back into the queue, as if they had not been claimed; returns those that were."""
+        with self._database.session() as session:
+            rows = _lock(session, JobRow.id.in_(set(job_ids)), JobRow.status == "claimed")
+            for row, _ in rows:
+                _move(row, utc_now(), "pending", by="sensor", batch_id=None)
+            ids = [row.id for row, _ in rows]
+            _log(session, ids, reason)
+            return ids
+
     def start(self, job_id: str, *, run_id: str, batch_id: str | None) -> Job:
         """Give a job to a run: from its batch, or (`batch_id` None) by hand from any rest but rejected.
 
@@ -661,12 +684,12 @@ class JobQueue:
             rows = _lock(session, JobRow.id == job_id, JobRow.status == "running", JobRow.run_id == run_id)
             if not rows:
                 return _get(session, job_id).status
-            row, _ = rows[0]
+            row, state = rows[0]
             return _try_again(
                 session,
                 row,
                 by="run",
-                stage=stage,
+                stage=None if stage in state.stages_completed else stage,  # a commit whose answer was lost
                 what=what,
                 mend=mend,
                 fault=fault,
@@ -806,6 +829,23 @@ class JobQueue:
             state.stages_completed = []
             _log(session, [job_id], f"request changed by run config: {', '.join(fields)}", run_id=run_id)
 
+    def make_again(self, job_id: str, stage: str, *, reason: str) -> bool:
+        """Put a completed job back into the queue, to make a stage and those behind it whose results are not whole.
+
+        Nothing else is made anew: the content keys find what is there. False: the job is not completed (any more).
+        """
+        with self._database.session() as session:
+            locked = families.lock_with_waiters(session, [job_id])
+            row = locked.get(job_id)
+            if row is None or row.status != "completed":
+                return False
+            state = session.get_one(StateRow, job_id)
+            plan = PLANS[cast("JobType", row.job_type)]
+            before = plan[: plan.index(stage)]
+            state.stages_completed = [done for done in state.stages_completed if done in before]
+            _back_to_queue(session, row, locked, reason)
+            return True
+
     def approve(self, job_id: str) -> Job:
         """Take what was turned down as it is: its stage counts as done, and the job goes back into the queue.
 
@@ -901,6 +941,70 @@ class JobQueue:
                 runs.setdefault(cast("str", run_id), []).append(job_id)
         return runs
 
+    # ---- what a crash may have left; `jobs.mend` asks for it
+
+    def cut_stages(self, since: datetime | None) -> list[tuple[str, str]]:
+        """(job, stage) of the stages that count as running, of jobs that do not and changed since; None: of all."""
+        jobs = select(JobRow.id).where(JobRow.status != "running")
+        if since is not None:
+            jobs = jobs.where(JobRow.updated_at >= since)
+        cut = set[tuple[str, str]]()
+        with self._database.reader() as session:
+            for some in _chunks(session.scalars(jobs)):
+                for table, status in ((ResultRow, ResultRow.status), (AttemptRow, AttemptRow.verdict)):
+                    query = select(table.job_id, table.stage).where(table.job_id.in_(some), status == "running")
+                    cut.update(session.execute(query).tuples())
+        return sorted(cut)
+
+    def end_cut_stages(self, job_ids: Collection[str], *, reason: str) -> None:
+        """End the running stages of those of the jobs that do not run."""
+        with self._database.session() as session:
+            for row, _ in _lock(session, JobRow.id.in_(set(job_ids)), JobRow.status != "running"):
+                _end_stages(session, row.id, "cancelled", None, reason)
+                _end_attempts(session, row.id, "cancelled", reason)
+                _log(session, [row.id], reason, level="warning")
+
+    def stages_completed(self, ids: Collection[str]) -> dict[str, list[str]]:
+        """The completed stages of each of the jobs; an id without a job is left out."""
+        found: dict[str, list[str]] = {}
+        with self._database.reader() as session:
+            for some in _chunks(ids):
+                query = select(StateRow.job_id, StateRow.stages_completed).where(StateRow.job_id.in_(some))
+                found.update(session.execute(query).tuples().all())
+        return found
+
+    def final_images(self, since: datetime | None) -> list[tuple[str, ImageRow]]:
+        """(job, its picture to deliver) of the completed jobs that changed since then; None: of all."""
+        return self._images(
+            since,
+            ImageMetadataRow.path == StateRow.final_image,
+            JobRow.status == "completed",
+        )
+
+    def other_images(self, since: datetime | None) -> list[tuple[str, ImageRow]]:
+        """(job, image) of every other image, of jobs that are over and changed since then; None: of all."""
+        is_final = and_(ImageMetadataRow.path == StateRow.final_image, JobRow.status == "completed")
+        return self._images(since, not_(func.coalesce(is_final, false())), JobRow.status.in_(FINAL))
+
+    def _images(self, since: datetime | None, *wanted: ColumnElement[bool]) -> list[tuple[str, ImageRow]]:
+        query = (
+            select(JobRow.id, ImageMetadataRow)
+            .join(StateRow, StateRow.job_id == JobRow.id)
+            .join(ImageMetadataRow, ImageMetadataRow.job_id == JobRow.id)
+            .where(*wanted)
+            .order_by(ImageMetadataRow.id)
+        )
+        if since is not None:
+            query = query.where(JobRow.updated_at >= since)
+        with self._database.reader() as session:
+            return [(job_id, _to_image(row)) for job_id, row in session.execute(query).tuples()]
+
+    def forget_images(self, paths: Collection[str]) -> None:
+        """Remove the records of images; no file is touched."""
+        with self._database.session() as session:
+            for some in _chunks(paths):
+                session.execute(delete(ImageMetadataRow).where(ImageMetadataRow.path.in_(some)))
+
     # ---- records
 
     def log(
@@ -933,9 +1037,7 @@ class JobQueue:
         """The images that a job's stages stored, in the order in which they were first stored."""
         query = select(ImageMetadataRow).where(ImageMetadataRow.job_id == job_id).order_by(ImageMetadataRow.id)
         with self._database.reader() as session:
-            return [
-                ImageRow(**{name: getattr(row, name) for name in ImageRow.__slots__}) for row in session.scalars(query)
-            ]
+            return [_to_image(row) for row in session.scalars(query)]
 
     def record_ideation(
         self,
@@ -1012,6 +1114,10 @@ def _to_job(row: JobRow, state: StateRow) -> Job:
 def _to_result(row: ResultRow) -> StageResult:
     columns = {name: getattr(row, name) for name in _RESULT_COLUMNS}
     return StageResult(**columns | {"input": row.input or {}})
+
+
+def _to_image(row: ImageMetadataRow) -> ImageRow:
+    return ImageRow(**{name: getattr(row, name) for name in ImageRow.__slots__})
 
 
 def _image_columns(job_id: str, image: ImageRow) -> dict[str, Any]:
@@ -1174,21 +1280,22 @@ def _settle(
         _end_stages(session, row.id, "cancelled", None, "The run ended first.")
         _log(session, [row.id], f"held: the run ended before stage {left}", run_id=run_id)
         return "held"
-    alone = started or row.solo
+    at_work, was_solo = _running_stage(session, row.id), row.solo
     what = error or "The run ended before it started the job."
     mend = f"See the run's log in the Dagster UI. {_BY_HAND_MEND}"
     status = _try_again(
         session,
         row,
         by="sensor",
-        stage=_running_stage(session, row.id) or left,
+        stage=at_work or left,
         what=what,
         mend=mend,
         fault="crash",
         max_attempts=max_attempts,
         run_id=run_id,
     )
-    row.solo = alone
+    # Only the job that was in hand may be why the run died. Its neighbours stay together, until their last attempt.
+    row.solo = was_solo or at_work is not None or (started and (row.faults or {}).get("crash", 0) >= max_attempts - 1)
     return status
 
 

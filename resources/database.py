@@ -36,16 +36,17 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 from sqlalchemy.types import TypeDecorator
 
-from imaging.errors import SettingsError
+from imaging.errors import SettingsError, TransientError
 
 HEAD: Final = "0004"
 """The newest migration; a database at this version needs no Alembic."""
 
 BUSY_SECONDS: Final = 30
+RECONNECT_SECONDS: Final = 0.5
 _MIGRATION_LOCK: Final = 0x6661636563  # any fixed number: the key of Postgres' advisory lock around a migration
 _MIGRATIONS: Final = Path(__file__).parent / "migrations"
 
@@ -261,6 +262,10 @@ class ImageMetadataRow(Base):
     quality_score: Mapped[float | None]
 
 
+class DatabaseLostError(TransientError):
+    """Postgres went away in the middle of a transaction, or did not come back in time for one."""
+
+
 class Database:
     """An open database at the newest schema. Safe to share between threads; each process opens its own.
 
@@ -280,12 +285,16 @@ class Database:
 
         On SQLite it holds the one write lock from its first statement on: what it reads stays true.
 
+        A Postgres that does not answer is waited for up to `BUSY_SECONDS` before the first statement.
+
         Raises:
             SettingsError: the database's disk is full or read-only; names it, and nothing was changed.
+            DatabaseLostError: the connection was lost. Nothing was changed, unless that was in the commit.
         """
         with (
-            _naming_disk_faults(self.engine.url),
-            Session(self._writer, expire_on_commit=False) as session,
+            _naming_faults(self.engine.url),
+            _connected(self._writer) as connection,
+            Session(connection, expire_on_commit=False) as session,
             session.begin(),
         ):
             yield session
@@ -294,8 +303,9 @@ class Database:
     def reader(self) -> Iterator[Session]:
         """A transaction that only reads: it never waits for a writer. Errors as in `session`."""
         with (
-            _naming_disk_faults(self.engine.url),
-            Session(self.engine, expire_on_commit=False) as session,
+            _naming_faults(self.engine.url),
+            _connected(self.engine) as connection,
+            Session(connection, expire_on_commit=False) as session,
             session.begin(),
         ):
             yield session
@@ -369,11 +379,16 @@ _POSTGRES_DISK_FAULTS: Final = ("53100", "25006")  # disk_full, read_only_sql_tr
 
 
 @contextmanager
-def _naming_disk_faults(url: URL) -> Iterator[None]:
-    """Name the database in the faults that only a person with a look at its disk can mend."""
+def _naming_faults(url: URL) -> Iterator[None]:
+    """Name the database in the faults that only a person can mend, and in a lost connection, which may pass."""
     try:
         yield
     except DBAPIError as error:
+        if _is_lost(error):
+            raise DatabaseLostError(
+                f"The connection to the database at {_place(url)} was lost: {_reason(url, error)}.",
+                "The job is tried again by itself; `fc doctor` says whether the database answers.",
+            ) from error
         code = getattr(error.orig, "sqlite_errorcode", 0) & 0xFF  # the low byte of an extended code is the plain one
         if code not in _DISK_FAULTS and getattr(error.orig, "pgcode", None) not in _POSTGRES_DISK_FAULTS:
             raise
@@ -381,6 +396,24 @@ def _naming_disk_faults(url: URL) -> Iterator[None]:
             f"The database at {_place(url)} cannot be written: {_reason(url, error)}. Nothing was changed.",
             "Free some space on its disk and make it writable, or correct FC_DATABASE_URL; then do the same again.",
         ) from None
+
+
+def _is_lost(error: DBAPIError) -> bool:
+    """Whether Postgres went away: the connection broke, or a new one was refused."""
+    refused = isinstance(error, OperationalError) and getattr(error.orig, "pgcode", "") is None
+    return error.connection_invalidated or refused
+
+
+def _connected(engine: Engine) -> Connection:
+    """A connection that answers; a server that restarts is waited for, as SQLite waits for its lock."""
+    deadline = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            return engine.connect()
+        except DBAPIError as error:
+            if not _is_lost(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(RECONNECT_SECONDS)
 
 
 def _place(url: URL) -> str:

@@ -203,18 +203,27 @@ class ImageStore:
         Returns:
             How many were removed; 0 for object stores, which have none.
         """
-        if not self._local:
-            return 0
         removed = 0
-        for path in Path(self.root).rglob(".*.tmp"):
+        for path in self.temp_leftovers(older_than):
             with _naming(path, "removed"):
                 try:
-                    if _TEMP_NAME.fullmatch(path.name) and time.time() - path.stat().st_mtime >= older_than:
-                        path.unlink()
-                        removed += 1
+                    path.unlink()
                 except FileNotFoundError:  # its writer has just finished, or another cleaner was faster
                     continue
+            removed += 1
         return removed
+
+    def temp_leftovers(self, older_than: float = _LEFTOVER_AGE) -> list[Path]:
+        """The temporary files of writers that were killed, as `remove_temp_leftovers` would remove them."""
+        found = []
+        for path in Path(self.root).rglob(".*.tmp") if self._local else ():
+            with _naming(path, "looked up"):
+                try:
+                    if _TEMP_NAME.fullmatch(path.name) and time.time() - path.stat().st_mtime >= older_than:
+                        found.append(path)
+                except FileNotFoundError:
+                    continue
+        return found
 
 
 def kept(*parts: str, sha256: str) -> tuple[str, ...]:

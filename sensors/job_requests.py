@@ -8,7 +8,8 @@ what the database says:
 
     1. inbox        files become pending jobs               a job's id follows from its file, so it is added once
     2. schedules    those that are due become pending jobs  a job's id follows from schedule and time
-    3. lost runs    jobs of runs that are over are settled  guarded by the run's id
+    3. lost runs    runs without a process have failed,
+                    jobs of runs that are over are settled  guarded by the run's id
     4. waiting      those that need not wait go on or end   one transaction, looked at anew by every tick
     5. claim        pending -> claimed                      one transaction
     6. partitions   the claimed jobs' keys are added        adding twice adds once
@@ -31,7 +32,7 @@ import dagster as dg
 
 from imaging.errors import FaceChangerError
 from jobs.inbox import take_inbox
-from jobs.lifecycle import BATCH_TAG, RANGE_END_TAG, RANGE_START_TAG, settle_lost_runs
+from jobs.lifecycle import BATCH_TAG, RANGE_END_TAG, RANGE_START_TAG, fail_dead_runs, settle_lost_runs
 from jobs.pipelines import PIPELINES
 from jobs.queue import Job, JobQueue
 from jobs.schedules import make_due_jobs
@@ -59,6 +60,8 @@ def job_requests(
         _look_into_inbox(context, settings.inbox, queue, store.get(), settings)
     for schedule_id, error in make_due_jobs(database.get(), store.get(), settings).items():
         context.log.error(f"Schedule {schedule_id}: {error}")
+    for run_id in fail_dead_runs(context.instance):
+        context.log.warning(f"The process of run {run_id} is gone; the run has failed.")
     for job_id, status in settle_lost_runs(context.instance, queue, settings).items():
         context.log.warning(f"{job_id}: its run is over; the job is {status} now.")
     for job_id, status in queue.settle_waiting().items():

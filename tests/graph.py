@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import numpy as np
+from dagster._core.events import EngineEventData
+from dagster._core.storage.tags import GRPC_INFO_TAG
+from dagster._core.test_utils import create_run_for_test
 from PIL import Image
 
 from fc_assets.asset import op_name
@@ -71,3 +75,11 @@ def materialized(instance: dg.DagsterInstance, stage: str) -> set[str]:
 def pixels(store: ImageStore, folder: str, name: str) -> np.ndarray:
     """A stored image."""
     return np.array(Image.open(Path(str(store.path(folder, name)))))
+
+
+def run_of(instance: dg.DagsterInstance, pid: int, **where: str) -> dg.DagsterRun:
+    """A run that goes on, in a process of its own, as Dagster's code server starts it."""
+    tags = {GRPC_INFO_TAG: json.dumps({"host": "localhost", **(where or {"socket": "code-server"})})}
+    run = create_run_for_test(instance, status=dg.DagsterRunStatus.STARTED, tags=tags)
+    instance.report_engine_event(f"Started process for run (pid: {pid}).", run, EngineEventData.in_process(pid))
+    return run

@@ -9,7 +9,9 @@ import cv2
 import dagster as dg
 import numpy as np
 import pytest
+from dagster_postgres.utils import DagsterPostgresException
 from PIL import Image
+from sqlalchemy.exc import OperationalError
 
 from fc_assets.asset import op_name
 from fc_assets.definitions import build_defs
@@ -17,6 +19,7 @@ from imaging.provenance import read_provenance
 from jobs.faults import POLICIES, Policy
 from jobs.queue import JobQueue
 from jobs.stages import PLANS, STAGES
+from resources.database import DatabaseLostError
 from resources.store import ImageStore
 from tests.graph import FULL_PLAN_FILES, add_jobs, claim_batch, materialize, materialized, pixels
 
@@ -245,6 +248,56 @@ def test_fault_that_may_pass_is_tried_again_alone_up_to_the_limit(
     assert not materialize(instance, "a", selection=STAGES[2:], batch="two").success
     assert (queue.get("a").status, queue.get("a").attempts) == ("failed", 2)
     assert queue.stage_result("a", "enhanced_prompt").runs == 1
+
+
+def _lose(what: str, method: str, error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second image of the next run meets a storage that is gone, once: before it was written, or after."""
+    owner = JobQueue if method == "finish_stage" else dg.AssetExecutionContext
+    real = getattr(owner, method)
+    seen: list[str] = []
+
+    def lost(self: object, *args: object, **kwargs: object) -> object:
+        stage = args[1] if owner is JobQueue else args[0].asset_key.path[-1]
+        seen.extend([stage] if stage == "generated_image" else [])
+        if stage == "generated_image" and len(seen) == 2:
+            if what == "after":
+                real(self, *args, **kwargs)
+            raise error
+        return real(self, *args, **kwargs)
+
+    monkeypatch.setattr(owner, method, lost)
+
+
+@pytest.mark.parametrize(
+    ("what", "method", "error", "left"),
+    [
+        ("before", "finish_stage", DatabaseLostError("Gone."), "generated_image"),
+        ("after", "finish_stage", DatabaseLostError("Gone."), None),
+        ("before", "log_event", OperationalError("INSERT", {}, Exception("gone")), "generated_image"),
+        ("before", "log_event", DagsterPostgresException("too many retries"), "generated_image"),
+    ],
+)
+def test_storage_that_goes_away_costs_one_attempt_of_one_job(
+    instance: dg.DagsterInstance, queue: JobQueue, store: ImageStore, monkeypatch: pytest.MonkeyPatch,
+    what: str, method: str, error: Exception, left: str | None,
+) -> None:  # fmt: skip
+    monkeypatch.setattr("fc_assets.stage.RETRY_DELAY_SECONDS", 0.0)
+    stages = PLANS["sdxl_generation"]
+    add_jobs(queue, store, *[{"pony_prompt": ONE_PERSON, "job_type": "sdxl_generation"}] * 2)
+    claim_batch(queue, "one")
+    with monkeypatch.context() as patched:
+        _lose(what, method, error, patched)
+        assert not materialize(instance, "a", "b", selection=stages, batch="one").success
+    assert queue.get("a").status == "completed"
+    lost = queue.get("b")
+    assert (lost.status, lost.attempts, lost.next_stage) == ("pending", 1, left)
+    claim_batch(queue, "two")
+    assert materialize(instance, "b", selection=stages[2:], batch="two").success
+    assert queue.get("b").status == "completed"
+    assert [one.status for one in queue.stage_results("b")] == ["completed"] * 3
+    assert sum(one.verdict == "completed" for one in queue.attempts("b")) == 3
+    for stage in stages:
+        assert materialized(instance, stage) == {"a", "b"}
 
 
 def test_nothing_is_computed_twice(instance: dg.DagsterInstance, queue: JobQueue, store: ImageStore) -> None:

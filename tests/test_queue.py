@@ -578,6 +578,19 @@ class TestSettling:
         assert (waiting.attempts, waiting.solo, waiting.batch_id) == (1, False, None)
         assert set(ids(left_behind.claim(9))) == {"middle", "waiting"}
 
+    def test_only_the_job_in_hand_is_separated_until_the_last_attempt(self, queue: JobQueue) -> None:
+        queue.add([new("first"), new("second")])
+        for attempt, alone in enumerate([(True, False), (True, True)], start=1):
+            run = f"run-{attempt}"
+            queue.claim(2)
+            queue.assign_batch(run, ["first", "second"])
+            for name in ("first", "second"):
+                queue.start(name, run_id=run, batch_id=run)
+            queue.begin_stage("first", "job_request", run_id=run, content_key="key", input={})
+            queue.settle_run(run, batch_id=run, outcome="failure", error="Crashed.", max_attempts=3)
+            assert (queue.get("first").solo, queue.get("second").solo) == alone
+            assert queue.get("first").attempts == queue.get("second").attempts == attempt
+
     @pytest.mark.parametrize("outcome", ["success", "failure"])
     def test_at_the_limit_a_job_has_failed(self, left_behind: JobQueue, outcome: Any) -> None:
         settled = left_behind.settle_run("run", batch_id="batch", outcome=outcome, error="Crashed.", max_attempts=1)

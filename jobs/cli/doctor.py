@@ -1,6 +1,7 @@
 """`fc doctor`: what is up, what is missing, and how to mend it.
 
-Belongs here: one function per check; each looks, and changes nothing but what it must to look. Does not: mending.
+Belongs here: one function per check; each looks, and changes nothing but what it must to look. Does not: mending what
+a crash left (`jobs.mend`), which `--fix` asks for.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ import os
 import shutil
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,12 +26,14 @@ from resources.settings import PROJECT_ROOT, Settings, dagster_home, load_settin
 if TYPE_CHECKING:
     import dagster as dg
 
+    from jobs.mend import Finding
+
 Level = Literal["OK", "WARN", "FAIL"]
 
 STYLES: Final[dict[Level, str]] = {"OK": "green", "WARN": "yellow", "FAIL": "bold red"}
 LOW_SPACE: Final = 2 * 1024**3  # bytes; some hundred jobs
 NO_SPACE: Final = 200 * 1024**2
-LEFTOVER_SECONDS: Final = 3600.0  # younger files may belong to a write that is under way
+MOST_NAMED: Final = 5  # ids of a finding
 PACKAGE: Final = "face-changer"
 
 
@@ -45,9 +47,23 @@ class Check:
     mend: str = ""
 
 
-def doctor(*, as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
-    """Check everything that face-changer needs; exit code 1 if something FAILs."""
-    checks = list(run_checks())
+def doctor(
+    *,
+    fix: Annotated[
+        bool,
+        typer.Option("--fix", help="Mend what a crash left: lost jobs, dead runs, missing records. Keeps pictures."),
+    ] = False,
+    all_jobs: Annotated[
+        bool,
+        typer.Option("--all", help="Look at the files of every job, not only of those that changed in the last day."),
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Check everything that face-changer needs, and that its records agree; exit code 1 if something FAILs.
+
+    Call it on the machine of the daemon: only there can be told whether a run's process lives.
+    """
+    checks = list(run_checks(fix=fix, all_jobs=all_jobs))
     worst_is_fail = any(check.level == "FAIL" for check in checks)
     if as_json:
         print_json({"ok": not worst_is_fail, "checks": [asdict(check) for check in checks]})
@@ -65,8 +81,8 @@ def _print(check: Check) -> None:
         out.print(Text(f"      Mend: {printable(check.mend)}"), soft_wrap=True)
 
 
-def run_checks() -> Iterator[Check]:
-    """Every check, in the order in which things depend on one another."""
+def run_checks(*, fix: bool = False, all_jobs: bool = False) -> Iterator[Check]:
+    """Every check, in the order in which things depend on one another. Errors of one are its finding."""
     yield _guarded("python", check_python)
     yield _guarded("packages", check_packages)
     yield _guarded("fc", check_shell_builtin)
@@ -78,7 +94,6 @@ def run_checks() -> Iterator[Check]:
     yield Check("settings", "OK", "can be read")
     yield _guarded("database", lambda: check_database(settings))
     yield _guarded("data", lambda: check_data(settings))
-    yield _guarded("leftovers", lambda: check_leftovers(settings))
     yield _guarded("inbox", lambda: check_inbox(settings))
     yield _guarded("source roots", lambda: check_source_roots(settings))
     yield _guarded("generator", lambda: check_generator(settings))
@@ -90,21 +105,25 @@ def run_checks() -> Iterator[Check]:
     yield _guarded("yunet", lambda: check_yunet(settings))
     yield _guarded("port", check_port)
     yield _guarded("dagster home", check_home)
-    yield from _dagster_checks()
+    yield from _dagster_checks(lambda instance: _records(instance, settings, fix=fix, all_jobs=all_jobs))
 
 
 def _guarded(name: str, check: Callable[[], Check]) -> Check:
     """Run a check; one that fails itself is a finding."""
     try:
         return check()
-    except FaceChangerError as error:
-        return Check(name, "FAIL", error.what, error.mend)
     except Exception as error:  # noqa: BLE001 - shown, and the other checks go on
-        why = f"{type(error).__name__}: {error}"
-        return Check(name, "FAIL", f"could not be checked: {why}", "This is a fault of face-changer or of the machine.")
+        return _failed(name, error)
 
 
-def _dagster_checks() -> Iterator[Check]:
+def _failed(name: str, error: Exception) -> Check:
+    if isinstance(error, FaceChangerError):
+        return Check(name, "FAIL", error.what, error.mend)
+    why = f"{type(error).__name__}: {error}"
+    return Check(name, "FAIL", f"could not be checked: {why}", "This is a fault of face-changer or of the machine.")
+
+
+def _dagster_checks(records: Callable[[dg.DagsterInstance], list[Check]]) -> Iterator[Check]:
     if not dagster_home().is_dir():
         yield Check("dagster storage", "WARN", f"{dagster_home()} does not exist yet", "Run `fc up`; it makes it.")
         return
@@ -118,6 +137,33 @@ def _dagster_checks() -> Iterator[Check]:
     yield Check("dagster storage", "OK", "answers")
     yield _guarded("daemon", lambda: check_daemon(instance))
     yield _guarded("sensors", lambda: check_sensors(instance))
+    try:
+        yield from records(instance)
+    except Exception as error:  # noqa: BLE001 - shown
+        yield _failed("records", error)
+
+
+def _records(instance: dg.DagsterInstance, settings: Settings, *, fix: bool, all_jobs: bool) -> list[Check]:
+    """What the databases, Dagster and the image store disagree about; mended if `fix`."""
+    from jobs.cli.opening import opened_queue
+    from jobs.mend import Sides, look
+    from resources.store import ImageStore
+
+    with opened_queue() as queue:
+        store = ImageStore(settings.resolved_data_dir)
+        sides = Sides(instance, queue, store, settings, all_jobs=all_jobs)
+        checks = [
+            Check(one.name, "OK" if one.mended else "FAIL", _found(one), "" if one.mended else one.mend)
+            for one in look(sides, fix=fix)
+        ]
+    return checks or [Check("records", "OK", "the databases, Dagster and the image store agree")]
+
+
+def _found(finding: Finding) -> str:
+    more = len(finding.ids) - MOST_NAMED
+    ids = ", ".join(finding.ids[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
+    done = f" {finding.mend}" if finding.mended else ""
+    return f"{len(finding.ids)}: {finding.found}: {ids}.{done}"
 
 
 # ---- the checks
@@ -210,19 +256,6 @@ def _check_remote_store(settings: Settings) -> Check:
 
 def _local(root: str) -> Path | None:
     return Path(root) if root.startswith("/") else None
-
-
-def check_leftovers(settings: Settings) -> Check:
-    """Temporary files of writers that were killed."""
-    from resources.store import ImageStore
-
-    folder = _local(ImageStore(settings.resolved_data_dir).root)
-    if folder is None or not folder.is_dir():
-        return Check("leftovers", "OK", "none")
-    old = [path for path in folder.rglob(".*.tmp") if time.time() - path.stat().st_mtime > LEFTOVER_SECONDS]
-    if not old:
-        return Check("leftovers", "OK", "none")
-    return Check("leftovers", "WARN", f"{len(old)} temporary files, such as {old[0]}", "They may be deleted.")
 
 
 def check_inbox(settings: Settings) -> Check:

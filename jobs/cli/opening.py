@@ -26,16 +26,17 @@ def opened_database() -> Iterator[Database]:
     """
     from sqlalchemy.exc import InterfaceError, OperationalError
 
-    from resources.database import open_database
+    from resources.database import DatabaseLostError, open_database
 
+    mend = "Check FC_DATABASE_URL; `fc doctor` says more."
     database = open_database(load_settings().resolved_database_url)
     try:
         yield database
+    except DatabaseLostError as error:
+        raise SettingsError(error.what, mend) from None
     except (OperationalError, InterfaceError) as error:
         why = " ".join(str(error.orig).split())
-        raise SettingsError(
-            f"The database stopped answering: {why}.", "Check FC_DATABASE_URL; `fc doctor` says more."
-        ) from None
+        raise SettingsError(f"The database stopped answering: {why}.", mend) from None
     finally:
         database.dispose()
 
