@@ -65,6 +65,10 @@ class Settings(BaseSettings):
     )
     keep_jobs: int = Field(5000, ge=0, description="Most finished jobs that keep their Dagster partition.")
     stage_timeout: float = Field(600.0, gt=0, description="Seconds that one job may spend in one stage.")
+    redis_url: SecretStr = Field(SecretStr(""), description="Redis that hands runs to workers: redis://host:6379/0.")
+    worker_silence: float = Field(
+        60.0, ge=3, description="Seconds without a sign of life after which a worker's run counts as lost."
+    )
 
     sdxl_model: str = Field("", description="SDXL checkpoint: Hub id, diffusers folder, or single .safetensors file.")
     sdxl_revision: str = Field("", description="Branch, tag or commit of a Hub id; empty: main.")

@@ -31,7 +31,7 @@ from jobs.inbox import take_inbox
 from jobs.lifecycle import BATCH_TAG, RANGE_END_TAG, RANGE_START_TAG, settle_lost_runs
 from jobs.pipelines import PIPELINES
 from jobs.queue import Job, JobQueue
-from jobs.stages import PARTITIONS, PLANS
+from jobs.stages import PARTITIONS, PLANS, needs_gpu
 from resources.connections import DatabaseResource, StoreResource
 from resources.settings import Settings, load_settings
 from resources.store import ImageStore
@@ -40,6 +40,7 @@ MOST_CLAIMED_BATCHES = 4  # more waits in the queue, where priority still counts
 INTERVAL_SECONDS = 5
 
 MAX_RUNTIME_TAG = "dagster/max_runtime"
+QUEUE_TAG = "dagster-celery/queue"  # which workers may take the run; other launchers take no notice of it
 
 
 @dg.sensor(jobs=PIPELINES, minimum_interval_seconds=INTERVAL_SECONDS, default_status=dg.DefaultSensorStatus.RUNNING)
@@ -124,7 +125,11 @@ def run_request(batch_id: str, jobs: Sequence[Job], stage_timeout: float) -> dg.
     first = jobs[0]
     plan = PLANS[first.job_type]
     stages = plan[plan.index(first.next_stage or plan[-1]) :]
-    tags = {BATCH_TAG: batch_id, MAX_RUNTIME_TAG: str(round(stage_timeout * len(stages) * len(jobs)))}
+    tags = {
+        BATCH_TAG: batch_id,
+        MAX_RUNTIME_TAG: str(round(stage_timeout * len(stages) * len(jobs))),
+        QUEUE_TAG: "gpu" if needs_gpu(first.job_type, stages) else "cpu",
+    }
     if len(jobs) > 1:
         tags |= {RANGE_START_TAG: first.id, RANGE_END_TAG: jobs[-1].id}
     return dg.RunRequest(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -66,6 +67,27 @@ class KilledOnce(SketchGenerator):
             if number == 2 and not marker.exists():
                 marker.touch()
                 os.kill(os.getpid(), signal.SIGKILL)
+            yield from super().generate([task])
+
+
+class WorkerKilledOnce(SketchGenerator):
+    """Kills the worker that its process belongs to at the third image, the first time, and waits to die with it.
+
+    The file named by FC_TEST_KILLED remembers which one it was.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__()
+
+    def generate(self, tasks: Sequence[ImageTask]) -> Iterator[Outcome]:
+        marker = Path(os.environ["FC_TEST_KILLED"])
+        for number, task in enumerate(tasks):
+            if number == 2:
+                with suppress(FileExistsError), marker.open("x") as file:
+                    file.write(str(os.getppid()))
+                    file.close()
+                    os.kill(os.getppid(), signal.SIGKILL)
+                    signal.pause()
             yield from super().generate([task])
 
 
