@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -89,6 +90,21 @@ class WorkerKilledOnce(SketchGenerator):
                     os.kill(os.getppid(), signal.SIGKILL)
                     signal.pause()
             yield from super().generate([task])
+
+
+class WaitsAtGate(SketchGenerator):
+    """Writes its process id into `begun` of the folder FC_TEST_GATE, and waits there for the file `open`."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__()
+
+    def generate(self, tasks: Sequence[ImageTask]) -> Iterator[Outcome]:
+        folder = Path(os.environ["FC_TEST_GATE"])
+        (folder / "new").write_text(str(os.getpid()))
+        (folder / "new").replace(folder / "begun")
+        while not (folder / "open").exists():
+            time.sleep(0.05)
+        yield from super().generate(tasks)
 
 
 class FaultyWriter(OfflineWriter):

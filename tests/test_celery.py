@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 from pathlib import Path
 
+import dagster as dg
 import pytest
+from sqlalchemy import make_url
 
-from jobs.cli.processes import Services
+from jobs.cli.processes import ServiceDiedError, Services
 from jobs.queue import JobQueue
 from jobs.stages import STAGES
 from jobs.submit import submit
@@ -29,7 +33,7 @@ def many(
     home: Path, monkeypatch: pytest.MonkeyPatch, postgres_url: str, postgres_server: str, redis_url: str
 ) -> Database:
     """`home` as deploy/dagster.celery.yaml has it, looked at more often; its face-changer database."""
-    name = postgres_url.rpartition("/")[2].partition("?")[0] + "_dagster"
+    name = f"{make_url(postgres_url).database}_dagster"
     run_sql(postgres_server, f"CREATE DATABASE {name}")
     monkeypatch.setenv("FC_DATABASE_URL", postgres_url)
     monkeypatch.setenv("FC_DAGSTER_POSTGRES_URL", postgres_server.replace("/postgres?", f"/{name}?"))
@@ -77,7 +81,8 @@ def test_a_worker_loads_its_model_once_for_two_runs(
     ends = queue.find()
     assert [(job.status, job.error) for job in ends] == [("completed", None)] * 2
     assert len({job.run_ids for job in ends}) == 2
-    assert log.read_text().count("Loaded the SDXL checkpoint") == 1
+    loadings = [line for line in log.read_text().splitlines() if "ForkPoolWorker" in line and "Loaded the SDXL" in line]
+    assert len(loadings) == 1
     assert workers.all() == [], "a worker that was stopped has left"
 
 
@@ -103,3 +108,37 @@ def test_12_jobs_on_two_workers_of_which_one_is_killed(
     for stage in STAGES:
         runs = sorted(result.runs for job in ends if (result := queue.stage_result(job.id, stage)))
         assert runs == [1] * 11 + [2 if stage == "generated_image" else 1], f"{stage}: only the one that was cut"
+
+
+def test_a_cancelled_run_ends_and_its_worker_goes_on_and_sigterm_lets_the_run_in_hand_end(
+    home: Path, many: Database, store: ImageStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FC_GENERATOR", "tests.faulty:WaitsAtGate")
+    monkeypatch.setenv("FC_TEST_GATE", str(home))
+    queue, workers, begun = JobQueue(many), Workers(many), home / "begun"
+    scene = small("a woman in the rain", job_type="sdxl_generation")
+    with worker(home, "one", "gpu") as one, daemon(home):
+        wait_for_workers(one, workers, 1)
+        (first,) = submit([scene], queue=queue, store=store, settings=load_settings(), origin="cli")
+        one.wait_until(begun.exists, seconds=SECONDS, what="The first run")
+        process = int(begun.read_text())
+        begun.unlink()
+        run_id = str(queue.get(first.id).run_id)
+        one.wait_until(lambda: workers.all()[0].run_ids == (run_id,), seconds=30, what="Its sign of life")
+        with dg.DagsterInstance.from_config(str(home)) as instance:
+            assert instance.run_coordinator.cancel_run(run_id)
+            one.wait_until(lambda: all_final(queue), seconds=SECONDS, what="The end of the first job")
+            assert instance.get_run_by_id(run_id).status == dg.DagsterRunStatus.CANCELED
+        assert queue.get(first.id).status == "cancelled"
+
+        (second,) = submit([scene], queue=queue, store=store, settings=load_settings(), origin="cli")
+        one.wait_until(begun.exists, seconds=SECONDS, what="The second run")
+        assert int(begun.read_text()) == process, "the process, with what it had loaded, has survived"
+        os.kill(one.pid("one"), signal.SIGTERM)
+        one.wait_until(lambda: "Stopping (SIGTERM)" in one.log_path("one").read_text(), seconds=30, what="It")
+        assert queue.get(second.id).status == "running"
+        (home / "open").touch()
+        with pytest.raises(ServiceDiedError, match="exit code 0"):
+            one.wait_until(lambda: False, seconds=60, what="The worker's end")
+        assert queue.get(second.id).status == "completed"
+    assert workers.all() == []

@@ -1,12 +1,13 @@
-"""`fc status`: what runs now, what waits, what failed, and whether the daemon lives.
+"""`fc status`: what runs now, what waits, what failed, and whether the daemon and the workers live.
 
-Belongs here: one look at the queue and at Dagster's heartbeats. Does not: finding out why something is wrong
+Belongs here: one look at the queue, the workers and Dagster's heartbeats. Does not: finding out why something is wrong
 (`jobs.cli.doctor`).
 """
 
 from __future__ import annotations
 
 import time
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -16,11 +17,14 @@ from rich.live import Live
 from rich.text import Text
 
 from imaging.errors import SettingsError
-from jobs.cli.opening import opened_queue
+from jobs.cli.opening import opened_database
 from jobs.cli.output import ago, job_json, out, print_json, short, status_text, table, where
+from resources.settings import load_settings
 
 if TYPE_CHECKING:
-    from jobs.queue import Job, JobQueue
+    from jobs.queue import Job
+    from resources.database import Database
+    from resources.workers import Worker
 
 MOST_RUNNING: Final = 20
 MOST_FAILURES: Final = 5
@@ -32,30 +36,50 @@ def status(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Look again every 2 seconds, until Ctrl-C.")] = False,
 ) -> None:
-    """Say what runs now and at which stage, what waits, what failed last, and whether the daemon lives."""
+    """Say what runs now and at which stage, what waits, what failed last, and whether daemon and workers live."""
     if as_json and watch:
         raise typer.BadParameter("--json prints one answer, so it cannot be combined with --watch.")
-    with opened_queue() as queue:
+    with opened_database() as database:
         if as_json:
-            print_json(_as_json(*_look(queue)))
+            print_json(_as_json(_look(database)))
         elif not watch:
-            out.print(_page(*_look(queue)))
+            out.print(_page(_look(database)))
         else:
-            with Live(_page(*_look(queue)), console=out, auto_refresh=False) as live:
+            with Live(_page(_look(database)), console=out, auto_refresh=False) as live:
                 while True:
                     time.sleep(WATCH_SECONDS)
-                    live.update(_page(*_look(queue)), refresh=True)
+                    live.update(_page(_look(database)), refresh=True)
 
 
 Daemons = dict[str, float | None] | str
 """Seconds since each daemon's heartbeat, or why that cannot be told."""
 
 
-def _look(queue: JobQueue) -> tuple[dict[str, int], list[Job], list[Job], Daemons]:
-    counts = {str(name): number for name, number in queue.counts().items()}
-    running = queue.find(statuses=["running"], limit=MOST_RUNNING, newest_first=False)
-    failures = queue.last_changed(["failed", "needs_review", "rejected"], MOST_FAILURES)
-    return counts, running, failures, _daemons()
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What one look found. `silence`: seconds after which a worker counts as lost."""
+
+    counts: dict[str, int]
+    running: list[Job]
+    failures: list[Job]
+    workers: list[Worker]
+    silence: float
+    daemons: Daemons
+
+
+def _look(database: Database) -> Look:
+    from jobs.queue import JobQueue
+    from resources.workers import Workers
+
+    queue = JobQueue(database)
+    return Look(
+        counts={str(name): number for name, number in queue.counts().items()},
+        running=queue.find(statuses=["running"], limit=MOST_RUNNING, newest_first=False),
+        failures=queue.last_changed(["failed", "needs_review", "rejected"], MOST_FAILURES),
+        workers=Workers(database).all(),
+        silence=load_settings().worker_silence,
+        daemons=_daemons(),
+    )
 
 
 def _daemons() -> Daemons:
@@ -67,14 +91,16 @@ def _daemons() -> Daemons:
         return str(error)
 
 
-def _as_json(counts: dict[str, int], running: list[Job], failures: list[Job], daemons: Daemons) -> dict[str, Any]:
+def _as_json(found: Look) -> dict[str, Any]:
     from jobs.cli.dagster_side import is_alive
 
+    daemons = found.daemons
     known = {} if isinstance(daemons, str) else daemons
     return {
-        "counts": counts,
-        "running": [job_json(job) for job in running],
-        "failures": [job_json(job) for job in failures],
+        "counts": found.counts,
+        "running": [job_json(job) for job in found.running],
+        "failures": [job_json(job) for job in found.failures],
+        "workers": [asdict(one) | {"alive": one.silent_seconds <= found.silence} for one in found.workers],
         "daemon_running": any(map(is_alive, known.values())),
         "daemons": {
             name: {"alive": is_alive(age), "seconds_since_heartbeat": None if age is None else round(age, 1)}
@@ -84,7 +110,8 @@ def _as_json(counts: dict[str, int], running: list[Job], failures: list[Job], da
     }
 
 
-def _page(counts: dict[str, int], running: list[Job], failures: list[Job], daemons: Daemons) -> RenderableType:
+def _page(found: Look) -> RenderableType:
+    counts, running, failures = found.counts, found.running, found.failures
     parts: list[RenderableType] = []
     summary = Text("Jobs: ")
     for name, number in counts.items():
@@ -99,12 +126,25 @@ def _page(counts: dict[str, int], running: list[Job], failures: list[Job], daemo
     if failures:
         lines = [(job.id, where(job), ago(job.updated_at), short(job.error or "", 80)) for job in failures]
         parts.append(table(("job", "how", "ago", "why"), lines, title="\nLast not well"))
-    parts.append(_daemon_line(daemons))
+    if found.workers:
+        told = [(one.name, ", ".join(one.queues), _doing(one, found.silence), _silent(one)) for one in found.workers]
+        parts.append(table(("worker", "queues", "at", "last sign of life"), told, title="\nWorkers"))
+    parts.append(_daemon_line(found.daemons))
     return Group(*parts)
 
 
 def _since(moment: datetime | None) -> str:
     return ago(moment)
+
+
+def _doing(one: Worker, silence: float) -> str:
+    if one.silent_seconds > silence:
+        return "lost"
+    return ", ".join(one.run_ids) or "waits"
+
+
+def _silent(one: Worker) -> str:
+    return f"{one.silent_seconds:.0f} s ago"
 
 
 def _daemon_line(daemons: Daemons) -> Text:

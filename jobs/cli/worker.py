@@ -56,7 +56,7 @@ def worker(
     settings = load_settings()
     launcher = _launcher()
     queues = _known(queue)
-    check_redis(settings)
+    ping_redis(settings)
     _check_data(settings)
     _load_definitions()
     name = f"{'-'.join(queues)}-{uuid.uuid4().hex[:8]}@{socket.gethostname()}"
@@ -79,7 +79,7 @@ def worker(
         raise typer.Exit(code)
 
 
-def check_redis(settings: Settings) -> None:
+def ping_redis(settings: Settings) -> None:
     """Make sure that Redis answers.
 
     Raises:
