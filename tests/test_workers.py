@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import weakref
 from datetime import timedelta
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import pytest
 
 from imaging.errors import SettingsError
 from jobs.stages import GPU_STAGES, PLANS, needs_gpu
+from resources.connections import GeneratorResource
 from resources.database import Database, WorkerRow
 from resources.settings import PROJECT_ROOT
 from resources.workers import FORGOTTEN, Workers
@@ -226,3 +229,20 @@ def test_the_default_queue_is_one_of_ours(celery_home: Path, config: str, said: 
                 _ = instance.run_launcher
         else:
             assert launcher_of(instance).default_queue == config
+
+
+# ---- what a process that lives long keeps
+
+
+def test_a_changed_setting_makes_a_new_back_end_and_lets_go_of_the_old_one(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FC_GENERATOR", "tests.faulty:FaultyGenerator")
+    first = weakref.ref(GeneratorResource().get()[0])
+    assert GeneratorResource().get()[0] is first(), "each run makes a resource anew"
+    monkeypatch.setenv("FC_IMAGE_TIMEOUT", "20")
+    second = GeneratorResource().get()[0]
+    gc.collect()
+    assert first() is None
+    monkeypatch.setenv("FC_GENERATOR", "sketch")
+    assert type(GeneratorResource().get()[0]) is not type(second)
