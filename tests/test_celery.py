@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import dagster as dg
@@ -55,6 +57,15 @@ def worker(home: Path, name: str, *queues: str) -> Services:
     """`fc worker` on these queues, on its own, as it may die without the test's end."""
     command = [sys.executable, "-m", "jobs.cli.main", "worker", *(f"--queue={queue}" for queue in queues)]
     return Services({name: command}, logs=home / name, env={"PYTHONPATH": str(PROJECT_ROOT)}, grace_seconds=60)
+
+
+@contextmanager
+def opened_at_the_end(gate: Path) -> Iterator[None]:
+    """Open the gate whatever happens, so that a test that fails does not wait for a run that waits."""
+    try:
+        yield
+    finally:
+        gate.touch()
 
 
 def wait_for_workers(running: Services, workers: Workers, count: int) -> None:
@@ -117,14 +128,14 @@ def test_a_cancelled_run_ends_and_its_worker_goes_on_and_sigterm_lets_the_run_in
     monkeypatch.setenv("FC_TEST_GATE", str(home))
     queue, workers, begun = JobQueue(many), Workers(many), home / "begun"
     scene = small("a woman in the rain", job_type="sdxl_generation")
-    with worker(home, "one", "gpu") as one, daemon(home):
+    with worker(home, "one", "gpu") as one, daemon(home), opened_at_the_end(home / "open"):
         wait_for_workers(one, workers, 1)
         (first,) = submit([scene], queue=queue, store=store, settings=load_settings(), origin="cli")
         one.wait_until(begun.exists, seconds=SECONDS, what="The first run")
         process = int(begun.read_text())
         begun.unlink()
         run_id = str(queue.get(first.id).run_id)
-        one.wait_until(lambda: workers.all()[0].run_ids == (run_id,), seconds=30, what="Its sign of life")
+        one.wait_until(lambda: workers.all()[0].run_ids == (run_id,), seconds=SECONDS, what="Its sign of life")
         with dg.DagsterInstance.from_config(str(home)) as instance:
             assert instance.run_coordinator.cancel_run(run_id)
             one.wait_until(lambda: all_final(queue), seconds=SECONDS, what="The end of the first job")
@@ -135,10 +146,10 @@ def test_a_cancelled_run_ends_and_its_worker_goes_on_and_sigterm_lets_the_run_in
         one.wait_until(begun.exists, seconds=SECONDS, what="The second run")
         assert int(begun.read_text()) == process, "the process, with what it had loaded, has survived"
         os.kill(one.pid("one"), signal.SIGTERM)
-        one.wait_until(lambda: "Stopping (SIGTERM)" in one.log_path("one").read_text(), seconds=30, what="It")
+        one.wait_until(lambda: "Stopping (SIGTERM)" in one.log_path("one").read_text(), seconds=SECONDS, what="It")
         assert queue.get(second.id).status == "running"
         (home / "open").touch()
         with pytest.raises(ServiceDiedError, match="exit code 0"):
-            one.wait_until(lambda: False, seconds=60, what="The worker's end")
+            one.wait_until(lambda: False, seconds=SECONDS, what="The worker's end")
         assert queue.get(second.id).status == "completed"
     assert workers.all() == []

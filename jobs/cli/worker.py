@@ -199,9 +199,11 @@ def _restore_signals(**_: Any) -> None:  # noqa: ANN401 - Celery's
 def _run_ids() -> list[str]:
     """The Dagster runs that this worker is at."""
     from celery.worker import state
+    from dagster._grpc.types import ExecuteRunArgs
+    from dagster._serdes import unpack_value
 
-    found = [request.kwargs.get("execute_job_args_packed", {}).get("run_id") for request in list(state.active_requests)]
-    return sorted(run_id for run_id in found if run_id)
+    packed = [request.kwargs["execute_job_args_packed"] for request in list(state.active_requests)]
+    return sorted(unpack_value(one, as_type=ExecuteRunArgs).run_id for one in packed)
 
 
 @contextmanager
