@@ -22,6 +22,7 @@ BATCH_TAG: Final = "face-changer/batch"
 PARTITION_TAG: Final = "dagster/partition"
 RANGE_START_TAG: Final = "dagster/asset_partition_range_start"
 RANGE_END_TAG: Final = "dagster/asset_partition_range_end"
+_TASK_TAG: Final = "dagster-celery/task_id"  # a run that a worker has, or will have
 
 _AT_WORK: Final = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
 
@@ -143,8 +144,8 @@ def dead_runs(instance: dg.DagsterInstance) -> list[dg.DagsterRun]:
 def stop_idle_runs(instance: dg.DagsterInstance, queue: JobQueue, cancelled: Sequence[Job]) -> list[str]:
     """Terminate the runs that have no job left, now that these were cancelled; the ids of those that were told so.
 
-    A run that carries other jobs goes on, as does one that no Dagster code server runs (`dagster asset materialize`):
-    such a run leaves the job at its next step.
+    A run that carries other jobs goes on, as does one that neither a Dagster code server nor a worker has
+    (`dagster asset materialize`): such a run leaves the job at its next step.
 
     Args:
         instance: where the runs are.
@@ -162,7 +163,7 @@ def stop_idle_runs(instance: dg.DagsterInstance, queue: JobQueue, cancelled: Seq
         if run.run_id not in busy
         and run.tags.get(BATCH_TAG) not in batches
         and not run.is_finished
-        and (run.status == dg.DagsterRunStatus.QUEUED or GRPC_INFO_TAG in run.tags)
+        and (run.status == dg.DagsterRunStatus.QUEUED or GRPC_INFO_TAG in run.tags or _TASK_TAG in run.tags)
         and instance.run_coordinator.cancel_run(run.run_id)
     ]
 

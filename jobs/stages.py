@@ -32,6 +32,14 @@ PLANS: Final[dict[JobType, tuple[str, ...]]] = {
     "group": (),
 }
 
+GPU_STAGES: Final = ("generated_image", "changed_face")
+"""The stages in the concurrency pool `gpu`."""
+
+
+def needs_gpu(job_type: JobType, stages: Iterable[str]) -> bool:
+    """Whether these stages of a job of this type use the generator; a `description` job only imports its image."""
+    return job_type != "description" and not set(GPU_STAGES).isdisjoint(stages)
+
 
 def next_stage(job_type: JobType, completed: Iterable[str]) -> str | None:
     """The first stage of the plan that is not completed; None when all are."""

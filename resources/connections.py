@@ -26,6 +26,7 @@ from resources.writers.select import make_writer
 T = TypeVar("T")
 
 _opened: dict[tuple[str, ...], Any] = {}
+_newest: dict[str, tuple[str, Any]] = {}
 _lock = threading.Lock()
 
 
@@ -35,6 +36,16 @@ def _once(key: tuple[str, ...], make: Callable[[], T]) -> T:
         if key not in _opened:
             _opened[key] = make()
         found: T = _opened[key]
+        return found
+
+
+def _once_per_settings(kind: str, settings: Settings, make: Callable[[], T]) -> T:
+    """What was made for these settings; a process that lives long lets go of what it made for those before."""
+    key = _settings_key(settings)
+    with _lock:
+        if kind not in _newest or _newest[kind][0] != key:
+            _newest[kind] = (key, make())
+        found: T = _newest[kind][1]
         return found
 
 
@@ -82,14 +93,14 @@ class GeneratorResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     def get(self) -> tuple[Generator, str]:
         """The generator, and why it is this one."""
         settings = self._settings()
-        return _once(("generator", _settings_key(settings)), lambda: make_generator(settings))
+        return _once_per_settings("generator", settings, lambda: make_generator(settings))
 
     def for_faces(self) -> tuple[Generator, str]:
         """The generator of the face pass, and why it is this one."""
         settings = self._settings()
         if not settings.face_model:
             return self.get()
-        return _once(("face generator", _settings_key(settings)), lambda: make_face_generator(settings))
+        return _once_per_settings("face generator", settings, lambda: make_face_generator(settings))
 
     def _settings(self) -> Settings:
         settings = load_settings()
@@ -106,7 +117,7 @@ class WriterResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         settings = load_settings()
         if self.backend:
             settings = settings.model_copy(update={"writer": self.backend})
-        return _once(("writer", _settings_key(settings)), lambda: make_writer(settings))
+        return _once_per_settings("writer", settings, lambda: make_writer(settings))
 
 
 class DetectorResource(dg.ConfigurableResource):  # type: ignore[type-arg]
@@ -119,4 +130,4 @@ class DetectorResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         settings = load_settings()
         if self.backend:
             settings = settings.model_copy(update={"detector": self.backend})
-        return _once(("detector", _settings_key(settings)), lambda: make_detector(settings))
+        return _once_per_settings("detector", settings, lambda: make_detector(settings))

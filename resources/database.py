@@ -42,7 +42,7 @@ from sqlalchemy.types import TypeDecorator
 
 from imaging.errors import SettingsError, TransientError
 
-HEAD: Final = "0004"
+HEAD: Final = "0005"
 """The newest migration; a database at this version needs no Alembic."""
 
 BUSY_SECONDS: Final = 30
@@ -260,6 +260,20 @@ class ImageMetadataRow(Base):
     face_count: Mapped[int | None]
     face_boxes: Mapped[list[Any] | None] = mapped_column(JSON(none_as_null=True))
     quality_score: Mapped[float | None]
+
+
+class WorkerRow(Base):
+    """One worker that takes runs from queues, and its last sign of life."""
+
+    __tablename__ = "workers"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    queues: Mapped[list[str]]
+    host: Mapped[str]
+    pid: Mapped[int]
+    started_at: Mapped[datetime]
+    beat_at: Mapped[datetime]
+    run_ids: Mapped[list[str]]
 
 
 class DatabaseLostError(TransientError):

@@ -74,6 +74,10 @@ class Settings(BaseSettings):
         14, ge=0, le=36500, description="Days after its end for which a run keeps its log lines in Dagster."
     )
     stage_timeout: float = Field(600.0, gt=0, description="Seconds that one job may spend in one stage.")
+    redis_url: SecretStr = Field(SecretStr(""), description="Redis that hands runs to workers: redis://host:6379/0.")
+    worker_silence: float = Field(
+        60.0, ge=3, description="Seconds without a sign of life after which a worker's run counts as lost."
+    )
 
     sdxl_model: str = Field("", description="SDXL checkpoint: Hub id, diffusers folder, or single .safetensors file.")
     sdxl_revision: str = Field("", description="Branch, tag or commit of a Hub id; empty: main.")

@@ -36,7 +36,7 @@ from jobs.lifecycle import BATCH_TAG, RANGE_END_TAG, RANGE_START_TAG, fail_dead_
 from jobs.pipelines import PIPELINES
 from jobs.queue import Job, JobQueue
 from jobs.schedules import make_due_jobs
-from jobs.stages import PARTITIONS, PLANS
+from jobs.stages import PARTITIONS, PLANS, needs_gpu
 from resources.connections import DatabaseResource, StoreResource
 from resources.settings import Settings, load_settings
 from resources.store import ImageStore
@@ -47,6 +47,7 @@ LEAST_SHARED = 16  # jobs; a run takes 3 to 5 seconds to start, so for fewer a s
 INTERVAL_SECONDS = 5
 
 MAX_RUNTIME_TAG = "dagster/max_runtime"
+QUEUE_TAG = "dagster-celery/queue"  # which workers may take the run; other launchers take no notice of it
 
 
 @dg.sensor(jobs=PIPELINES, minimum_interval_seconds=INTERVAL_SECONDS, default_status=dg.DefaultSensorStatus.RUNNING)
@@ -139,7 +140,11 @@ def run_request(batch_id: str, jobs: Sequence[Job], stage_timeout: float) -> dg.
     first = jobs[0]
     plan = PLANS[first.job_type]
     stages = plan[plan.index(first.next_stage or plan[-1]) :]
-    tags = {BATCH_TAG: batch_id, MAX_RUNTIME_TAG: str(round(stage_timeout * len(stages) * len(jobs)))}
+    tags = {
+        BATCH_TAG: batch_id,
+        MAX_RUNTIME_TAG: str(round(stage_timeout * len(stages) * len(jobs))),
+        QUEUE_TAG: "gpu" if needs_gpu(first.job_type, stages) else "cpu",
+    }
     if len(jobs) > 1:
         tags |= {RANGE_START_TAG: first.id, RANGE_END_TAG: jobs[-1].id}
     return dg.RunRequest(

@@ -10,6 +10,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -97,6 +98,42 @@ class HeldUp(SketchGenerator):
                         raise TimeoutError(f"nobody opened the gate for {task.job_id}")
                     time.sleep(0.05)
             yield from super().generate([task])
+
+
+class WorkerKilledOnce(SketchGenerator):
+    """Kills the worker that its process belongs to at the third image, the first time, and waits to die with it.
+
+    The file named by FC_TEST_KILLED remembers which one it was.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__()
+
+    def generate(self, tasks: Sequence[ImageTask]) -> Iterator[Outcome]:
+        marker = Path(os.environ["FC_TEST_KILLED"])
+        for number, task in enumerate(tasks):
+            if number == 2:
+                with suppress(FileExistsError), marker.open("x") as file:
+                    file.write(str(os.getppid()))
+                    file.close()
+                    os.kill(os.getppid(), signal.SIGKILL)
+                    signal.pause()
+            yield from super().generate([task])
+
+
+class WaitsAtGate(SketchGenerator):
+    """Writes its process id into `begun` of the folder FC_TEST_GATE, and waits there for the file `open`."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__()
+
+    def generate(self, tasks: Sequence[ImageTask]) -> Iterator[Outcome]:
+        folder = Path(os.environ["FC_TEST_GATE"])
+        (folder / "new").write_text(str(os.getpid()))
+        (folder / "new").replace(folder / "begun")
+        while not (folder / "open").exists():
+            time.sleep(0.05)
+        yield from super().generate(tasks)
 
 
 class FaultyWriter(OfflineWriter):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import dagster as dg
@@ -13,10 +14,10 @@ from hypothesis import strategies as st
 from fc_assets.definitions import build_defs
 from jobs.lifecycle import BATCH_TAG, RANGE_END_TAG, RANGE_START_TAG, settle_lost_runs
 from jobs.queue import Job, JobQueue
-from jobs.stages import PARTITIONS
+from jobs.stages import PARTITIONS, PLANS
 from resources.settings import load_settings
 from resources.store import ImageStore
-from sensors.job_requests import contiguous, job_requests
+from sensors.job_requests import contiguous, job_requests, run_request
 from tests.graph import add_jobs
 
 PROMPT = {"pony_prompt": "portrait of a woman"}
@@ -63,6 +64,16 @@ def test_order_is_priority_then_age(instance: dg.DagsterInstance, queue: JobQueu
     add_jobs(queue, store, *({**PROMPT, "priority": priority} for priority in (5, 10, 1, 5)))
     (request,) = tick(instance)
     assert keys_of(request, instance) == ["c", "a", "d", "b"]
+
+
+def test_a_run_names_the_queue_of_workers_that_can_do_it(
+    instance: dg.DagsterInstance, queue: JobQueue, store: ImageStore
+) -> None:
+    add_jobs(queue, store, PROMPT, PROMPT)
+    (request,) = tick(instance)
+    assert request.tags["dagster-celery/queue"] == "gpu"
+    resumed = replace(queue.get("a"), stages_completed=PLANS["pony_flux"][:6])
+    assert run_request("batch", [resumed], 60).tags["dagster-celery/queue"] == "cpu", "nothing is generated any more"
 
 
 def test_types_run_apart(instance: dg.DagsterInstance, queue: JobQueue, store: ImageStore) -> None:

@@ -137,6 +137,7 @@ def _dagster_checks(records: Callable[[dg.DagsterInstance], list[Check]]) -> Ite
     yield Check("dagster storage", "OK", "answers")
     yield _guarded("daemon", lambda: check_daemon(instance))
     yield _guarded("sensors", lambda: check_sensors(instance))
+    yield from _worker_checks(instance)
     try:
         yield from records(instance)
     except Exception as error:  # noqa: BLE001 - shown
@@ -164,6 +165,19 @@ def _found(finding: Finding) -> str:
     ids = ", ".join(finding.ids[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
     done = f" {finding.mend}" if finding.mended else ""
     return f"{len(finding.ids)}: {finding.found}: {ids}.{done}"
+
+
+def _worker_checks(instance: dg.DagsterInstance) -> Iterator[Check]:
+    """Redis and the workers, where this home hands runs to them or some have told of themselves."""
+    settings = load_settings()
+    try:
+        needed = type(instance.run_launcher).__module__ == "resources.launcher"
+    except FaceChangerError as error:
+        yield Check("workers", "FAIL", error.what, error.mend)
+        return
+    if needed:
+        yield _guarded("redis", lambda: check_redis(settings))
+    yield _guarded("workers", lambda: check_workers(settings, needed=needed))
 
 
 # ---- the checks
@@ -411,3 +425,33 @@ def check_sensors(instance: dg.DagsterInstance) -> Check:
     if not states:
         return Check("sensors", "WARN", "none has run on this home yet", "Run `fc up`; they start with the daemon.")
     return Check("sensors", "OK", "on: " + ", ".join(sorted(state.instigator_name for state in states)))
+
+
+def check_redis(settings: Settings) -> Check:
+    """The Redis that hands runs to workers."""
+    from jobs.cli.worker import ping_redis
+
+    ping_redis(settings)
+    return Check("redis", "OK", "answers")
+
+
+def check_workers(settings: Settings, *, needed: bool) -> Check:
+    """The workers' signs of life, and whether every queue has one."""
+    from resources.database import open_database
+    from resources.workers import Workers
+
+    database = open_database(settings.resolved_database_url)
+    try:
+        workers = Workers(database).all()
+    finally:
+        database.dispose()
+    lost = [worker.name for worker in workers if worker.silent_seconds > settings.worker_silence]
+    queues = {queue for worker in workers if worker.name not in lost for queue in worker.queues}
+    idle = [queue for queue in ("gpu", "cpu") if needed and queue not in queues]
+    if idle:
+        mend = "Run: " + "; ".join(f"fc worker --queue {queue}" for queue in idle)
+        return Check("workers", "WARN", f"nobody takes runs from: {', '.join(idle)}; they wait", mend)
+    if lost:
+        mend = "Their runs are done anew by others. Start them again; after a day they are forgotten."
+        return Check("workers", "WARN", f"no sign of life from: {', '.join(lost)}", mend)
+    return Check("workers", "OK", ", ".join(worker.name for worker in workers) or "none are used")

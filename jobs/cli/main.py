@@ -26,6 +26,7 @@ from jobs.cli.show import show
 from jobs.cli.status import status
 from jobs.cli.submit import submit
 from jobs.cli.up import up
+from jobs.cli.worker import worker
 
 EPILOG = """\
 Exit codes: 0 all is well. 1 a job did not complete, or something failed. 2 the input is wrong. 3 there is no such job.
@@ -63,6 +64,7 @@ app.command("doctor")(doctor)
 app.add_typer(schedule, name="schedule")
 app.add_typer(models, name="models")
 app.command("up")(up)
+app.command("worker")(worker)
 app.command("demo")(demo)
 
 

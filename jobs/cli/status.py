@@ -1,13 +1,13 @@
-"""`fc status`: what runs now, what waits, what failed, and whether the daemon lives.
+"""`fc status`: what runs now, what waits, what failed, and whether the daemon and the workers live.
 
-Belongs here: one look at the queue and at Dagster's heartbeats. Does not: finding out why something is wrong
+Belongs here: one look at the queue, the workers and Dagster's heartbeats. Does not: finding out why something is wrong
 (`jobs.cli.doctor`).
 """
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -17,12 +17,15 @@ from rich.live import Live
 from rich.text import Text
 
 from imaging.errors import SettingsError
-from jobs.cli.opening import opened_queue
+from jobs.cli.opening import opened_database
 from jobs.cli.output import ago, job_json, out, print_json, short, status_text, table, until, where
 from jobs.faults import counted
+from resources.settings import load_settings
 
 if TYPE_CHECKING:
-    from jobs.queue import Job, JobQueue
+    from jobs.queue import Job
+    from resources.database import Database
+    from resources.workers import Worker
 
 MOST_RUNNING: Final = 20
 MOST_FAILURES: Final = 5
@@ -35,19 +38,19 @@ def status(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Look again every 2 seconds, until Ctrl-C.")] = False,
 ) -> None:
-    """Say what runs now and at which stage, what waits, what failed last, and whether the daemon lives."""
+    """Say what runs now and at which stage, what waits, what failed last, and whether daemon and workers live."""
     if as_json and watch:
         raise typer.BadParameter("--json prints one answer, so it cannot be combined with --watch.")
-    with opened_queue() as queue:
+    with opened_database() as database:
         if as_json:
-            print_json(_as_json(_look(queue)))
+            print_json(_as_json(_look(database)))
         elif not watch:
-            out.print(_page(_look(queue)))
+            out.print(_page(_look(database)))
         else:
-            with Live(_page(_look(queue)), console=out, auto_refresh=False) as live:
+            with Live(_page(_look(database)), console=out, auto_refresh=False) as live:
                 while True:
                     time.sleep(WATCH_SECONDS)
-                    live.update(_page(_look(queue)), refresh=True)
+                    live.update(_page(_look(database)), refresh=True)
 
 
 Daemons = dict[str, float | None] | str
@@ -56,20 +59,31 @@ Daemons = dict[str, float | None] | str
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """One look: how many jobs are in each status; some that run, wait after a fault, and are not well; the daemons."""
+    """One look. `waiting`: those that are tried again; `silence`: seconds after which a worker counts as lost."""
 
     counts: dict[str, int]
     running: list[Job]
     waiting: list[Job]
     failures: list[Job]
+    workers: list[Worker]
+    silence: float
     daemons: Daemons
 
 
-def _look(queue: JobQueue) -> Look:
-    counts = {str(name): number for name, number in queue.counts().items()}
-    running = queue.find(statuses=["running"], limit=MOST_RUNNING, newest_first=False)
-    failures = queue.last_changed(["failed", "needs_review", "rejected"], MOST_FAILURES)
-    return Look(counts, running, queue.waiting_again(MOST_WAITING), failures, _daemons())
+def _look(database: Database) -> Look:
+    from jobs.queue import JobQueue
+    from resources.workers import Workers
+
+    queue = JobQueue(database)
+    return Look(
+        counts={str(name): number for name, number in queue.counts().items()},
+        running=queue.find(statuses=["running"], limit=MOST_RUNNING, newest_first=False),
+        waiting=queue.waiting_again(MOST_WAITING),
+        failures=queue.last_changed(["failed", "needs_review", "rejected"], MOST_FAILURES),
+        workers=Workers(database).all(),
+        silence=load_settings().worker_silence,
+        daemons=_daemons(),
+    )
 
 
 def _daemons() -> Daemons:
@@ -81,16 +95,17 @@ def _daemons() -> Daemons:
         return str(error)
 
 
-def _as_json(look: Look) -> dict[str, Any]:
+def _as_json(found: Look) -> dict[str, Any]:
     from jobs.cli.dagster_side import is_alive
 
-    daemons = look.daemons
+    daemons = found.daemons
     known = {} if isinstance(daemons, str) else daemons
     return {
-        "counts": look.counts,
-        "running": [job_json(job) for job in look.running],
-        "waiting": [job_json(job) for job in look.waiting],
-        "failures": [job_json(job) for job in look.failures],
+        "counts": found.counts,
+        "running": [job_json(job) for job in found.running],
+        "waiting": [job_json(job) for job in found.waiting],
+        "failures": [job_json(job) for job in found.failures],
+        "workers": [asdict(one) | {"alive": one.silent_seconds <= found.silence} for one in found.workers],
         "daemon_running": any(map(is_alive, known.values())),
         "daemons": {
             name: {"alive": is_alive(age), "seconds_since_heartbeat": None if age is None else round(age, 1)}
@@ -100,9 +115,9 @@ def _as_json(look: Look) -> dict[str, Any]:
     }
 
 
-def _page(look: Look) -> RenderableType:
+def _page(found: Look) -> RenderableType:
     parts: list[RenderableType] = []
-    counts, running = look.counts, look.running
+    counts, running = found.counts, found.running
     summary = Text("Jobs: ")
     for name, number in counts.items():
         if number:
@@ -113,23 +128,36 @@ def _page(look: Look) -> RenderableType:
         more = counts["running"] - len(running)
         title = "\nRunning now" + (f" (and {more} more)" if more > 0 else "")
         parts.append(table(("job", "type", "stage", "for"), rows, title=title))
-    if look.waiting:
+    if found.waiting:
         again = [
-            (job.id, until(job.not_before), counted(job.faults), short(job.error or "", 80)) for job in look.waiting
+            (job.id, until(job.not_before), counted(job.faults), short(job.error or "", 80)) for job in found.waiting
         ]
         parts.append(table(("job", "in", "failed attempts", "why"), again, title="\nTried again later"))
-    if look.failures:
+    if found.failures:
         lines = [
             (job.id, where(job), job.fault or "", ago(job.updated_at), short(job.error or "", 80))
-            for job in look.failures
+            for job in found.failures
         ]
         parts.append(table(("job", "how", "fault", "ago", "why"), lines, title="\nLast not well"))
-    parts.append(_daemon_line(look.daemons))
+    if found.workers:
+        told = [(one.name, ", ".join(one.queues), _doing(one, found.silence), _silent(one)) for one in found.workers]
+        parts.append(table(("worker", "queues", "at", "last sign of life"), told, title="\nWorkers"))
+    parts.append(_daemon_line(found.daemons))
     return Group(*parts)
 
 
 def _since(moment: datetime | None) -> str:
     return ago(moment)
+
+
+def _doing(one: Worker, silence: float) -> str:
+    if one.silent_seconds > silence:
+        return "lost"
+    return ", ".join(one.run_ids) or "waits"
+
+
+def _silent(one: Worker) -> str:
+    return f"{one.silent_seconds:.0f} s ago"
 
 
 def _daemon_line(daemons: Daemons) -> Text:
