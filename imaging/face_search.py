@@ -11,7 +11,7 @@ if the ones before it did not find enough:
    upright as well, weakly and with wrong landmarks; and three more looks bring three times the chance hits, so of the
    turned looks only the sure hits count;
 3. overlapping tiles, enlarged, if nothing was found: faces too small for the looks so far (as InvokeAI does). Tiles are
-   not turned: that costs most of all, and on pictures without a face it brought more chance hits than faces.
+   not turned: they would be three times as many looks, and a chance hit of 0.9 was seen in enlarged grass.
 """
 
 from __future__ import annotations
