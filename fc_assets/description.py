@@ -62,7 +62,7 @@ def description(
             Picture(
                 job_id=item.job.id,
                 pixels=pixels,
-                faces=found.detect(pixels),
+                faces=[face for face in found.detect(pixels) if face.score >= stage.settings.detector_confidence],
                 prompt=asked.pony_prompt if asked and made.get("prompt") else "",
                 face_prompt=asked.flux_prompt or asked.pony_prompt if asked and made.get("face_prompt") else "",
                 origin=made.get("origin", "generated"),

@@ -1,10 +1,11 @@
 """The asset `portrait`: every face of the image, cut out and checked.
 
-Belongs here: which faces go on. Does not: how faces are found (`resources.detectors`) or measured
-(`imaging.portrait_checks`).
+Belongs here: which faces go on. Does not: how faces are found (`resources.detectors`), chosen
+(`imaging.face_selection`) or measured (`imaging.portrait_checks`).
 """
 
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from typing import Any
 
 import dagster as dg
@@ -15,16 +16,18 @@ from fc_assets.asset import stage_asset
 from fc_assets.stage import Done, ExtraImage, Item, Stage, StageOutput, one_by_one
 from imaging.boxes import Box, Face
 from imaging.crop import crop, portrait_box
+from imaging.debug_picture import debug_picture
 from imaging.errors import NeedsReviewError
+from imaging.face_selection import Selection, select
 from imaging.portrait_checks import verify_portrait
 from jobs.queue import Job, JobQueue
 from resources.connections import DatabaseResource, DetectorResource, StoreResource
-from resources.records import FaceRecord, PortraitRecord, StoredImage
+from resources.records import DroppedFace, FaceRecord, PortraitRecord, StoredImage
 
 PADDING = 0.6
 
 
-@stage_asset(code_version="1", group="faces", kinds={"opencv"}, ins=("generated_image",))
+@stage_asset(code_version="2", group="faces", kinds={"opencv"}, ins=("generated_image",))
 def portrait(
     context: dg.AssetExecutionContext,
     generated_image: dict[str, StoredImage],
@@ -34,49 +37,39 @@ def portrait(
 ) -> Iterator[StageOutput]:
     """Every face of the picture, cut out as a square with padding, and checked for size, sharpness, light and pose.
 
+    Which faces are worked on, and in which order, is said by the settings; each face that they drop is in the metadata
+    with its reason. The order is the same for portraits, masks and results. `1-portraits/JOB.faces.png` shows all of
+    them in the picture.
+
     A face that is turned down keeps its reason and is left as it is. A picture without a face, or with none that
     passed, ends its job as `needs_review`. If a person approves it, faces that were turned down are made anew all the
     same, and a picture without a face goes on as it is. The portraits lie in `1-portraits`, those that passed also in
     `2-verified`.
     """
     stage = Stage(context, store.get(), JobQueue(database.get()), {"generated_image": generated_image})
-    most = stage.settings.max_faces
+    options = stage.settings.face_options
 
     def decides(_job: Job) -> Mapping[str, Any]:
-        return {"detector": detector.get()[0].describe(), "max_faces": most, "padding": PADDING}
+        return {"detector": detector.get()[0].describe(), "faces": asdict(options), "padding": PADDING}
 
     def find(item: Item) -> Done:
         tool, why = detector.get()
         pixels = item.needs("generated_image").pixels
-        faces = tool.detect(pixels)[:most]
+        chosen = select(tool.detect(pixels), (pixels.shape[1], pixels.shape[0]), options)
         stage.tell_once(f"Faces by {why}")
-        if not faces:
-            turned_down = NeedsReviewError(
-                f"No face was found in the image of job {item.job.id} by {tool.name}.",
-                "`fc approve JOB` takes the picture as it is, without face work; `fc retry JOB` with another photo, "
-                "prompt or seed makes another; or lower FC_DETECTOR_CONFIDENCE.",
-            )
-            height, width = pixels.shape[:2]
-            record = PortraitRecord(detector=tool.name, width=width, height=height, faces=())
-            return Done(record, {"detector": tool.name, "faces": 0, "passed": 0}, turned_down=turned_down)
-        return _portraits(item.job.id, tool.name, pixels, faces)
+        return _portraits(item.job.id, tool.name, pixels, chosen)
 
     yield from stage.run(one_by_one(find), decides)
 
 
-def _portraits(job_id: str, detector: str, pixels: NDArray[np.uint8], faces: list[Face]) -> Done:
+def _portraits(job_id: str, detector: str, pixels: NDArray[np.uint8], chosen: Selection) -> Done:
     size = (pixels.shape[1], pixels.shape[0])
-    records = [_check(pixels, face, size) for face in faces]
+    records = [_check(pixels, face, size) for face in chosen.kept]
     passed = [record for record in records if record.passed]
-    turned_down = None
-    if not passed:
-        reasons = "; ".join(reason for record in records for reason in record.reasons)
-        turned_down = NeedsReviewError(
-            f"No portrait of job {job_id} passed its checks: {reasons}.",
-            "`fc approve JOB` makes these faces anew all the same; else use a larger, sharper or better lit picture.",
-        )
     cuts = [crop(pixels, Box(*record.crop)) for record in records]
-    extras = [ExtraImage("1-portraits", _name(job_id, number), cut) for number, cut in enumerate(cuts, start=1)]
+    overview = debug_picture(pixels, chosen.kept, chosen.dropped)
+    extras = [ExtraImage("1-portraits", f"{job_id}.faces.png", overview)]
+    extras += [ExtraImage("1-portraits", _name(job_id, number), cut) for number, cut in enumerate(cuts, start=1)]
     extras += [
         ExtraImage("2-verified", _name(job_id, number), cut)
         for number, (record, cut) in enumerate(zip(records, cuts, strict=True), start=1)
@@ -84,7 +77,11 @@ def _portraits(job_id: str, detector: str, pixels: NDArray[np.uint8], faces: lis
     ]
     # None passed: the stage waits for a person, and what the person would approve is that all are taken.
     taken = records if passed else [record.model_copy(update={"passed": True}) for record in records]
-    record = PortraitRecord(detector=detector, width=size[0], height=size[1], faces=tuple(taken))
+    dropped = tuple(
+        DroppedFace(box=other.face.box.as_tuple(), score=other.face.score, reason=other.reason)
+        for other in chosen.dropped
+    )
+    record = PortraitRecord(detector=detector, width=size[0], height=size[1], faces=tuple(taken), dropped=dropped)
     return Done(
         record,
         {
@@ -95,10 +92,29 @@ def _portraits(job_id: str, detector: str, pixels: NDArray[np.uint8], faces: lis
             "scores": [face.scores for face in records],
             "turned_down": [list(face.reasons) for face in records if not face.passed],
             "advice": [list(face.advice) for face in records],
+            "dropped": [other.model_dump(mode="json") for other in dropped],
         },
-        picture=cuts[0],
+        picture=cuts[0] if len(cuts) == 1 else overview,
         extras=extras,
-        turned_down=turned_down,
+        turned_down=None if passed else _turned_down(job_id, detector, records, dropped),
+    )
+
+
+def _turned_down(
+    job_id: str, detector: str, records: list[FaceRecord], dropped: tuple[DroppedFace, ...]
+) -> NeedsReviewError:
+    """Why a person must look at a picture without a portrait that passed."""
+    if records:
+        reasons = "; ".join(reason for record in records for reason in record.reasons)
+        return NeedsReviewError(
+            f"No portrait of job {job_id} passed its checks: {reasons}.",
+            "`fc approve JOB` makes these faces anew all the same; else use a larger, sharper or better lit picture.",
+        )
+    seen = f" Dropped: {'; '.join(face.reason for face in dropped)}." if dropped else ""
+    return NeedsReviewError(
+        f"No face was found in the image of job {job_id} by {detector}.{seen}",
+        "`fc approve JOB` takes the picture as it is, without face work; `fc retry JOB` with another photo, prompt or "
+        "seed makes another; or widen FC_DETECTOR_CONFIDENCE and the FC_FACES_ settings.",
     )
 
 
@@ -118,5 +134,5 @@ def _check(pixels: NDArray[np.uint8], face: Face, size: tuple[int, int]) -> Face
 
 
 def _name(job_id: str, number: int) -> str:
-    """The largest face has the job's own file name, the others a number."""
+    """The first face has the job's own file name, the others a number."""
     return f"{job_id}.png" if number == 1 else f"{job_id}.face-{number}.png"

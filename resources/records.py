@@ -68,16 +68,28 @@ class FaceRecord(Record):
         return Face(Box(*self.box), self.score, self.landmarks)
 
 
+class DroppedFace(Record):
+    """A face that is left as it is: (left, top, right, bottom) in pixels of the generated image, score, and why."""
+
+    box: tuple[int, int, int, int]
+    score: float
+    reason: str
+
+
 class PortraitRecord(Record):
-    """The faces of an image, largest first; `width` and `height` are those of the generated image, in pixels."""
+    """The faces of an image, in the order asked for, and those that were dropped.
+
+    `width` and `height` are those of the generated image, in pixels.
+    """
 
     detector: str
     width: int
     height: int
     faces: tuple[FaceRecord, ...]
+    dropped: tuple[DroppedFace, ...] = ()
 
     def passed_faces(self) -> list[FaceRecord]:
-        """The faces that passed their checks, largest first."""
+        """The faces that passed their checks, in the order of `faces`."""
         return [face for face in self.faces if face.passed]
 
 

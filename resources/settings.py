@@ -10,13 +10,14 @@ import os
 import re
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self, get_args
 
 from dotenv import dotenv_values
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from imaging.errors import SettingsError
+from imaging.face_selection import MOST_FACES, FaceOptions, FaceOrder
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
 ENV_FILES = (PROJECT_ROOT / ".env", Path(".env"))  # the later one wins; Dagster's own commands read the second
@@ -139,7 +140,15 @@ class Settings(BaseSettings):
         None, description="The face_recognition_sface_2021dec.onnx file, which tells whose face it is."
     )
     detector_confidence: float = Field(0.6, gt=0, lt=1, description="Faces under this score are dropped.")
-    max_faces: int = Field(8, ge=1, le=64, description="Most faces of an image that are worked on, largest first.")
+    max_faces: int = Field(
+        8, ge=1, le=MOST_FACES, description="Most faces of an image that are worked on, the largest."
+    )
+    faces_order: FaceOrder = Field(
+        "largest", description=f"Order of portraits, masks and results: {', '.join(get_args(FaceOrder))}."
+    )
+    faces_min_pixels: int = Field(0, ge=0, description="Faces whose shorter side has fewer pixels are left alone.")
+    faces_min_share: float = Field(0.0, ge=0, lt=100, description="Faces under this % of the picture are left alone.")
+    faces_max_share: float = Field(100.0, gt=0, le=100, description="Faces over this % of the picture are left alone.")
 
     @field_validator("sdxl_loras", mode="before")
     @classmethod
@@ -181,6 +190,27 @@ class Settings(BaseSettings):
         if file and file[1] != ":memory:":
             _absolute(Path(file[1]))
         return value
+
+    @model_validator(mode="after")
+    def _face_shares(self) -> Self:
+        if self.faces_min_share >= self.faces_max_share:
+            raise ValueError(
+                f"FC_FACES_MIN_SHARE={self.faces_min_share:g} must be less than "
+                f"FC_FACES_MAX_SHARE={self.faces_max_share:g}, or no face is left"
+            )
+        return self
+
+    @property
+    def face_options(self) -> FaceOptions:
+        """The rules by which faces are chosen."""
+        return FaceOptions(
+            confidence=self.detector_confidence,
+            most=self.max_faces,
+            order=self.faces_order,
+            min_pixels=self.faces_min_pixels,
+            min_share=self.faces_min_share,
+            max_share=self.faces_max_share,
+        )
 
     @property
     def resolved_data_dir(self) -> str:
@@ -230,7 +260,10 @@ def _read(_variables: tuple[tuple[str, str], ...], _files: tuple[object, ...]) -
         return Settings()
     except ValidationError as error:
         problems = error.errors(include_input=False)
-        lines = [f"{_variable(str(problem['loc'][0]))}: {problem['msg']}" for problem in problems]
+        lines = [
+            f"{_variable(str(problem['loc'][0]))}: {problem['msg']}" if problem["loc"] else problem["msg"]
+            for problem in problems
+        ]
         raise SettingsError(
             "These settings cannot be used: " + "; ".join(lines) + ".",
             "Correct them in the environment or in .env; .env.example explains each.",

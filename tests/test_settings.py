@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from imaging.errors import SettingsError
+from imaging.face_selection import FaceOptions
 from resources.settings import PROJECT_ROOT, Settings, dagster_home, environment, load_settings
 
 
@@ -61,6 +62,27 @@ def test_whole_paths_and_urls_are_taken(monkeypatch: pytest.MonkeyPatch) -> None
     assert settings.resolved_database_url == "sqlite:////srv/queue.sqlite"
     monkeypatch.setenv("FC_DATA_DIR", "~/data")
     assert load_settings().resolved_data_dir == "/home/me/data"
+
+
+def test_face_settings_become_the_rules_of_choice(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load_settings().face_options == FaceOptions()
+    named = {
+        "FC_DETECTOR_CONFIDENCE": "0.5",
+        "FC_MAX_FACES": "3",
+        "FC_FACES_ORDER": "top-down",
+        "FC_FACES_MIN_PIXELS": "20",
+        "FC_FACES_MIN_SHARE": "0.2",
+        "FC_FACES_MAX_SHARE": "60",
+    }
+    for name, value in named.items():
+        monkeypatch.setenv(name, value)
+    assert load_settings().face_options == FaceOptions(0.5, 3, "top-down", 20, 0.2, 60.0)
+    monkeypatch.setenv("FC_FACES_MIN_SHARE", "60")
+    with pytest.raises(SettingsError, match="FC_FACES_MIN_SHARE=60 must be less than FC_FACES_MAX_SHARE=60"):
+        load_settings()
+    monkeypatch.setenv("FC_FACES_ORDER", "best")
+    with pytest.raises(SettingsError, match=r"FC_FACES_ORDER: .*'left-right'"):
+        load_settings()
 
 
 def test_the_example_names_every_setting_and_no_other() -> None:

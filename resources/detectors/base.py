@@ -26,7 +26,8 @@ class Detector(Protocol):
     def detect(self, image: NDArray[np.uint8]) -> list[Face]:
         """Find the faces in an RGB uint8 image of shape (height, width, 3), largest first.
 
-        Returns an empty list when there is none. Boxes lie inside the image.
+        Returns an empty list when there is none. Boxes lie inside the image. Faces under `FC_DETECTOR_CONFIDENCE` may
+        be among them, so that a person sees what was nearly found: `imaging.face_selection` drops them.
 
         Raises:
             BackendError: when the detector itself fails; never for an image without faces.

@@ -1,12 +1,15 @@
 """Face detection with the Haar cascades that OpenCV 4 ships: nothing to fetch, frontal faces only.
 
-Belongs here: which cascades vote and how their weights become a score. Does not: what is done with the faces.
+Belongs here: which cascades vote, how their weights become a score, and the sizes that suit them. Does not: where in a
+picture they look (`imaging.face_search`), or what is done with the faces.
 Method: Viola and Jones (2001); cascades by Rainer Lienhart.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,10 +19,10 @@ from numpy.typing import NDArray
 
 from imaging.boxes import Box, Face
 from imaging.errors import BackendError
+from imaging.face_search import Search, Sighting, search
 from imaging.nms import iou, nms
 from resources.detectors.base import largest_first
 
-LONG_SIDES: Final = (640, 320)
 OVERLAP: Final = 0.35
 SMALLEST_FACE: Final = 24  # pixels at the size looked at; both cascades' own window is 20
 NEIGHBOURS: Final = 3
@@ -37,15 +40,32 @@ NOSE_AND_MOUTH: Final = ((0.0, 0.57), (-0.41, 1.15), (0.41, 1.15))
 EYES_BONUS: Final = 0.5  # how much of the remaining doubt two well-placed eyes take away
 
 
+def how_to_search(confidence: float, candidates: float) -> Search:
+    """The sizes that suit the cascades, which look at every size themselves: large ones cost time and chance hits."""
+    return Search(
+        long_sides=(640, 320),
+        large_from=1024,
+        large_to=1280,
+        confidence=confidence,
+        candidates=candidates,
+        sure=0.95,
+        tile=640,
+        overlap=96,
+        enlarge=1.5,
+        tile_confidence=0.95,
+    )
+
+
 class HaarDetector:
-    """Finds upright frontal faces with two cascades that vote, and eyes as a third opinion.
+    """Finds frontal faces with two cascades that vote, and eyes as a third opinion.
 
     The score of a hit is a logistic curve of its weight, 0 to 1. Two cascades that agree on a place are taken
     as independent, `1 - (1 - a)(1 - b)`; a lone hit counts half; two eyes where eyes belong halve the doubt.
     The score grows with each weight, and is a rank rather than a probability.
 
     Args:
-        confidence: faces under this score, 0 to 1, are dropped.
+        confidence: from this score on, 0 to 1, a face counts as found.
+        candidates: faces under that are returned from this score on; None: none are.
 
     Raises:
         BackendError: this OpenCV ships no cascades (version 5 does not).
@@ -53,18 +73,16 @@ class HaarDetector:
 
     name = "haar"
 
-    def __init__(self, confidence: float = 0.6) -> None:
-        self._confidence = confidence
+    def __init__(self, confidence: float = 0.6, candidates: float | None = None) -> None:
+        self._how = how_to_search(confidence, confidence if candidates is None else candidates)
         self._cascades = {key: _load(file) for key, file in FILES.items()}
 
     def describe(self) -> dict[str, Any]:
-        """The cascades and every threshold."""
+        """The cascades, and how they search."""
         return {
             "detector": self.name,
             "model": sorted(FILES.values()),
-            "confidence": self._confidence,
-            "long_sides": list(LONG_SIDES),
-            "overlap": OVERLAP,
+            "search": asdict(self._how),
             "opencv": cv2.__version__,
         }
 
@@ -74,7 +92,11 @@ class HaarDetector:
         Landmarks are None unless both eyes are found where eyes belong. Nose and mouth are then not seen but
         placed below the eyes as on the mean frontal face.
         """
-        grey = cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2GRAY)
+        return largest_first(search(image, self._look, self._how))
+
+    def _look(self, image: NDArray[np.uint8]) -> Iterator[Sighting]:
+        """What the cascades see in an RGB image."""
+        grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
         try:
             votes = {key: nms(self._hits(grey, key), OVERLAP) for key in CURVES}
             faces = [self._with_eyes(grey, face) for face in _agree(votes["default"], votes["alt2"])]
@@ -83,32 +105,22 @@ class HaarDetector:
                 f"The Haar cascades failed on an image of {grey.shape[1]}x{grey.shape[0]} pixels: {error}.",
                 "Check the OpenCV installation, or set FC_YUNET_MODEL and FC_DETECTOR=yunet.",
             ) from error
-        return largest_first(nms([face for face in faces if face.score >= self._confidence], OVERLAP))
+        return (Sighting(face.box.as_tuple(), face.score, face.landmarks) for face in faces)
 
     def _hits(self, grey: NDArray[Any], key: str) -> list[Face]:
-        height, width = grey.shape
+        """What one cascade sees, each place with a score of 0 to 1."""
         middle, spread = CURVES[key]
-        sides = [side for side in LONG_SIDES if side < max(height, width)] or [max(height, width)]
-        faces = []
-        for side in sides:
-            scale = side / max(height, width)
-            size = (max(1, round(width * scale)), max(1, round(height * scale)))
-            boxes, _, weights = self._cascades[key].detectMultiScale3(
-                cv2.resize(grey, size, interpolation=cv2.INTER_AREA),
-                scaleFactor=1.1,
-                minNeighbors=NEIGHBOURS,
-                minSize=(SMALLEST_FACE, SMALLEST_FACE),
-                outputRejectLevels=True,
-            )
-            for (x, y, box_width, box_height), weight in zip(boxes, weights, strict=True):
-                box = Box(
-                    max(0, int(x / scale)),
-                    max(0, int(y / scale)),
-                    min(width, math.ceil((x + box_width) / scale)),
-                    min(height, math.ceil((y + box_height) / scale)),
-                )
-                faces.append(Face(box, 1 / (1 + math.exp((middle - float(weight)) / spread))))
-        return faces
+        boxes, _, weights = self._cascades[key].detectMultiScale3(
+            grey,
+            scaleFactor=1.1,
+            minNeighbors=NEIGHBOURS,
+            minSize=(SMALLEST_FACE, SMALLEST_FACE),
+            outputRejectLevels=True,
+        )
+        return [
+            Face(Box(x, y, x + width, y + height), 1 / (1 + math.exp((middle - float(weight)) / spread)))
+            for (x, y, width, height), weight in zip(np.asarray(boxes).tolist(), weights, strict=True)
+        ]
 
     def _with_eyes(self, grey: NDArray[Any], face: Face) -> Face:
         """The face with a higher score when it has one eye on each side, level and of one size."""

@@ -5,10 +5,14 @@ Belongs here: the choice and its reason. Does not: the detectors.
 
 from __future__ import annotations
 
+from typing import Final
+
 from imaging.errors import SettingsError
 from resources.detectors.base import Detector
 from resources.plugins import is_dotted_path, load_plugin
 from resources.settings import Settings
+
+CANDIDATES: Final = 0.4  # faces from this score on are reported, and dropped with their score as the reason
 
 
 def make_detector(settings: Settings) -> tuple[Detector, str]:
@@ -38,11 +42,13 @@ def make_detector(settings: Settings) -> tuple[Detector, str]:
             if settings.yunet_model is not None
             else ("haar", "as FC_YUNET_MODEL is not set; YuNet finds more faces")
         )
+    confidence = settings.detector_confidence
+    candidates = min(CANDIDATES, confidence)
     if choice == "haar":
-        return HaarDetector(settings.detector_confidence), f"haar, {why}."
+        return HaarDetector(confidence, candidates), f"haar, {why}."
     if settings.yunet_model is None:
         raise SettingsError(
             "FC_DETECTOR=yunet needs the model file, and FC_YUNET_MODEL is not set.",
             "Run: fc models pull yunet --save",
         )
-    return YuNetDetector(settings.yunet_model, settings.detector_confidence), f"yunet, {why}."
+    return YuNetDetector(settings.yunet_model, confidence, candidates), f"yunet, {why}."
