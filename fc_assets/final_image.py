@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from fc_assets.asset import stage_asset
 from fc_assets.provenance import final_provenance
 from fc_assets.stage import Done, ExtraImage, Item, Stage, StageOutput, one_by_one
-from imaging.blend import match_ring_color, merge_into
+from imaging.blend import has_color, match_ring_color, merge_into, without_color
 from imaging.boxes import Box
 from imaging.crop import crop, fit_within, resize
 from imaging.errors import BackendError
-from imaging.mask import split_by_face
+from imaging.mask import part_of_face
 from imaging.quality import quality_score
 from jobs.queue import Job, JobQueue
 from resources.connections import DatabaseResource, StoreResource
@@ -26,7 +26,7 @@ from resources.records import ImageRecord, PatchesRecord, PortraitRecord, Stored
 
 
 @stage_asset(
-    code_version="1",
+    code_version="2",
     group="result",
     kinds={"png"},
     ins=("generated_image", "portrait", "mask", "changed_face"),
@@ -105,7 +105,9 @@ def _final(item: Item) -> Done:
 def merge_faces(
     original: NDArray[np.uint8], mask: NDArray[np.uint8], record: PortraitRecord, patches: PatchesRecord
 ) -> NDArray[np.uint8]:
-    """The image with every new face blended in.
+    """The image with every new face blended in; a picture without any colour gets faces without colour.
+
+    Beside the image and the result, only windows of it are held.
 
     Args:
         original: RGB uint8 of shape (height, width, 3).
@@ -113,11 +115,12 @@ def merge_faces(
         record: the faces; those that passed, in order, belong to the patches.
         patches: the new faces.
     """
-    faces = record.passed_faces()
-    merged = original
-    masks = split_by_face(mask, [face.face() for face in faces])
-    for patch, own in zip(patches.patches, masks, strict=True):
+    faces = [face.face() for face in record.passed_faces()]
+    merged = original.copy()
+    is_grey = bool(patches.patches) and not has_color(original)
+    for number, patch in enumerate(patches.patches):
         box = Box(*patch.box)
-        window = crop(own, box)
-        merged = merge_into(merged, match_ring_color(patch.pixels, crop(original, box), window), window, box)
+        own = part_of_face(mask, faces, number, box)
+        pixels = without_color(patch.pixels) if is_grey else patch.pixels
+        merge_into(merged, match_ring_color(pixels, crop(original, box), own), own, box)
     return merged
