@@ -20,6 +20,7 @@ from imaging.mask_options import MaskOptions
 from imaging.skin import skin_depth
 
 MIN_FEATHER: Final = 8.0  # pixels
+_STRIP: Final = 64  # rows
 
 
 def face_outline(face: Face, options: MaskOptions) -> Outline:
@@ -85,7 +86,7 @@ def _soft(depth: NDArray[np.float32], feather: float) -> NDArray[np.uint8]:
         return np.where(depth > 0, 255, 0).astype(np.uint8)
     share = np.clip(depth / feather, 0, 1)
     # Smoothstep: no visible line where the feather begins and ends.
-    return np.rint(share * share * (3 - 2 * share) * 255).astype(np.uint8)
+    return np.asarray(np.rint(share * share * (3 - 2 * share) * 255), dtype=np.uint8)
 
 
 def part_of_face(
@@ -107,9 +108,12 @@ def part_of_face(
     """
     box = box or Box(0, 0, mask.shape[1], mask.shape[0])
     window = mask[box.top : box.bottom, box.left : box.right]
-    if len(faces) == 1 or not window.any():
-        return window.copy()
-    return np.where(_owner(faces, box) == number, window, np.uint8(0))
+    part = window.copy()
+    if len(faces) > 1:
+        for top in range(0, box.height, _STRIP):  # so that no more than a strip is held as floats
+            strip = Box(box.left, box.top + top, box.right, min(box.top + top + _STRIP, box.bottom))
+            part[top : top + _STRIP][_owner(faces, strip) != number] = 0
+    return part
 
 
 def _owner(faces: Sequence[Face], window: Box) -> NDArray[np.int16]:
@@ -122,3 +126,17 @@ def _owner(faces: Sequence[Face], window: Box) -> NDArray[np.int16]:
         owner[closer] = number
         nearest = np.minimum(nearest, distance)
     return owner
+
+
+def mask_bounds(mask: NDArray[np.uint8], margin: int = 0) -> Box | None:
+    """The smallest box that holds every pixel over 0, with a margin as far as the mask goes; None for an empty mask."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if rows.size == 0:
+        return None
+    height, width = mask.shape
+    return Box(
+        max(0, int(columns[0]) - margin),
+        max(0, int(rows[0]) - margin),
+        min(width, int(columns[-1]) + 1 + margin),
+        min(height, int(rows[-1]) + 1 + margin),
+    )

@@ -49,7 +49,7 @@ def skin_depth(pixels: NDArray[np.uint8], depth: NDArray[np.float32]) -> NDArray
     outlines, _ = cv2.findContours(skin, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     filled = np.zeros_like(skin)
     cv2.drawContours(filled, [max(outlines, key=cv2.contourArea)] if outlines else [], -1, 1, cv2.FILLED)
-    filled &= inside
+    filled = np.where(inside, filled, 0).astype(np.uint8)
     if np.count_nonzero(filled) < _LEAST_SHARE * np.count_nonzero(inside):
         return None
     framed = cv2.copyMakeBorder(filled, 1, 1, 1, 1, cv2.BORDER_REPLICATE)  # the picture's border is no edge of skin

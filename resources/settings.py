@@ -56,6 +56,9 @@ class Settings(BaseSettings):
         description=f"Folders from which source images may be read, separated by '{os.pathsep}'. Default: anywhere.",
     )
     source_urls: bool = Field(False, description="Whether source images may be fetched from public http(s) URLs.")  # noqa: FBT003
+    exif: Literal["clean", "keep"] = Field(
+        "clean", description="EXIF data of a photo: clean: without place, owner and serial numbers; keep: all of them."
+    )
     generator: str = Field("auto", description="auto, sdxl, forge, comfyui, sketch, or package.module:Class.")
     writer: str = Field("auto", description="auto, claude, offline, or package.module:Class.")
     detector: str = Field("auto", description="auto, yunet, haar, or package.module:Class.")

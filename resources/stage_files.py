@@ -67,7 +67,7 @@ def save(store: ImageStore, stage: str, job_id: str, value: Any) -> StoredFile: 
             store.replace(folder, f"{job_id}.txt", data=f"{value.answer.text}\n".encode())
         return store.replace(folder, name, data=value.model_dump_json(indent=1).encode())
     if stage in PNG_STAGES and isinstance(value, ImageRecord):
-        return store.replace(folder, name, data=encode_png(value.pixels, provenance=value.provenance))
+        return store.replace(folder, name, data=encode_png(value.pixels, provenance=value.provenance, exif=value.exif))
     if stage == "changed_face" and isinstance(value, PatchesRecord):
         index = []
         for number, patch in enumerate(value.patches, start=1):

@@ -11,7 +11,7 @@ from hypothesis.extra.numpy import arrays
 
 from imaging.boxes import Box, Face
 from imaging.face_shapes import Hull, face_ellipse, face_hull
-from imaging.mask import draw_mask, face_outline, part_of_face
+from imaging.mask import draw_mask, face_outline, mask_bounds, part_of_face
 from imaging.mask_options import MaskOptions
 
 SHAPE = (90, 120)
@@ -114,6 +114,16 @@ def test_a_part_of_a_box_is_cut_from_the_whole_part():
 def test_an_empty_mask_has_empty_parts():
     faces = [Face(whole, 0.9)] * 2
     assert not any(part_of_face(np.zeros(SHAPE, np.uint8), faces, number).any() for number in range(2))
+
+
+@given(st.integers(0, 80), st.integers(0, 60), st.integers(1, 30), st.integers(1, 20))
+def test_the_bounds_are_those_of_what_is_set(left, top, width, height):
+    mask = np.zeros(SHAPE, np.uint8)
+    assert mask_bounds(mask) is None
+    mask[top, left] = mask[top + height - 1, left + width - 1] = 1
+    right, bottom = left + width, top + height
+    assert mask_bounds(mask) == Box(left, top, right, bottom)
+    assert mask_bounds(mask, 20) == Box(max(0, left - 20), max(0, top - 20), min(120, right + 20), min(90, bottom + 20))
 
 
 def test_the_ellipse_turns_with_the_eyes():
