@@ -16,7 +16,7 @@ from fc_assets.prompts import FixedWords, face_words
 from fc_assets.stage import Done, Item, Stage, StageOutput
 from imaging.boxes import Box, Face
 from imaging.crop import crop, resize
-from imaging.mask import split_by_face
+from imaging.mask import part_of_face
 from jobs.queue import Job, JobQueue
 from jobs.request import MAX_SEED
 from resources.connections import DatabaseResource, GeneratorResource, StoreResource
@@ -99,9 +99,9 @@ def _tasks(item: Item, words: FixedWords, size: int) -> list[InpaintTask]:
     prompt, negative_prompt = _prompts(item, words)
     pixels = item.needs("generated_image").pixels
     faces = _faces(item)
-    masks = split_by_face(item.needs("mask").pixels, [face.face() for face in faces])
+    mask = item.needs("mask").pixels
     tasks = []
-    for number, (face, mask) in enumerate(zip(faces, masks, strict=True)):
+    for number, face in enumerate(faces):
         box = Box(*face.crop)
         task = ImageTask(
             job_id=item.job.id,
@@ -118,7 +118,7 @@ def _tasks(item: Item, words: FixedWords, size: int) -> list[InpaintTask]:
             InpaintTask(
                 task=task,
                 image=resize(crop(pixels, box), (size, size)),
-                mask=resize(crop(mask, box), (size, size)),
+                mask=resize(part_of_face(mask, [face.face() for face in faces], number, box), (size, size)),
                 denoising_strength=request.face_strength,
                 face=_in_crop(face.face(), box, size),
             )

@@ -14,19 +14,23 @@ from numpy.typing import NDArray
 from fc_assets.asset import stage_asset
 from fc_assets.provenance import final_provenance
 from fc_assets.stage import Done, ExtraImage, Item, Stage, StageOutput, one_by_one
-from imaging.blend import match_ring_color, merge_into
+from imaging.alpha import on_white, resize_rgba
+from imaging.blend import has_color, match_ring_color, merge_into, without_color
 from imaging.boxes import Box
 from imaging.crop import crop, fit_within, resize
 from imaging.errors import BackendError
-from imaging.mask import split_by_face
+from imaging.mask import mask_bounds, part_of_face
 from imaging.quality import quality_score
 from jobs.queue import Job, JobQueue
 from resources.connections import DatabaseResource, StoreResource
 from resources.records import ImageRecord, PatchesRecord, PortraitRecord, StoredImage
 
+_RGBA = 4  # channels
+_MARGIN = 12  # pixels around a face's mask; its edges must lie inside what is compared
+
 
 @stage_asset(
-    code_version="1",
+    code_version="2",
     group="result",
     kinds={"png"},
     ins=("generated_image", "portrait", "mask", "changed_face"),
@@ -42,7 +46,8 @@ def final_image(
 ) -> Iterator[StageOutput]:
     """The finished picture: each new face matched in colour to its surroundings and blended in, at the size asked for.
 
-    Outside the mask every pixel is that of `generated_image`, byte for byte; the run fails if it is not. The merged
+    Outside the mask every pixel is that of `generated_image`, byte for byte; the run fails if it is not. The
+    transparency of a photo and its EXIF data (FC_EXIF) are carried through. The merged
     picture lies in `4-results`, the resized one in `5-resized`, the one to deliver, with its provenance, in `6-final`.
     """
     inputs: dict[str, Mapping[str, Any]] = {
@@ -67,8 +72,10 @@ def _final(item: Item) -> Done:
     whole: NDArray[np.uint8] = item.needs("mask").pixels
     patches: PatchesRecord = item.needs("changed_face")
     record: PortraitRecord = item.needs("portrait")
-    original = before.pixels
-    merged = merge_faces(original, whole, record, patches)
+    stored = before.as_stored
+    original = np.ascontiguousarray(stored[..., :3])
+    alpha = stored[..., 3] if stored.shape[2] == _RGBA else None
+    merged = merge_faces(original, whole if alpha is None else _where_opaque(whole, alpha), record, patches)
     outside = int(np.count_nonzero(np.any(merged != original, axis=2) & (whole == 0)))
     if outside:
         raise BackendError(
@@ -78,34 +85,44 @@ def _final(item: Item) -> Done:
     size = (original.shape[1], original.shape[0])
     if request.output_size is not None:
         size = fit_within(size, request.output_size)
-    resized = merged if size == (original.shape[1], original.shape[0]) else resize(merged, size)
-    extras = [ExtraImage("4-results", f"{item.job.id}.png", merged)]
-    if resized is not merged:
-        extras.append(ExtraImage("5-resized", f"{item.job.id}.png", resized))
-    quality, parts = quality_score(resized)
+    finished = merged if alpha is None else np.dstack([merged, alpha])
+    extras = [ExtraImage("4-results", f"{item.job.id}.png", finished)]
+    if size != (original.shape[1], original.shape[0]):
+        finished = resize(finished, size) if alpha is None else resize_rgba(finished, size)
+        extras.append(ExtraImage("5-resized", f"{item.job.id}.png", finished))
+    seen = finished if alpha is None else on_white(finished)
+    quality, parts = quality_score(seen)
     scale = size[0] / original.shape[1]
     boxes = [tuple(round(side * scale) for side in face.box) for face in record.faces]
     return Done(
-        ImageRecord(resized, final_provenance(item.job, before.details, patches.details, size)),
+        ImageRecord(finished, final_provenance(item.job, before.details, patches.details, size), before.exif),
         {
             "width": size[0],
             "height": size[1],
             "faces_changed": len(patches.patches),
             "pixels_changed_outside_mask": outside,
+            "transparent": alpha is not None,
             "quality": round(quality, 3),
             "quality_parts": parts,
         },
-        picture=resized,
+        picture=seen,
         extras=extras,
         face_boxes=boxes,
         quality=quality,
     )
 
 
+def _where_opaque(mask: NDArray[np.uint8], alpha: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The mask, weaker where the picture is transparent: a new face is made on white, which must not show there."""
+    return np.rint(mask * (alpha / np.float32(255))).astype(np.uint8)
+
+
 def merge_faces(
     original: NDArray[np.uint8], mask: NDArray[np.uint8], record: PortraitRecord, patches: PatchesRecord
 ) -> NDArray[np.uint8]:
-    """The image with every new face blended in.
+    """The image with every new face blended in; a picture without any colour gets faces without colour.
+
+    Beside the image and the result, only windows of it are held.
 
     Args:
         original: RGB uint8 of shape (height, width, 3).
@@ -113,11 +130,18 @@ def merge_faces(
         record: the faces; those that passed, in order, belong to the patches.
         patches: the new faces.
     """
-    faces = record.passed_faces()
-    merged = original
-    masks = split_by_face(mask, [face.face() for face in faces])
-    for patch, own in zip(patches.patches, masks, strict=True):
+    faces = [face.face() for face in record.passed_faces()]
+    merged = original.copy()
+    is_grey = bool(patches.patches) and not has_color(original)
+    for number, patch in enumerate(patches.patches):
         box = Box(*patch.box)
-        window = crop(own, box)
-        merged = merge_into(merged, match_ring_color(patch.pixels, crop(original, box), window), window, box)
+        own = part_of_face(mask, faces, number, box)
+        used = mask_bounds(own, _MARGIN)
+        if used is None:
+            continue
+        place = Box(box.left + used.left, box.top + used.top, box.left + used.right, box.top + used.bottom)
+        pixels = crop(patch.pixels, used)
+        pixels = without_color(pixels) if is_grey else pixels
+        own = crop(own, used)
+        merge_into(merged, match_ring_color(pixels, crop(original, place), own), own, place)
     return merged

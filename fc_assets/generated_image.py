@@ -15,6 +15,7 @@ from fc_assets.prompts import FixedWords, scene_words
 from fc_assets.provenance import generated_provenance, imported_provenance
 from fc_assets.stage import Done, Item, Stage, StageOutput
 from imaging.errors import BackendError, NeedsReviewError
+from imaging.exif import clean_exif
 from imaging.quality import quality_score, verify_output
 from jobs.queue import Job, JobQueue
 from resources.connections import DatabaseResource, GeneratorResource, StoreResource
@@ -26,7 +27,7 @@ from resources.store import ImageStore
 
 
 @stage_asset(
-    code_version="1",
+    code_version="2",
     group="image",
     kinds={"diffusers", "pytorch"},
     ins=("job_request", "enhanced_prompt"),
@@ -43,10 +44,12 @@ def generated_image(
     """The picture before any face work: generated from the enhanced prompt, or the imported source image.
 
     Jobs of one run are generated in batches. Each image is checked: it has the size asked for, and is neither blank nor
-    noise. Imported photos are turned upright, brought to sRGB, and otherwise left as they are.
+    noise. Imported photos are turned upright, brought to sRGB, and otherwise left as they are;
+    transparency is kept, and EXIF data as FC_EXIF says.
     """
     images, queue = store.get(), JobQueue(database.get())
-    words = scene_words(load_settings())
+    settings = load_settings()
+    words = scene_words(settings)
 
     def decides(job: Job) -> Mapping[str, Any]:
         if job.source is None and job.request.source_image is not None:
@@ -55,7 +58,7 @@ def generated_image(
                 "Materialize job_request of this partition first; it takes the picture.",
             )
         if job.source is not None:
-            return {"source": job.source["sha256"]}
+            return {"source": job.source["sha256"], "exif": settings.exif}
         request = job.request.model_dump(mode="json", include=_SAMPLING)
         return {"request": request, "words": asdict(words), "generator": generator.get()[0].describe()}
 
@@ -68,7 +71,7 @@ def generated_image(
             outcomes = tool.generate([_task(item, words) for item in wanted])
         for item in items:
             if item.job.source is not None:
-                yield _imported(item, images)
+                yield _imported(item, images, keep_exif=settings.exif == "keep")
             else:
                 yield _generated(item, _task(item, words), next(outcomes), tool)
 
@@ -127,16 +130,22 @@ def _generated(item: Item, task: ImageTask, outcome: Outcome, tool: Generator) -
     )
 
 
-def _imported(item: Item, store: ImageStore) -> Done:
+def _imported(item: Item, store: ImageStore, *, keep_exif: bool) -> Done:
     source = SourceInfo.model_validate(item.job.source)
     decoded = load_source(source, store)
     quality, parts = quality_score(decoded.pixels)
     return Done(
-        ImageRecord(decoded.pixels, imported_provenance(item.job, source)),
+        ImageRecord(
+            decoded.pixels if decoded.rgba is None else decoded.rgba,
+            imported_provenance(item.job, source),
+            decoded.exif if keep_exif else clean_exif(decoded.exif),
+        ),
         {
             "generator": "none: imported photo",
             "source_image": source.path,
             "source_sha256": source.sha256,
+            "transparent": decoded.had_alpha,
+            "notes": list(decoded.notes),
             "width": decoded.pixels.shape[1],
             "height": decoded.pixels.shape[0],
             "quality": round(quality, 3),

@@ -1,9 +1,10 @@
 """The asset `mask`: which pixels of the picture are made anew.
 
-Belongs here: one mask for all faces of a picture, or the user's own. Does not: the geometry (`imaging.mask`).
+Belongs here: one mask for all faces of a picture, or the user's own. Does not: drawing it (`imaging.mask`).
 """
 
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from typing import Any
 
 import dagster as dg
@@ -13,47 +14,73 @@ from numpy.typing import NDArray
 from fc_assets.asset import stage_asset
 from fc_assets.stage import Done, Item, Stage, StageOutput, one_by_one
 from imaging.errors import NeedsReviewError
-from imaging.mask import combine, face_masks
+from imaging.face_shapes import face_hull
+from imaging.mask import draw_mask
+from imaging.mask_options import MaskOptions
 from jobs.queue import Job, JobQueue
 from resources.connections import DatabaseResource, StoreResource
-from resources.records import ImageRecord, PortraitRecord
+from resources.records import ImageRecord, PortraitRecord, StoredImage
+from resources.settings import Settings
 from resources.sources import SourceInfo, load_source
 from resources.store import ImageStore
 
 
-@stage_asset(code_version="1", group="faces", kinds={"opencv"}, ins=("portrait",))
+@stage_asset(code_version="2", group="faces", kinds={"opencv"}, ins=("generated_image", "portrait"))
 def mask(
     context: dg.AssetExecutionContext,
+    generated_image: dict[str, StoredImage],
     portrait: dict[str, PortraitRecord],
     store: StoreResource,
     database: DatabaseResource,
 ) -> Iterator[StageOutput]:
-    """A soft mask per face: an ellipse from brow to chin, turned to the eyes, that fades inwards at its edge.
+    """A soft mask for all faces of the picture, each turned to its eyes, that fades inwards at its edge.
 
-    White is made anew, black is kept to the last bit. Where faces touch, each pixel belongs to the nearer one. A job
-    may have a mask of the user's own instead (`fc retry JOB --mask FILE`).
+    White is made anew, black is kept to the last bit. The settings FC_MASK_* say what it looks like: ellipse from brow
+    to chin, rounded box, outline by the landmarks, or none; how large, how soft, and whether it ends where the skin
+    does. Where faces touch, each pixel belongs to one of them. A job may have a mask of the user's own instead
+    (`fc retry JOB --mask FILE`).
     """
     images = store.get()
-    stage = Stage(context, images, JobQueue(database.get()), {"portrait": portrait})
+    inputs: dict[str, Mapping[str, Any]] = {"generated_image": generated_image, "portrait": portrait}
+    stage = Stage(context, images, JobQueue(database.get()), inputs)
+    options = mask_options(stage.settings)
 
     def decides(job: Job) -> Mapping[str, Any]:
-        return {"user_mask": job.user_mask["sha256"]} if job.user_mask else {}
+        return {"user_mask": job.user_mask["sha256"]} if job.user_mask else {"options": asdict(options)}
 
-    yield from stage.run(one_by_one(lambda item: _mask(item, images)), decides)
+    yield from stage.run(one_by_one(lambda item: _mask(item, images, options)), decides)
 
 
-def _mask(item: Item, store: ImageStore) -> Done:
+def mask_options(settings: Settings) -> MaskOptions:
+    """What the settings say of automatic masks."""
+    return MaskOptions(
+        kind=settings.mask_kind,
+        grow=settings.mask_grow,
+        feather=settings.mask_feather,
+        offset_x=settings.mask_offset_x,
+        offset_y=settings.mask_offset_y,
+        skin=settings.mask_skin,
+    )
+
+
+def _mask(item: Item, store: ImageStore, options: MaskOptions) -> Done:
     record: PortraitRecord = item.needs("portrait")
     faces = [face.face() for face in record.passed_faces()]
     shape = (record.height, record.width)
+    made: dict[str, Any]
     if item.job.user_mask:
         whole = _own(item.job, store, shape)
+        made = {"origin": "the user's own"}
     else:
-        whole = combine([np.zeros(shape, np.uint8), *face_masks(faces, shape)])
+        pixels = item.needs("generated_image").pixels if options.skin else None
+        whole = draw_mask(faces, shape, options, pixels)
+        made = {"origin": "automatic", "options": asdict(options)}
+        if options.kind == "hull":
+            made["faces_without_landmarks"] = sum(face_hull(face) is None for face in faces)
     return Done(
         ImageRecord(whole),
         {
-            "origin": "the user's own" if item.job.user_mask else "automatic",
+            **made,
             "faces": len(faces),
             "width": record.width,
             "height": record.height,

@@ -13,11 +13,14 @@ import struct
 from dataclasses import dataclass
 from typing import Any, Final
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
 
+from imaging.alpha import on_white
 from imaging.errors import InvalidImageError
+from imaging.exif import MOST_BYTES, upright_exif
 
 MIN_SIDE: Final = 64  # pixels; the smallest image that a request may ask for
 MAX_PIXELS: Final = 50_000_000
@@ -25,6 +28,7 @@ MAX_PIXELS: Final = 50_000_000
 ACCEPTED: Final = "PNG, JPEG, WebP or HEIF/HEIC"
 _EXPORT_AGAIN: Final = f"Export the picture again as {ACCEPTED}."
 
+_SIXTEEN_BITS: Final = 16  # per channel, in the 25th byte of a PNG
 _PNG_END: Final = b"\0\0\0\0IEND\xae\x42\x60\x82"
 _HEIF_BRANDS: Final = (
     b"heic",
@@ -69,9 +73,11 @@ class DecodedImage:
         format: `PNG`, `JPEG`, `WEBP` or `HEIF`.
         stored_size: (width, height) in the file, before the EXIF orientation was applied.
         mode: Pillow's mode of the file, for example `RGB`, `P`, `CMYK`, `I;16`.
-        had_alpha: whether the file carried transparency, which is laid on white.
+        rgba: sRGB with its transparency, uint8, shape (height, width, 4), upright, its colours as they are and not on
+            white; None when the file carried none.
         icc: description of the colour profile that was converted to sRGB; None without a usable one.
         orientation: the EXIF orientation that was applied, 1 to 8; 1 is upright.
+        exif: the file's EXIF data without the orientation; empty when there are none.
         notes: one sentence for everything that was changed, left out or assumed.
     """
 
@@ -79,17 +85,23 @@ class DecodedImage:
     format: str
     stored_size: tuple[int, int]
     mode: str
-    had_alpha: bool
+    rgba: NDArray[np.uint8] | None
     icc: str | None
     orientation: int
+    exif: bytes
     notes: tuple[str, ...]
+
+    @property
+    def had_alpha(self) -> bool:
+        """Whether the file carried transparency; in `pixels` it is laid on white."""
+        return self.rgba is not None
 
 
 def decode_image(data: bytes, *, name: str, max_pixels: int = MAX_PIXELS) -> DecodedImage:
     """Decode a PNG, JPEG, WebP or HEIF image completely.
 
     The size in the header is checked before any pixel is decoded. Of an animation or a file of several images
-    the first (HEIF: the primary) one is used. 16-bit channels keep their high byte. Colours are converted to
+    the first (HEIF: the primary) one is used. 16-bit channels are rounded to 8 bits. Colours are converted to
     sRGB by the embedded ICC profile; a profile that cannot be used is noted and the colours count as sRGB.
 
     Args:
@@ -112,6 +124,10 @@ def decode_image(data: bytes, *, name: str, max_pixels: int = MAX_PIXELS) -> Dec
         image.load()
         _check_size(image.size, name, max_pixels)  # HEIF: the decoded size may differ from the header's
         orientation, notes = _orientation(image)
+        exif = b"" if notes else _exif(image, notes)
+        if kind == "PNG" and data[24] == _SIXTEEN_BITS:
+            notes.append("Channels of 16 bits are rounded to 8.")
+            image = _eight_bit(data, image)
         colour, alpha = _split_alpha(image)
         rgb, icc, colour_notes = _to_srgb(colour, image.info.get("icc_profile"))
     except (InvalidImageError, MemoryError):
@@ -128,20 +144,20 @@ def decode_image(data: bytes, *, name: str, max_pixels: int = MAX_PIXELS) -> Dec
         which = "primary" if kind == "HEIF" else "first"
         notes.append(f"The file holds {frames} images; only the {which} one is used.")
     if alpha is not None:
-        white = Image.new("RGB", rgb.size, "white")
-        white.paste(rgb, mask=alpha)
-        rgb = white
-        notes.append("Transparent parts are laid on white.")
+        rgb.putalpha(alpha)
+        notes.append("Transparent parts are laid on white for all work, and are transparent again in the final image.")
     if orientation in _UPRIGHT:
         rgb = rgb.transpose(_UPRIGHT[orientation])
+    pixels = np.array(rgb)
     return DecodedImage(
-        pixels=np.array(rgb),
+        pixels=pixels if alpha is None else on_white(pixels),
         format=kind,
         stored_size=stored_size,
         mode=mode,
-        had_alpha=alpha is not None,
+        rgba=None if alpha is None else pixels,
         icc=icc,
         orientation=orientation,
+        exif=exif,
         notes=tuple(notes),
     )
 
@@ -231,13 +247,38 @@ def _orientation(image: Image.Image) -> tuple[int, list[str]]:
     return 1, [f"The EXIF orientation {str(value)[:20]!r} does not exist; the picture is taken as upright."]
 
 
+def _exif(image: Image.Image, notes: list[str]) -> bytes:
+    """The EXIF data to carry along; what cannot be read, or is too much, is left out and noted."""
+    try:
+        exif = upright_exif(image)
+    except Exception as error:  # noqa: BLE001 - a broken EXIF block must not cost the picture
+        notes.append(f"The EXIF data cannot be carried along ({type(error).__name__}).")
+        return b""
+    if len(exif) > MOST_BYTES:
+        notes.append(f"The EXIF data have {len(exif)} bytes and are not carried along.")
+        return b""
+    return exif
+
+
+def _eight_bit(data: bytes, image: Image.Image) -> Image.Image:
+    """A PNG of 16 bits per channel, rounded to 8: mode L, RGB or RGBA. Pillow itself only cuts colours to 8."""
+    values = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION)
+    if values is None or values.dtype != np.uint16 or values.shape[:2] != (image.height, image.width):
+        raise OSError("its 16-bit channels cannot be read")
+    key = image.info.get("transparency")
+    if values.ndim == 3:
+        values = cv2.cvtColor(values, cv2.COLOR_BGRA2RGBA if values.shape[2] == 4 else cv2.COLOR_BGR2RGB)
+    rounded = ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    if key is not None and rounded.ndim == 2:  # the one value that is transparent
+        rounded = np.dstack([rounded, rounded, rounded, np.where(values == key, 0, 255).astype(np.uint8)])
+    reduced = Image.fromarray(rounded)
+    if image.info.get("icc_profile"):
+        reduced.info["icc_profile"] = image.info["icc_profile"]
+    return reduced
+
+
 def _split_alpha(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
     """The colours as mode L, RGB or CMYK, and the alpha channel as mode L or None."""
-    if image.mode.startswith("I"):  # 16-bit grey
-        values = np.asarray(image).astype(np.uint16)
-        key = image.info.get("transparency")
-        alpha = None if key is None else Image.fromarray(np.where(values == key, 0, 255).astype(np.uint8))
-        return Image.fromarray((values >> 8).astype(np.uint8)), alpha
     if image.mode == "RGBa":
         image = image.convert("RGBA")
     alpha = image.convert("RGBA").getchannel("A") if image.has_transparency_data else None

@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
+from imaging.alpha import on_white
 from imaging.boxes import Box, Face
-from imaging.provenance import Provenance, decode_png_exact, read_provenance
+from imaging.provenance import Provenance, decode_png_exact, read_exif, read_provenance
 from resources.sources import SourceInfo
 from resources.writers.base import DescriptionAnswer, PromptAnswer, PromptDraft
 
@@ -106,12 +107,14 @@ class ImageRecord:
     """One image.
 
     Attributes:
-        pixels: uint8; RGB of shape (height, width, 3), or a mask of shape (height, width).
+        pixels: uint8; RGB or RGBA of shape (height, width, 3 or 4), or a mask of shape (height, width).
         provenance: how it was made, for the PNG's own chunks; None for working images such as masks.
+        exif: EXIF data of the photo that it was made from, for the PNG.
     """
 
     pixels: NDArray[np.uint8]
     provenance: Provenance | None = None
+    exif: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,8 +128,19 @@ class StoredImage:
 
     @property
     def pixels(self) -> NDArray[np.uint8]:
-        """uint8; RGB of shape (height, width, 3), or a mask of shape (height, width)."""
+        """uint8; RGB of shape (height, width, 3), transparent parts on white, or a mask of shape (height, width)."""
+        pixels = decode_png_exact(self.data)
+        return on_white(pixels) if pixels.ndim == 3 and pixels.shape[2] == 4 else pixels
+
+    @property
+    def as_stored(self) -> NDArray[np.uint8]:
+        """uint8; as `pixels`, but RGBA of shape (height, width, 4) for a picture with transparency."""
         return decode_png_exact(self.data)
+
+    @property
+    def exif(self) -> bytes:
+        """EXIF data of the photo that it was made from; empty when there are none."""
+        return read_exif(self.data)
 
     @property
     def details(self) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from imaging.errors import SettingsError
 from imaging.face_selection import MOST_FACES, FaceOptions, FaceOrder
+from imaging.mask_options import MaskKind
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
 ENV_FILES = (PROJECT_ROOT / ".env", Path(".env"))  # the later one wins; Dagster's own commands read the second
@@ -56,6 +57,9 @@ class Settings(BaseSettings):
         description=f"Folders from which source images may be read, separated by '{os.pathsep}'. Default: anywhere.",
     )
     source_urls: bool = Field(False, description="Whether source images may be fetched from public http(s) URLs.")  # noqa: FBT003
+    exif: Literal["clean", "keep"] = Field(
+        "clean", description="EXIF data of a photo: clean: without place, owner and serial numbers; keep: all of them."
+    )
     generator: str = Field("auto", description="auto, sdxl, forge, comfyui, sketch, or package.module:Class.")
     writer: str = Field("auto", description="auto, claude, offline, or package.module:Class.")
     detector: str = Field("auto", description="auto, yunet, haar, or package.module:Class.")
@@ -110,6 +114,17 @@ class Settings(BaseSettings):
         "", description="Another model for the face pass: SDXL inpainting or Flux, as FC_SDXL_MODEL; empty: the same."
     )
     face_size: int = Field(0, ge=0, le=2048, description="Side of the face pass in pixels; 0: the model's own.")
+
+    face_soft_inpaint: Literal["auto", "off"] = Field(
+        "auto", description="auto: SDXL changes less where the mask fades, where the model can; off: all alike."
+    )
+
+    mask_kind: MaskKind = Field("ellipse", description="ellipse, box (rounded), hull (by landmarks), or none.")
+    mask_grow: float = Field(0.0, ge=-40, le=100, description="How much larger than the face, in % of its width.")
+    mask_feather: float = Field(8.0, ge=0, le=50, description="Over how much it fades, in % of the width; 0: hard.")
+    mask_offset_x: float = Field(0.0, ge=-100, le=100, description="How far it is moved right, in % of the width.")
+    mask_offset_y: float = Field(0.0, ge=-100, le=100, description="How far it is moved down, in % of the width.")
+    mask_skin: bool = Field(False, description="Whether a mask ends where the face's skin does.")  # noqa: FBT003
 
     prompt_prefix: str = Field("", description="Put before every scene prompt, such as Pony's score tags.")
     prompt_suffix: str = Field("", description="Put behind every scene prompt.")

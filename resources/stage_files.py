@@ -69,7 +69,7 @@ def encode(stage: str, job_id: str, value: Any) -> list[File]:  # noqa: ANN401 -
             files.insert(0, (folder, f"{job_id}.txt", f"{value.answer.text}\n".encode()))
         return files
     if stage in PNG_STAGES and isinstance(value, ImageRecord):
-        return [(folder, name, encode_png(value.pixels, provenance=value.provenance))]
+        return [(folder, name, encode_png(value.pixels, provenance=value.provenance, exif=value.exif))]
     if stage == "changed_face" and isinstance(value, PatchesRecord):
         files, index = [], []
         for number, patch in enumerate(value.patches, start=1):

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image, ImageCms, ImageFile
+from PIL import ExifTags, Image, ImageCms, ImageFile
 
 from imaging.decode import decode_image
 from imaging.errors import InvalidImageError
+from imaging.exif import clean_exif
 
 SIZE = 64
 NOISE = np.random.default_rng(7).integers(0, 256, (SIZE, SIZE + 8, 3), dtype=np.uint8)
@@ -137,14 +138,22 @@ def test_grey_palette_and_one_bit():
     assert np.array_equal(decode_image(save(Image.fromarray(bits)), name="a").pixels, expected)
 
 
-def test_sixteen_bit_keeps_the_high_byte():
+def test_sixteen_bit_is_rounded():
     values = np.arange(SIZE * SIZE, dtype=np.uint16).reshape(SIZE, SIZE) * 16
     rows = [row.astype(">u2").tobytes() for row in values]
     image = decode_image(png(SIZE, SIZE, 16, 0, rows), name="grey")
-    assert np.array_equal(image.pixels[..., 1], values >> 8)
+    assert np.array_equal(image.pixels[..., 1], np.rint(values / 257))
+    assert "rounded to 8" in image.notes[0]
     colour = np.stack([values, values[::-1], values.T], axis=-1)
     image = decode_image(png(SIZE, SIZE, 16, 2, [row.astype(">u2").tobytes() for row in colour]), name="colour")
-    assert np.array_equal(image.pixels, colour >> 8)
+    assert np.array_equal(image.pixels, np.rint(colour / 257))
+    with_alpha = np.dstack([colour, values[:, ::-1]])
+    data = png(SIZE, SIZE, 16, 6, [row.astype(">u2").tobytes() for row in with_alpha])
+    assert np.array_equal(decode_image(data, name="rgba").rgba, np.rint(with_alpha / 257))
+    grey = np.dstack([values, values.T])
+    data = png(SIZE, SIZE, 16, 4, [row.astype(">u2").tobytes() for row in grey])
+    image = decode_image(data, name="grey and alpha")
+    assert np.array_equal(image.rgba, np.rint(grey[..., [0, 0, 0, 1]] / 257))
 
 
 def test_sixteen_bit_grey_with_a_transparent_value():
@@ -168,6 +177,44 @@ def test_alpha_is_laid_on_white():
     assert (image.pixels[:, 20:40] == 127).all()
     assert (image.pixels[:, 40:] == 255).all()
     assert "white" in image.notes[0]
+    assert np.array_equal(image.rgba, rgba)  # the colours themselves, also where nothing of them is seen
+
+
+def test_transparency_turns_with_its_picture():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    rgba = np.dstack([NOISE, NOISE[..., 1]])
+    image = decode_image(save(rgba, exif=exif), name="a")
+    assert np.array_equal(image.rgba, np.rot90(rgba, -1))
+    assert image.pixels.shape == (*image.rgba.shape[:2], 3)
+
+
+def full_exif() -> Image.Exif:
+    """Orientation, place, camera, serial number, maker's notes."""
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010F] = 6, "A maker"
+    exif.get_ifd(ExifTags.IFD.Exif).update({0x829A: 0.01, 0xA431: "SN-1234", 0x927C: b"notes", 0x9286: b"of mine"})
+    exif.get_ifd(ExifTags.IFD.GPSInfo).update({1: "N", 2: (48.0, 8.0, 0.0)})
+    return exif
+
+
+def test_exif_goes_along_without_the_orientation_and_clean_without_the_person():
+    image = decode_image(save(SMOOTH, "JPEG", exif=full_exif()), name="a")
+    found = Image.Exif()
+    found.load(image.exif)
+    assert (image.orientation, dict(found).get(0x0112), found[0x010F]) == (6, None, "A maker")
+    assert found.get_ifd(ExifTags.IFD.GPSInfo)[2] == (48.0, 8.0, 0.0)
+    assert found.get_ifd(ExifTags.IFD.Exif)[0xA431] == "SN-1234"
+    clean = Image.Exif()
+    clean.load(clean_exif(image.exif))
+    assert set(clean) == {0x010F, ExifTags.IFD.Exif}
+    assert set(clean.get_ifd(ExifTags.IFD.Exif)) == {0x829A}
+    for secret in (b"SN-1234", b"notes", b"of mine"):
+        assert secret not in clean_exif(image.exif)
+    assert clean_exif(b"") == b""
+    only_orientation = Image.Exif()
+    only_orientation[0x0112] = 3
+    assert decode_image(save(SMOOTH, "JPEG", exif=only_orientation), name="a").exif == b""
 
 
 @pytest.mark.parametrize("mode", ["LA", "P", "L", "RGB"])

@@ -20,7 +20,7 @@ SNAPSHOT = {
     "enhanced_prompt": ("prompt", {"job_request"}, {"claude"}, None),
     "generated_image": ("image", {"job_request", "enhanced_prompt"}, {"diffusers", "pytorch"}, "gpu"),
     "portrait": ("faces", {"generated_image"}, {"opencv"}, None),
-    "mask": ("faces", {"portrait"}, {"opencv"}, None),
+    "mask": ("faces", {"generated_image", "portrait"}, {"opencv"}, None),
     "changed_face": (
         "faces",
         {"enhanced_prompt", "generated_image", "portrait", "mask"},

@@ -218,7 +218,8 @@ def test_strength_0_gives_the_image_back_to_the_last_bit(generator):
     assert furthest(changed.pixels, asked.image) > 1
 
 
-def test_a_soft_edge_is_made_anew_to_its_very_end(generator):
+def test_without_soft_inpainting_an_edge_is_made_anew_to_its_very_end(tiny_sdxl):
+    generator = SdxlGenerator(model=str(tiny_sdxl), device="cpu", soft_inpaint="off")
     soft = inpaint_task(1.0)
     hard = replace(soft, mask=np.where(soft.mask > 0, 255, 0).astype(np.uint8))
     soft.mask[8:24, 8:12] = 1
@@ -561,6 +562,7 @@ def test_every_field_comes_from_the_settings():
         "batch_size": 3,
         "face_size": 512,
         "clip_skip": 2,
+        "soft_inpaint": "auto",
         "compile_mode": "max",
         "memory": 20.0,
         "image_timeout": 60.0,

@@ -22,6 +22,7 @@ _VARIABLES: Final = {
     "face_size": "FC_FACE_SIZE",
     "image_timeout": "FC_IMAGE_TIMEOUT",
     "memory": "FC_MODEL_MEMORY",
+    "soft_inpaint": "FC_FACE_SOFT_INPAINT",
 }
 
 

@@ -60,6 +60,9 @@ class SdxlGenerator(dg.ConfigurableResource):  # type: ignore[type-arg]
     face_size: int = Field(
         0, ge=0, le=2048, multiple_of=8, description="Side of the face pass in pixels; 0: the model's own."
     )
+    soft_inpaint: Literal["auto", "off"] = Field(
+        "auto", description="auto: less is changed where the mask fades, where the model can; off: all alike."
+    )
 
     setting: Literal["FC_SDXL_MODEL", "FC_FACE_MODEL"] = Field(
         "FC_SDXL_MODEL", description="The variable that `model` is from, for error messages."
@@ -96,6 +99,7 @@ class SdxlGenerator(dg.ConfigurableResource):  # type: ignore[type-arg]
             "dtype": settings.sdxl_dtype,
             "batch_size": settings.sdxl_batch_size,
             "face_size": settings.face_size,
+            "soft_inpaint": settings.face_soft_inpaint,
             "clip_skip": settings.sdxl_clip_skip,
             "compile_mode": settings.sdxl_compile,
             "memory": settings.model_memory,
@@ -125,6 +129,7 @@ class SdxlGenerator(dg.ConfigurableResource):  # type: ignore[type-arg]
             "dtype": self.dtype,
             "compile": self.compile_mode,
             "clip_skip": self.clip_skip,
+            "soft_inpaint": self.soft_inpaint,
             "prompt_syntax": "A1111",
             **versions(),
         }
@@ -156,7 +161,7 @@ class SdxlGenerator(dg.ConfigurableResource):  # type: ignore[type-arg]
             SettingsError: the checkpoint or the device is not there.
             BackendError: the checkpoint cannot be downloaded or loaded.
         """
-        yield from self._run(tasks, _inpaint_sampling, Model.inpaint)
+        yield from self._run(tasks, _inpaint_sampling, partial(Model.inpaint, soft=self.soft_inpaint == "auto"))
 
     def _checkpoint(self) -> Checkpoint | None:
         with told_of(self.setting):

@@ -29,6 +29,7 @@ from resources.generators.diffusion.sdxl_checkpoint import BASE, find_checkpoint
 from resources.generators.diffusion.sdxl_loading import download, fetch_addons, load_parts, pick_device, pick_dtype
 from resources.generators.diffusion.sdxl_prompts import PromptEncoder
 from resources.generators.diffusion.sdxl_schedulers import make_scheduler
+from resources.generators.diffusion.soft_mask import SoftMask, free_cells
 from resources.settings import dagster_home
 from resources.weights import parameters
 
@@ -98,11 +99,18 @@ class Model:
 
         return self._call(StableDiffusionXLPipeline, tasks, {}, watch)
 
-    def inpaint(self, tasks: Sequence[InpaintTask], watch: Watch) -> NDArray[np.float32]:
+    def inpaint(self, tasks: Sequence[InpaintTask], watch: Watch, *, soft: bool = False) -> NDArray[np.float32]:
         """Like `generate`, for masked areas; the tasks share the denoising strength too.
 
         Every cell of the latent grid that holds a pixel over 0 in the mask is made anew, so that the caller's soft edge
         blends from new pixels only. A strength of 0 gives the images back.
+
+        Args:
+            tasks: what to make.
+            watch: told of every step.
+            soft: whether each cell is made anew by as many of the steps as the highest pixel of its mask says, the last
+                ones (`soft_mask`). A mask of 0 and 255 alone gives the same bytes either way. An inpainting checkpoint
+                sees the mask itself, so it is always run with the whole one.
 
         Raises:
             ValueError: an image or a mask does not have its task's size.
@@ -116,19 +124,26 @@ class Model:
         from diffusers import StableDiffusionXLInpaintPipeline
 
         pixels = torch.from_numpy(np.stack([task.image for task in tasks])).permute(0, 3, 1, 2) / 255
-        masks = torch.from_numpy(np.stack([task.mask for task in tasks]))[:, None] > 0
+        masks = torch.from_numpy(np.stack([task.mask for task in tasks]))[:, None]
         cell = 2 ** (len(self.parts["vae"].config.block_out_channels) - 1)
-        cells = torch.nn.functional.max_pool2d(masks.float(), cell)
+        strengths = torch.nn.functional.max_pool2d(masks.float() / 255, cell)
+        soft = soft and self.takes_soft_masks
         sampling = [task.task for task in tasks]
         steps = sampling[0].steps
         done = steps_done(tasks[0].denoising_strength, steps)
+        cells = free_cells(strengths, 1 / done if soft else 1.0)
         inputs = {
             "image": pixels,
             "mask_image": cells.repeat_interleave(cell, 2).repeat_interleave(cell, 3),
             # diffusers cuts steps * strength to a whole number, and half a step keeps clear of its rounding errors
             "strength": min(1.0, (done + 0.5) / steps),
         }
-        return self._call(StableDiffusionXLInpaintPipeline, sampling, inputs, watch)
+        return self._call(StableDiffusionXLInpaintPipeline, sampling, inputs, watch, strengths if soft else None)
+
+    @property
+    def takes_soft_masks(self) -> bool:
+        """Whether each cell can have a strength of its own: not so in an inpainting checkpoint."""
+        return bool(self.parts["unet"].config.in_channels == _TEXT_CHANNELS)
 
     def is_compiled(self, task: ImageTask) -> bool:
         """Whether an image like this one is made by compiled parts."""
@@ -142,7 +157,12 @@ class Model:
         return sides | {(height, width) for width, height in sides}
 
     def _call(
-        self, kind: type[Any], tasks: Sequence[ImageTask], inputs: dict[str, Any], watch: Watch
+        self,
+        kind: type[Any],
+        tasks: Sequence[ImageTask],
+        inputs: dict[str, Any],
+        watch: Watch,
+        strengths: Any = None,  # noqa: ANN401 - a tensor: the strength of each cell of each image
     ) -> NDArray[np.float32]:
         import torch
 
@@ -154,6 +174,7 @@ class Model:
             missing = next((size for size in COMPILED_BATCHES if size >= wanted), wanted) - wanted
             tasks = [*tasks, *[tasks[-1]] * missing]
             inputs = {name: _padded(value, missing) for name, value in inputs.items()}
+            strengths = _padded(strengths, missing)
             parts = self._compiled_parts()
         # A pipeline of its own, as schedulers hold state; by `__init__`, as `from_pipe` casts the shared weights.
         pipeline = kind(
@@ -176,7 +197,7 @@ class Model:
                     num_inference_steps=first.steps,
                     guidance_scale=first.cfg_scale,
                     output_type="np",
-                    callback_on_step_end=watch,
+                    callback_on_step_end=watch if strengths is None else SoftMask(strengths, watch),
                     **inputs,
                 ).images
             finally:
