@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from imaging.align import upright_angle
 from imaging.boxes import Box, Face
-from imaging.mask import face_ellipse
+from imaging.face_shapes import face_ellipse
 from imaging.quality import Verdict
 
 LEAST_FACE = 24  # pixels across; below, five landmarks are guesses
