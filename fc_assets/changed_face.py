@@ -83,7 +83,7 @@ _SAMPLING = {"seed", "steps", "cfg_scale", "scheduler", "face_strength"}
 
 def _faces(item: Item) -> list[FaceRecord]:
     record: PortraitRecord = item.needs("portrait")
-    return record.passed_faces()
+    return record.faces_to_change()
 
 
 def _prompts(item: Item, words: FixedWords) -> tuple[str, str]:

@@ -130,7 +130,7 @@ def merge_faces(
         record: the faces; those that passed, in order, belong to the patches.
         patches: the new faces.
     """
-    faces = [face.face() for face in record.passed_faces()]
+    faces = [face.face() for face in record.faces_to_change()]
     merged = original.copy()
     is_grey = bool(patches.patches) and not has_color(original)
     for number, patch in enumerate(patches.patches):

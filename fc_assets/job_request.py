@@ -39,6 +39,7 @@ def _config_fields() -> dict[str, Any]:
         "height": int,
         "tags": dict[str, str],
         "face_rules": list[str],
+        "identity": str | None,
     }
     lists: dict[str, Any] = {"face_rules": []}  # Dagster's config knows no tuples
     return {

@@ -27,7 +27,11 @@ Place = tuple[float, float, float, float]  # left, top, right, bottom
 
 
 def debug_picture(
-    image: NDArray[np.uint8], kept: Sequence[Face], dropped: Sequence[Dropped] = (), longest: int = LONGEST
+    image: NDArray[np.uint8],
+    kept: Sequence[Face],
+    dropped: Sequence[Dropped] = (),
+    longest: int = LONGEST,
+    notes: Sequence[str] = (),
 ) -> NDArray[np.uint8]:
     """A copy with every face: its box, landmarks, number and score, or the reason why it was dropped.
 
@@ -39,6 +43,7 @@ def debug_picture(
         kept: the faces that are worked on, in its pixels.
         dropped: the faces that are not.
         longest: most pixels of the copy's longer side; a larger image is shrunk first.
+        notes: what else is to be said of each kept face; empty, or as many as these.
 
     Returns:
         RGB uint8, of the image's proportions.
@@ -53,7 +58,10 @@ def debug_picture(
     for face in kept:
         _draw_face(draw, face, KEPT, scale)
     # Words last, so that no line runs through them, and each where there are none yet.
-    words = [(face, f"{number}: {face.score:.2f}", KEPT) for number, face in enumerate(kept, start=1)]
+    said = [f"{number}: {face.score:.2f}" for number, face in enumerate(kept, start=1)]
+    for number, note in enumerate(notes):
+        said[number] += f" {note}" if note else ""
+    words = [(face, text, KEPT) for face, text in zip(kept, said, strict=True)]
     words += [(other.face, other.reason, DROPPED) for other in dropped]
     taken: list[Place] = []
     for face, text, colour in words:

@@ -237,6 +237,27 @@ class FacePlan:
         return usual if self.prompt is None else self.prompt.replace("[PROMPT]", usual)
 
 
+SMALL, LARGE = 0.01, 0.25  # shares of the picture
+
+
+def denoising_strength(usual: float, large: float | None, share: float) -> float:
+    """The strength of the face pass for a face of a share of the picture, 0 to 1.
+
+    Small faces lack detail and get the usual strength; large ones have their own, and are easily made worse. Between
+    1 % and a quarter of the picture it goes over from one to the other evenly with the face's width.
+
+    Args:
+        usual: for faces up to 1 % of the picture.
+        large: for faces from a quarter of it on; None: the usual one for all.
+        share: area of the face's box over that of the picture.
+    """
+    if large is None:
+        return usual
+    low, high = SMALL**0.5, LARGE**0.5
+    there = min(1.0, max(0.0, (share**0.5 - low) / (high - low)))
+    return round(usual + (large - usual) * there, 4)
+
+
 def plan_faces(
     rules: Sequence[FaceRule], face_prompt: str, faces: Sequence[Face], size: tuple[int, int]
 ) -> list[FacePlan]:
