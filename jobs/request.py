@@ -150,7 +150,7 @@ class JobRequest(BaseModel):
         0.5, ge=0, le=1, description="Denoising strength of the face pass: 0 keeps the face, 1 makes a new one."
     )
     face_rules: RuleTexts = Field(
-        (),
+        default_factory=list,
         description=(
             "What is different for some faces, such as 'largest: strength=0.3; prompt=an old man' or "
             "'not main face: skip'. Later rules win."
