@@ -206,7 +206,7 @@ def rule_text(value: object) -> str:
         raise ValueError(f"the rule {reprlib.repr(value)}: {field}{': ' if field else ''}{said}") from None
 
 
-RuleTexts = Annotated[tuple[Annotated[str, BeforeValidator(rule_text)], ...], Field(max_length=MOST_RULES)]
+RuleTexts = Annotated[list[Annotated[str, BeforeValidator(rule_text)]], Field(max_length=MOST_RULES)]
 """Rules in a request: each a text, or an object with the fields of a `FaceRule`; kept as text."""
 
 

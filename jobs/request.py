@@ -169,7 +169,7 @@ class JobRequest(BaseModel):
         None, max_length=4500, description="Photo of the face to compare with: its path (or URL, if FC_SOURCE_URLS)."
     )
     face_rules: RuleTexts = Field(
-        (),
+        default_factory=list,
         description=(
             "What is different for some faces, such as 'largest: strength=0.3; prompt=an old man' or "
             "'not main face: skip'. Later rules win."

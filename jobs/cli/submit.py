@@ -29,7 +29,7 @@ def _field(name: str, *flags: str, metavar: str | None = None, note: str = "") -
     """An option for one field of the request, with the field's own description and default."""
     info = JobRequest.model_fields[name]
     default = info.get_default(call_default_factory=True)
-    shown = f" Default: {default}." if default not in ("", None, {}, ()) else ""
+    shown = f" Default: {default}." if default not in ("", None, {}, []) else ""
     options = flags or (f"--{name.replace('_', '-')}",)
     return typer.Option(
         *options, help=f"{info.description}{note}{shown}", metavar=metavar, rich_help_panel="The request"
