@@ -7,6 +7,7 @@ Belongs here: reading rules and matching them with the faces of a picture. Does 
 from __future__ import annotations
 
 import json
+import math
 import operator
 import re
 import reprlib
@@ -253,9 +254,9 @@ def denoising_strength(usual: float, large: float | None, share: float) -> float
     """
     if large is None:
         return usual
-    low, high = SMALL**0.5, LARGE**0.5
-    there = min(1.0, max(0.0, (share**0.5 - low) / (high - low)))
-    return round(usual + (large - usual) * there, 4)
+    low, high = math.sqrt(SMALL), math.sqrt(LARGE)
+    there = min(1.0, max(0.0, (math.sqrt(share) - low) / (high - low)))
+    return float(round(usual + (large - usual) * there, 4))
 
 
 def plan_faces(

@@ -154,13 +154,17 @@ class JobRequest(BaseModel):
         None,
         ge=0,
         le=1,
-        description="Denoising strength of a face that fills a quarter of the picture; from 1 % on it goes over to this "
-        "from face_strength. Empty: face_strength for all.",
+        description=(
+            "Denoising strength of a face that fills a quarter of the picture; one of 1 % gets face_strength, those "
+            "between them something between. Empty: face_strength for all."
+        ),
     )
     identity: Literal["change", "keep", "match"] | None = Field(
         None,
-        description="Ask of each new face: change: another person's; keep: the same person's; match: reference_face's. "
-        "Needs FC_SFACE_MODEL. A face that is not goes to review.",
+        description=(
+            "What each new face is to be: change: another person's; keep: the same person's; match: reference_face's. "
+            "A job whose face is not waits for review. Needs FC_SFACE_MODEL. Empty: anybody's."
+        ),
     )
     identity_limit: Number = Field(
         SAME_PERSON, ge=-1, le=1, description="Similarity by which two faces count as one person's, -1 to 1."

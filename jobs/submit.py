@@ -314,19 +314,8 @@ def _yaml(name: str, text: str) -> Any:  # noqa: ANN401 - any YAML value
 _INTEGER: Final = re.compile(r"[+-]?\d{1,18}", re.ASCII)
 _DECIMAL: Final = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _NUMBERS: Final = frozenset(
-    {
-        "seed",
-        "width",
-        "height",
-        "steps",
-        "cfg_scale",
-        "face_strength",
-        "large_face_strength",
-        "identity_limit",
-        "output_size",
-        "priority",
-    }  # fmt: skip
-)
+    ("seed", "width", "height", "steps", "cfg_scale", "face_strength", "large_face_strength", "identity_limit")
+) | {"output_size", "priority"}
 
 
 def _csv_entries(name: str, text: str) -> Iterator[Entry]:

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from imaging.alpha import on_white
 from imaging.align import Frame
+from imaging.alpha import on_white
 from imaging.boxes import Box, Face
 from imaging.provenance import Provenance, decode_png_exact, read_exif, read_provenance
 from resources.sources import SourceInfo

@@ -107,8 +107,8 @@ def submit(
         "negative_prompt": negative_prompt, "source_image": source_image, "seed": seed, "width": width,
         "height": height, "steps": steps, "cfg_scale": cfg_scale, "scheduler": scheduler,
         "face_strength": face_strength, "large_face_strength": large_face_strength, "identity": identity,
-        "identity_limit": identity_limit, "reference_face": reference_face, "face_rules": face_rules, "output_size": output_size, "priority": priority,
-        "tags": tags, "parent": parent, "after": after, "at": at,
+        "identity_limit": identity_limit, "reference_face": reference_face, "face_rules": face_rules,
+        "output_size": output_size, "priority": priority, "tags": tags, "parent": parent, "after": after, "at": at,
     }  # fmt: skip
     fields = {name: value for name, value in given.items() if value not in (None, [])}
     requests = _read(fields, job_id, file, variants)
