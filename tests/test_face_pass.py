@@ -26,7 +26,7 @@ FRIENDS = "two friends on a beach, sunset"
 
 
 @pytest.fixture(autouse=True)
-def _yunet(monkeypatch: pytest.MonkeyPatch, yunet_model: Path) -> None:
+def _yunet(monkeypatch: pytest.MonkeyPatch, yunet_model: Path, instance: dg.DagsterInstance) -> None:
     monkeypatch.setenv("FC_DETECTOR", "yunet")
     monkeypatch.setenv("FC_YUNET_MODEL", str(yunet_model))
 
