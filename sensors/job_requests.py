@@ -50,7 +50,12 @@ MAX_RUNTIME_TAG = "dagster/max_runtime"
 QUEUE_TAG = "dagster-celery/queue"  # which workers may take the run; other launchers take no notice of it
 
 
-@dg.sensor(jobs=PIPELINES, minimum_interval_seconds=INTERVAL_SECONDS, default_status=dg.DefaultSensorStatus.RUNNING)
+@dg.sensor(
+    jobs=PIPELINES,
+    description="Makes runs of pending jobs, most urgent first; takes the inbox in, and settles runs that died.",
+    minimum_interval_seconds=INTERVAL_SECONDS,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+)
 def job_requests(
     context: dg.SensorEvaluationContext, database: DatabaseResource, store: StoreResource
 ) -> dg.SensorResult | dg.SkipReason:

@@ -19,7 +19,11 @@ MOST_IN_A_TICK = 200  # with Dagster's storage on SQLite, each takes 2 to 25 ms
 MOST_RUNS_IN_A_TICK = 50
 
 
-@dg.sensor(minimum_interval_seconds=INTERVAL_SECONDS, default_status=dg.DefaultSensorStatus.RUNNING)
+@dg.sensor(
+    description="Takes finished jobs out of the partition set, and log lines of old runs out of the event log.",
+    minimum_interval_seconds=INTERVAL_SECONDS,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+)
 def retention(context: dg.SensorEvaluationContext, database: DatabaseResource) -> dg.SkipReason:
     """Removes partitions of jobs and log lines of runs that ended long ago.
 
