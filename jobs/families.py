@@ -178,8 +178,8 @@ def reopen_waiters(session: Session, job_id: str, locked: Mapping[str, JobRow]) 
 
 def _wait_again(session: Session, row: JobRow) -> None:
     if row.status != "waiting":
-        fresh = dict.fromkeys(("batch_id", "run_id", "finished_at", "error", "error_stage", "error_mend"))
-        move(row, utc_now(), "waiting", by="person", attempts=0, solo=False, **fresh)
+        fresh = dict.fromkeys(("batch_id", "run_id", "finished_at", "error", "error_stage", "error_mend", "fault"))
+        move(row, utc_now(), "waiting", by="person", attempts=0, faults={}, solo=False, **fresh)
         log(session, [row.id], "waits again")
 
 
