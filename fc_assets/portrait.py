@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from fc_assets.asset import stage_asset
 from fc_assets.stage import Done, ExtraImage, Item, Stage, StageOutput, one_by_one
 from imaging.boxes import Box, Face
-from imaging.crop import crop, portrait_box
+from imaging.crop import PADDING, crop, portrait_box
 from imaging.debug_picture import debug_picture
 from imaging.errors import NeedsReviewError
 from imaging.face_selection import Selection, select
@@ -23,8 +23,6 @@ from imaging.portrait_checks import verify_portrait
 from jobs.queue import Job, JobQueue
 from resources.connections import DatabaseResource, DetectorResource, StoreResource
 from resources.records import DroppedFace, FaceRecord, PortraitRecord, StoredImage
-
-PADDING = 0.6
 
 
 @stage_asset(code_version="2", group="faces", kinds={"opencv"}, ins=("generated_image",))
