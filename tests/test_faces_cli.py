@@ -20,6 +20,7 @@ from skimage import data
 from imaging.align import Frame, cut
 from imaging.boxes import Box
 from imaging.debug_picture import DROPPED, KEPT
+from imaging.face_selection import shown_score
 from imaging.nms import iou
 from jobs.cli import faces_files
 from jobs.cli.contact_sheet import CAPTION_WIDTH, CELL, GAP, MARGIN, PAPER, _cell_left
@@ -120,15 +121,18 @@ def test_the_table_says_the_same(fc: Fc, three: Path, plain: Path) -> None:
     lines = out.splitlines()
     assert lines[0] == "Faces by haar, as FC_DETECTOR says."
     assert lines[1] == f"{three}: 900x340 PNG, quality {picture['quality']['score']:.2f}, 2 faces, 1 dropped"
-    assert lines[2].split() == ["face", "box", "size", "share", "score", "roll", "sharpness", "portrait", "verdict"]
+    assert lines[2].split() == ["face", "box", "size", "share", "score", "roll", "sharpness", "portrait", "passed"]
     for number, (line, face) in enumerate(zip(lines[3:5], picture["faces"], strict=True), start=1):
         left, top, right, bottom = face["box"]
-        words = line.split()
-        assert words[:3] == [str(number), f"{left},{top},{right},{bottom}", f"{right - left}x{bottom - top}"]
-        assert words[3:6] == [f"{100 * face['share']:.1f}", "%", f"{face['score']:.2f}"]
-        assert words[9 - 1 :][:2] == [f"{face['portrait']['total']:.2f}", "passed"]
-    assert lines[5].split()[0] == "-"
-    assert lines[5].rstrip().endswith("dropped: not among the 2 largest")
+        measured = face["portrait"]
+        assert line.split() == [
+            str(number), f"{left},{top}", f"{right},{bottom}", f"{right - left}x{bottom - top}",
+            f"{100 * face['share']:.1f}", "%", shown_score(face["score"]), f"{round(measured['roll'])}°",
+            f"{measured['sharpness']:.0f}", f"{measured['total']:.2f}", "yes",
+        ]  # fmt: skip
+    left, top, right, bottom = picture["dropped"][0]["box"]
+    at = f"{left},{top} {right},{bottom} ({right - left}x{bottom - top})"
+    assert lines[5] == f"  dropped at {at}: not among the 2 largest"
     assert lines[6].startswith(f"{plain}: 96x80 PNG")
     assert lines[6].endswith("0 faces, 0 dropped")
     assert lines[7:] == ["2 pictures, 2 faces."]
@@ -170,7 +174,7 @@ def test_a_face_that_does_not_pass_is_told_and_left_out_of_the_mask(fc: Fc, tmp_
     (face,) = picture["faces"]
     assert (face["passed"], picture["masked_share"]) == (False, 0)
     assert "the face is blurred" in face["reasons"][0]
-    assert "not passed: the face is blurred" in fc("faces", str(path))[1]
+    assert "  1 does not pass: the face is blurred" in fc("faces", str(path))[1]
     portraits = pixels(tmp_path / "sheet.png")[:, _cell_left(1) :][:, :CELL]
     assert np.all(portraits == DROPPED, axis=2).any()
     assert not green_boxes(portraits)
@@ -357,7 +361,7 @@ def test_faces_are_compared_with_a_reference(fc: Fc, astronaut: Path, three: Pat
     code, out, err = fc("faces", str(astronaut), "--reference", str(three))
     assert code == 0
     assert f"Warning: {three} has 2 more faces; the largest is the one that is compared." in err
-    assert out.splitlines()[2].split()[-2:] == ["alike", "verdict"]
+    assert out.splitlines()[2].split()[-2:] == ["passed", "alike"]
 
 
 def test_a_face_without_landmarks_is_compared_with_nobody(

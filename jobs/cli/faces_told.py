@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 from rich.text import Text
 
+from imaging.boxes import Face
 from imaging.errors import FaceChangerError
-from imaging.face_selection import Dropped
+from imaging.face_selection import Dropped, shown_score
 from imaging.identity import SAME_PERSON
 from jobs.cli.faces_found import Found, How, Portrait
 from jobs.cli.output import counted, out, say, table
@@ -22,60 +23,53 @@ from jobs.cli.output import counted, out, say, table
 
 
 def print_table(path: str, found: Found, how: How) -> None:
-    """The picture in one line, and a line for each of its faces."""
+    """The picture in one line, a row for each face, and what is to say of some of them."""
     width, height = found.size
     counts = f"{counted(len(found.portraits), 'face')}, {len(found.chosen.dropped)} dropped"
     say(f"{path}: {width}x{height} {found.image.format}, quality {found.quality:.2f}, {counts}", style="bold")
     for note in found.image.notes:
         say(f"  {note}", style="dim")
-    if found.portraits or found.chosen.dropped:
-        _print_faces(found, how)
-
-
-def _print_faces(found: Found, how: How) -> None:
-    """Those that are dropped last."""
-    columns = ["face", "box", "size", "share", "score", "roll", "sharpness", "portrait"]
-    columns += ["alike"] if how.person else []
-    rows: list[list[str | Text]] = [
-        [str(number), *_measured(portrait, found.size, how), _verdict(portrait)]
-        for number, portrait in enumerate(found.portraits, start=1)
-    ]
+    if found.portraits:
+        columns = ["face", "box", "size", "share", "score", "roll", "sharpness", "portrait", "passed"]
+        rows = [_row(number, portrait, found.size) for number, portrait in enumerate(found.portraits, start=1)]
+        if how.person:
+            columns.append("alike")
+            rows = [[*row, _alike(portrait)] for row, portrait in zip(rows, found.portraits, strict=True)]
+        out.print(table(columns, rows))
+    for number, portrait in enumerate(found.portraits, start=1):
+        for reason in portrait.verdict.reasons:
+            say(f"  {number} does not pass: {reason}", style="yellow")
+        for advice in portrait.verdict.advice:
+            say(f"  {number}: {advice}", style="dim")
     for other in found.chosen.dropped:
-        place = _place(other.face.box.as_tuple(), found.size)
-        empty = [""] * (len(columns) - 5)
-        rows.append(["-", *place, f"{other.face.score:.2f}", *empty, Text(f"dropped: {other.reason}", style="dim")])
-    out.print(table([*columns, "verdict"], rows))
+        box, size, _share = _place(other.face, found.size)
+        say(f"  dropped at {box} ({size}): {other.reason}", style="dim")
 
 
-def _measured(portrait: Portrait, size: tuple[int, int], how: How) -> list[str]:
+def _row(number: int, portrait: Portrait, size: tuple[int, int]) -> list[str | Text]:
     scores = portrait.verdict.scores
-    told = [
-        *_place(portrait.face.box.as_tuple(), size),
-        f"{portrait.face.score:.2f}",
+    return [
+        str(number),
+        *_place(portrait.face, size),
+        shown_score(portrait.face.score),
         f"{round(scores['roll'])}°" if "roll" in scores else "-",
         f"{scores['sharpness']:.0f}",
         f"{scores['total']:.2f}",
+        Text("yes", style="green") if portrait.verdict.passed else Text("no", style="yellow"),
     ]
-    return [*told, _alike(portrait)] if how.person else told
 
 
-def _place(box: tuple[int, int, int, int], size: tuple[int, int]) -> list[str]:
-    width, height = box[2] - box[0], box[3] - box[1]
-    share = 100 * width * height / (size[0] * size[1])
-    return [",".join(map(str, box)), f"{width}x{height}", f"{share:.1f} %"]
+def _place(face: Face, size: tuple[int, int]) -> list[str]:
+    """Box as two corners, size in pixels, and share of the picture."""
+    box = face.box
+    share = 100 * box.area / (size[0] * size[1])
+    return [f"{box.left},{box.top} {box.right},{box.bottom}", f"{box.width}x{box.height}", f"{share:.1f} %"]
 
 
 def _alike(portrait: Portrait) -> str:
     if portrait.similarity is None:
         return "no landmarks"
     return f"{portrait.similarity:.2f} {'same' if portrait.similarity >= SAME_PERSON else 'other'}"
-
-
-def _verdict(portrait: Portrait) -> Text:
-    verdict = portrait.verdict
-    if not verdict.passed:
-        return Text(f"not passed: {'; '.join(verdict.reasons)}", style="yellow")
-    return Text(f"passed; {'; '.join(verdict.advice)}" if verdict.advice else "passed", style="green")
 
 
 # ---- JSON
