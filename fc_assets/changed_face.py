@@ -4,7 +4,7 @@ Belongs here: what is asked of the generator for each face. Does not: putting fa
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import dagster as dg
@@ -12,21 +12,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fc_assets.asset import stage_asset
+from fc_assets.enhanced_prompt import DEFAULT_FACE_PROMPT
 from fc_assets.prompts import FixedWords, face_words
+from fc_assets.quality_gates import low_quality
 from fc_assets.stage import Done, Item, Stage, StageOutput
+from imaging.align import Frame, coverage, cut, put_back
 from imaging.boxes import Box, Face
 from imaging.crop import crop, resize
+from imaging.gates import Gate, decide
 from imaging.mask import part_of_face
+from imaging.quality import quality_score
+from jobs.face_rules import FacePlan, denoising_strength, plan_faces
 from jobs.queue import Job, JobQueue
 from jobs.request import MAX_SEED
 from resources.connections import DatabaseResource, GeneratorResource, StoreResource
 from resources.generators.base import Generator, ImageTask, InpaintTask, Outcome
 from resources.records import FaceRecord, Patch, PatchesRecord, PortraitRecord, PromptRecord, StoredImage
 from resources.settings import load_settings
+from resources.writers.face_tags import part_of, prompt_parts
 
 
 @stage_asset(
-    code_version="1",
+    code_version="2",
     group="faces",
     kinds={"diffusers", "pytorch"},
     ins=("enhanced_prompt", "generated_image", "portrait", "mask"),
@@ -42,10 +49,11 @@ def changed_face(
     database: DatabaseResource,
     generator: GeneratorResource,
 ) -> Iterator[StageOutput]:
-    """Every face that passed its checks, generated anew inside its mask from the face prompt.
+    """Every face that passed its checks, generated anew inside its mask from its prompt.
 
-    Each portrait is brought to the generator's own resolution for the pass, so that a small face gets as much detail as
-    a large one, and back. The faces of all jobs of a run are generated in batches.
+    Each portrait is turned upright and brought to the generator's own resolution for the pass, so that a small face
+    gets as much detail as a large one, and back. What differs between the faces of a picture is said by the tags in
+    `flux_prompt` and by `face_rules`. The faces of all jobs of a run are generated in batches.
     """
     inputs: dict[str, Mapping[str, Any]] = {
         "enhanced_prompt": enhanced_prompt,
@@ -54,7 +62,8 @@ def changed_face(
         "mask": mask,
     }
 
-    words = face_words(load_settings())
+    settings = load_settings()
+    words, gate = face_words(settings), settings.gates["face"]
 
     def decides(job: Job) -> Mapping[str, Any]:
         tool = generator.for_faces()[0]
@@ -70,101 +79,152 @@ def changed_face(
         tool, why = generator.for_faces()
         size = tool.native_size()
         context.log.info(f"Faces at {size} px by {why}")
-        outcomes = tool.inpaint([task for item in items for task in _tasks(item, words, size)])
-        for item in items:
-            faces = _faces(item)
-            yield _done(item, words, faces, [next(outcomes) for _ in faces], tool)
+        passes = [_passes(item, words, size) for item in items]
+        outcomes = tool.inpaint([face.task for faces in passes for face in faces])
+        for item, faces in zip(items, passes, strict=True):
+            yield _done(item, faces, [next(outcomes) for _ in faces], tool, gate)
 
     yield from Stage(context, store.get(), JobQueue(database.get()), inputs).run(make, decides)
 
 
-_SAMPLING = {"seed", "steps", "cfg_scale", "scheduler", "face_strength"}
+_SAMPLING = {"seed", "steps", "cfg_scale", "scheduler", "face_strength", "large_face_strength", "face_rules"}
 
 
-def _faces(item: Item) -> list[FaceRecord]:
+@dataclass(frozen=True, slots=True)
+class FacePass:
+    """One face of one picture on its way through the generator: what is asked, and where it belongs."""
+
+    record: FaceRecord
+    task: InpaintTask
+
+
+def _passes(item: Item, words: FixedWords, size: int) -> list[FacePass]:
+    """The faces of a picture that are made anew, at `size` pixels square."""
     record: PortraitRecord = item.needs("portrait")
-    return record.passed_faces()
-
-
-def _prompts(item: Item, words: FixedWords) -> tuple[str, str]:
-    """The prompt and the negative prompt of the face pass."""
-    record: PromptRecord = item.needs("enhanced_prompt")
-    asked = record.enhanced
-    return words.prompt(asked.flux_prompt or asked.pony_prompt), words.negative(asked.negative_prompt)
-
-
-def _tasks(item: Item, words: FixedWords, size: int) -> list[InpaintTask]:
-    """One task per face, at `size` pixels square."""
+    chosen = record.faces_to_change()
+    places = [place for place, face in enumerate(record.faces) if face in chosen]
+    if not chosen:
+        return []
     request = item.job.request
-    prompt, negative_prompt = _prompts(item, words)
     pixels = item.needs("generated_image").pixels
-    faces = _faces(item)
     mask = item.needs("mask").pixels
-    tasks = []
-    for number, face in enumerate(faces):
-        box = Box(*face.crop)
+    plans = plan_faces(
+        request.rules(), request.flux_prompt, [face.face() for face in record.faces], (record.width, record.height)
+    )
+    shapes = [face.face() for face in chosen]
+    passes = []
+    for number, place in enumerate(places):
+        face = chosen[number]
+        frame, box = face.upright(), Box(*face.crop)
+        prompt, negative_prompt = _prompts(item, words, place, plans[place])
         task = ImageTask(
             job_id=item.job.id,
             prompt=prompt,
             negative_prompt=negative_prompt,
-            seed=((request.seed or 0) + number) % (MAX_SEED + 1),
+            seed=((request.seed or 0) + plans[place].seed_offset) % (MAX_SEED + 1),
             width=size,
             height=size,
             steps=request.steps,
             cfg_scale=request.cfg_scale,
             scheduler=request.scheduler,
         )
-        tasks.append(
-            InpaintTask(
-                task=task,
-                image=resize(crop(pixels, box), (size, size)),
-                mask=resize(part_of_face(mask, [face.face() for face in faces], number, box), (size, size)),
-                denoising_strength=request.face_strength,
-                face=_in_crop(face.face(), box, size),
+        inside = replace(frame, x=frame.x - box.left, y=frame.y - box.top)
+        own = part_of_face(mask, shapes, number, box)
+        share = shapes[number].box.area / (record.width * record.height)
+        usual = denoising_strength(request.face_strength, request.large_face_strength, share)
+        strength = plans[place].strength
+        passes.append(
+            FacePass(
+                face,
+                InpaintTask(
+                    task=task,
+                    image=cut(pixels, frame, size),
+                    mask=cut(own, inside, size),
+                    denoising_strength=usual if strength is None else strength,
+                    face=_in_cut(shapes[number], frame, size),
+                ),
             )
         )
-    return tasks
+    return passes
 
 
-def _in_crop(face: Face, box: Box, size: int) -> Face:
-    """The face in the coordinates of its crop, brought to `size`."""
-    across, down = size / box.width, size / box.height
-    inside = Box(
-        max(0, round((face.box.left - box.left) * across)),
-        max(0, round((face.box.top - box.top) * down)),
-        min(size, round((face.box.right - box.left) * across)),
-        min(size, round((face.box.bottom - box.top) * down)),
-    )
-    points = face.landmarks and tuple(((x - box.left) * across, (y - box.top) * down) for x, y in face.landmarks)
-    return replace(face, box=inside, landmarks=points)
+def _prompts(item: Item, words: FixedWords, number: int, plan: FacePlan) -> tuple[str, str]:
+    """The prompt and the negative prompt of face `number`, from 0."""
+    record: PromptRecord = item.needs("enhanced_prompt")
+    asked = record.enhanced
+    scene = asked.pony_prompt or DEFAULT_FACE_PROMPT
+    usual = part_of(prompt_parts(asked.flux_prompt or scene), number).prompt(scene)
+    return words.prompt(plan.words(usual)), words.negative(plan.negative_prompt or asked.negative_prompt)
+
+
+def _in_cut(face: Face, frame: Frame, size: int) -> Face:
+    """The face in the coordinates of its cut of `size` x `size`, where it stands upright."""
+    scale = size / frame.side
+    (x, y) = frame.to_cut(np.array([face.box.center], dtype=np.float64), size)[0]
+    width, height = face.box.width * scale, face.box.height * scale
+    if frame.quarters % 2:
+        width, height = height, width
+    left, top = max(0, round(x - width / 2)), max(0, round(y - height / 2))
+    box = Box(left, top, min(size, round(x + width / 2)), min(size, round(y + height / 2)))
+    points = None
+    if face.landmarks is not None:
+        found = frame.to_cut(np.array(face.landmarks, dtype=np.float64), size)
+        points = tuple((float(across), float(down)) for across, down in found)
+    return replace(face, box=box, landmarks=points)
 
 
 def _done(
-    item: Item, words: FixedWords, faces: Sequence[FaceRecord], outcomes: Sequence[Outcome], tool: Generator
+    item: Item,
+    faces: Sequence[FacePass],
+    outcomes: Sequence[Outcome],
+    tool: Generator,
+    gate: Gate,
 ) -> Done | Exception:
-    patches = []
-    details = []
+    original: NDArray[np.uint8] = item.needs("generated_image").pixels
+    patches, details, warnings = [], [], []
     for face, outcome in zip(faces, outcomes, strict=True):
         if isinstance(outcome, Exception):
             return outcome
-        box = Box(*face.crop)
-        patches.append(Patch(face.crop, resize(outcome.pixels, (box.width, box.height))))
-        details.append(dict(outcome.details))
-    prompt, negative_prompt = _prompts(item, words)
+        quality, parts = quality_score(outcome.pixels)
+        warnings.append(decide(gate, quality, parts))
+        patches.append(Patch(face.record.crop, _back(original, outcome.pixels, face.record)))
+        asked = face.task.task
+        details.append(
+            {
+                **outcome.details,
+                "prompt": asked.prompt,
+                "negative_prompt": asked.negative_prompt,
+                "seed": asked.seed,
+                "strength": face.task.denoising_strength,
+                "angle": round(face.record.upright().angle, 2),
+                "quality": round(quality, 3),
+            }
+        )
+    first = faces[0].task.task if faces else None
     made_by = {
         "generator": tool.name,
-        "prompt": prompt,
-        "negative_prompt": negative_prompt,
+        "prompt": first.prompt if first else "",
+        "negative_prompt": first.negative_prompt if first else "",
         "size": tool.native_size(),
         "face_strength": item.job.request.face_strength,
         "back_end": tool.describe(),
         "faces": details,
     }
+    texts = [decision.text for decision in warnings if decision.text]
+    errors = [low_quality(item.job.id, "new face", decision, "FC_GATE_FACE") for decision in warnings]
     return Done(
         PatchesRecord(tuple(patches), made_by),
-        {**made_by, "faces_changed": len(patches)},
+        {**made_by, "faces_changed": len(patches), "warnings": texts},
         picture=_row([patch.pixels for patch in patches]) if patches else None,
+        turned_down=next((error for error in errors if error is not None), None),
     )
+
+
+def _back(original: NDArray[np.uint8], made: NDArray[np.uint8], face: FaceRecord) -> NDArray[np.uint8]:
+    """The new face where it belongs: RGB uint8 of its crop's size, the original where the turned square is not."""
+    frame, box = face.upright(), Box(*face.crop)
+    patch = put_back(made, frame, box)
+    return np.where(coverage(frame, box)[:, :, None] > 0, patch, crop(original, box))
 
 
 def _row(pictures: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:

@@ -22,6 +22,7 @@ from jobs.pipelines import PIPELINES
 from resources.connections import (
     DatabaseResource,
     DetectorResource,
+    EncoderResource,
     GeneratorResource,
     StageIOManagerResource,
     StoreResource,
@@ -56,6 +57,7 @@ def build_defs(resource_overrides: Mapping[str, Any] | None = None) -> dg.Defini
         "generator": GeneratorResource(),
         "writer": WriterResource(),
         "detector": DetectorResource(),
+        "encoder": EncoderResource(),
         **(resource_overrides or {}),
     }
     return dg.Definitions(

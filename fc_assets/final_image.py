@@ -12,17 +12,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fc_assets.asset import stage_asset
+from fc_assets.identity import compare_faces, embed_reference
 from fc_assets.provenance import final_provenance
+from fc_assets.quality_gates import low_quality
 from fc_assets.stage import Done, ExtraImage, Item, Stage, StageOutput, one_by_one
 from imaging.alpha import on_white, resize_rgba
 from imaging.blend import has_color, match_ring_color, merge_into, without_color
 from imaging.boxes import Box
 from imaging.crop import crop, fit_within, resize
 from imaging.errors import BackendError
+from imaging.gates import Gate, decide
 from imaging.mask import mask_bounds, part_of_face
 from imaging.quality import quality_score
 from jobs.queue import Job, JobQueue
-from resources.connections import DatabaseResource, StoreResource
+from resources.connections import DatabaseResource, DetectorResource, EncoderResource, StoreResource
+from resources.identity.base import FaceEncoder
 from resources.records import ImageRecord, PatchesRecord, PortraitRecord, StoredImage
 
 _RGBA = 4  # channels
@@ -30,7 +34,7 @@ _MARGIN = 12  # pixels around a face's mask; its edges must lie inside what is c
 
 
 @stage_asset(
-    code_version="2",
+    code_version="3",
     group="result",
     kinds={"png"},
     ins=("generated_image", "portrait", "mask", "changed_face"),
@@ -43,12 +47,15 @@ def final_image(
     changed_face: dict[str, PatchesRecord],
     store: StoreResource,
     database: DatabaseResource,
+    detector: DetectorResource,
+    encoder: EncoderResource,
 ) -> Iterator[StageOutput]:
     """The finished picture: each new face matched in colour to its surroundings and blended in, at the size asked for.
 
     Outside the mask every pixel is that of `generated_image`, byte for byte; the run fails if it is not. The
-    transparency of a photo and its EXIF data (FC_EXIF) are carried through. The merged
-    picture lies in `4-results`, the resized one in `5-resized`, the one to deliver, with its provenance, in `6-final`.
+    transparency of a photo and its EXIF data (FC_EXIF) are carried through. With FC_SFACE_MODEL, each new face is
+    compared with the one before it, and with the request's reference face. The merged picture lies in `4-results`, the
+    resized one in `5-resized`, the one to deliver, with its provenance, in `6-final`.
     """
     inputs: dict[str, Mapping[str, Any]] = {
         "generated_image": generated_image,
@@ -63,10 +70,20 @@ def final_image(
             "request": job.request.model_dump(mode="json", exclude={"priority"}),
         }
 
-    yield from Stage(context, store.get(), JobQueue(database.get()), inputs).run(one_by_one(_final), decides)
+    images = store.get()
+    stage = Stage(context, images, JobQueue(database.get()), inputs)
+    gate = stage.settings.gates["final"]
+
+    def finish(item: Item) -> Done:
+        tool, why = encoder.get()
+        stage.tell_once(f"Faces compared by {why}")
+        reference = None if tool is None else embed_reference(item.job, images, detector.get()[0], tool)
+        return _final(item, gate, tool, reference)
+
+    yield from stage.run(one_by_one(finish), decides)
 
 
-def _final(item: Item) -> Done:
+def _final(item: Item, gate: Gate, encoder: FaceEncoder | None, reference: NDArray[np.float32] | None) -> Done:
     request = item.job.request
     before: StoredImage = item.needs("generated_image")
     whole: NDArray[np.uint8] = item.needs("mask").pixels
@@ -92,6 +109,9 @@ def _final(item: Item) -> Done:
         extras.append(ExtraImage("5-resized", f"{item.job.id}.png", finished))
     seen = finished if alpha is None else on_white(finished)
     quality, parts = quality_score(seen)
+    changed = [face.face() for face in record.faces_to_change()]
+    similarities, not_as_asked = compare_faces(item.job, original, merged, changed, encoder, reference)
+    decision = decide(gate, quality, parts)
     scale = size[0] / original.shape[1]
     boxes = [tuple(round(side * scale) for side in face.box) for face in record.faces]
     return Done(
@@ -104,11 +124,14 @@ def _final(item: Item) -> Done:
             "transparent": alpha is not None,
             "quality": round(quality, 3),
             "quality_parts": parts,
+            "warnings": [decision.text] if decision.text else [],
+            "similarities": similarities,
         },
         picture=seen,
         extras=extras,
         face_boxes=boxes,
         quality=quality,
+        turned_down=not_as_asked or low_quality(item.job.id, "final image", decision, "FC_GATE_FINAL"),
     )
 
 
@@ -130,7 +153,7 @@ def merge_faces(
         record: the faces; those that passed, in order, belong to the patches.
         patches: the new faces.
     """
-    faces = [face.face() for face in record.passed_faces()]
+    faces = [face.face() for face in record.faces_to_change()]
     merged = original.copy()
     is_grey = bool(patches.patches) and not has_color(original)
     for number, patch in enumerate(patches.patches):

@@ -13,9 +13,11 @@ import dagster as dg
 from fc_assets.asset import stage_asset
 from fc_assets.prompts import FixedWords, scene_words
 from fc_assets.provenance import generated_provenance, imported_provenance
+from fc_assets.quality_gates import low_quality
 from fc_assets.stage import Done, Item, Stage, StageOutput
 from imaging.errors import BackendError, NeedsReviewError
 from imaging.exif import clean_exif
+from imaging.gates import Gate, decide
 from imaging.quality import quality_score, verify_output
 from jobs.queue import Job, JobQueue
 from resources.connections import DatabaseResource, GeneratorResource, StoreResource
@@ -49,7 +51,7 @@ def generated_image(
     """
     images, queue = store.get(), JobQueue(database.get())
     settings = load_settings()
-    words = scene_words(settings)
+    words, gate = scene_words(settings), settings.gates["image"]
 
     def decides(job: Job) -> Mapping[str, Any]:
         if job.source is None and job.request.source_image is not None:
@@ -71,9 +73,9 @@ def generated_image(
             outcomes = tool.generate([_task(item, words) for item in wanted])
         for item in items:
             if item.job.source is not None:
-                yield _imported(item, images, keep_exif=settings.exif == "keep")
+                yield _imported(item, images, gate, keep_exif=settings.exif == "keep")
             else:
-                yield _generated(item, _task(item, words), next(outcomes), tool)
+                yield _generated(item, _task(item, words), next(outcomes), tool, gate)
 
     inputs: dict[str, Mapping[str, Any]] = {"job_request": job_request, "enhanced_prompt": enhanced_prompt}
     yield from Stage(context, images, queue, inputs).run(make, decides)
@@ -98,17 +100,18 @@ def _task(item: Item, words: FixedWords) -> ImageTask:
     )
 
 
-def _generated(item: Item, task: ImageTask, outcome: Outcome, tool: Generator) -> Done | Exception:
+def _generated(item: Item, task: ImageTask, outcome: Outcome, tool: Generator, gate: Gate) -> Done | Exception:
     if isinstance(outcome, Exception):
         return outcome
     verdict = verify_output(outcome.pixels, (task.width, task.height))
-    turned_down = None
+    quality, parts = quality_score(outcome.pixels)
+    decision = decide(gate, quality, parts)
+    turned_down = low_quality(item.job.id, "generated image", decision, "FC_GATE_IMAGE")
     if not verdict.passed:
         turned_down = NeedsReviewError(
             f"The generated image of job {item.job.id} was turned down: {'; '.join(verdict.reasons)}.",
             "`fc approve JOB` takes it as it is; `fc retry JOB --seed N` or `--set pony_prompt=...` makes another.",
         )
-    quality, parts = quality_score(outcome.pixels)
     made_by = {**tool.describe(), **outcome.details}
     return Done(
         ImageRecord(outcome.pixels, generated_provenance(item.job, task, tool.name, made_by)),
@@ -123,6 +126,7 @@ def _generated(item: Item, task: ImageTask, outcome: Outcome, tool: Generator) -
             "checks": verdict.scores,
             "quality": round(quality, 3),
             "quality_parts": parts,
+            "warnings": [decision.text] if decision.text else [],
         },
         picture=outcome.pixels,
         quality=quality,
@@ -130,10 +134,11 @@ def _generated(item: Item, task: ImageTask, outcome: Outcome, tool: Generator) -
     )
 
 
-def _imported(item: Item, store: ImageStore, *, keep_exif: bool) -> Done:
+def _imported(item: Item, store: ImageStore, gate: Gate, *, keep_exif: bool) -> Done:
     source = SourceInfo.model_validate(item.job.source)
     decoded = load_source(source, store)
     quality, parts = quality_score(decoded.pixels)
+    decision = decide(gate, quality, parts)
     return Done(
         ImageRecord(
             decoded.pixels if decoded.rgba is None else decoded.rgba,
@@ -150,7 +155,9 @@ def _imported(item: Item, store: ImageStore, *, keep_exif: bool) -> Done:
             "height": decoded.pixels.shape[0],
             "quality": round(quality, 3),
             "quality_parts": parts,
+            "warnings": [decision.text] if decision.text else [],
         },
         picture=decoded.pixels,
         quality=quality,
+        turned_down=low_quality(item.job.id, "photo", decision, "FC_GATE_IMAGE"),
     )

@@ -39,12 +39,12 @@ def _config_fields() -> dict[str, Any]:
         "height": int,
         "tags": dict[str, str],
         "face_rules": list[str],
+        "identity": str | None,
     }
-    lists: dict[str, Any] = {"face_rules": []}  # Dagster's config knows no tuples
     return {
         name: (
             simple.get(name, info.annotation),
-            Field(lists.get(name, info.get_default(call_default_factory=True)), description=info.description),
+            Field(info.get_default(call_default_factory=True), description=info.description),
         )
         for name, info in JobRequest.model_fields.items()
         if name not in PLACING

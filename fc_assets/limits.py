@@ -10,8 +10,11 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Final
 
 from imaging.errors import TransientError
+
+_AGAIN_SECONDS: Final = 60.0
 
 
 class StageTimeoutError(TransientError):
@@ -43,7 +46,8 @@ def time_limit(seconds: float, what: str) -> Iterator[None]:
         raise reached
 
     previous = signal.signal(signal.SIGALRM, on_alarm)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    # Again after a while: an exception that is raised inside a finalizer is lost. What cleans up has that long.
+    signal.setitimer(signal.ITIMER_REAL, seconds, _AGAIN_SECONDS)
     try:
         yield
     except Exception as error:

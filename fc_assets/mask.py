@@ -52,7 +52,7 @@ def mask(
 
 def _mask(item: Item, store: ImageStore, options: MaskOptions) -> Done:
     record: PortraitRecord = item.needs("portrait")
-    faces = [face.face() for face in record.passed_faces()]
+    faces = [face.face() for face in record.faces_to_change()]
     shape = (record.height, record.width)
     made: dict[str, Any]
     if item.job.user_mask:

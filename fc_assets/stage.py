@@ -387,7 +387,7 @@ class Stage:
                 images=images,
                 write=write,
             )
-            self.context.log.warning(f"{job.id}: {done.turned_down}")
+            self._tell_end(job.id, "needs_review", done.turned_down, metadata)
             return None
 
         def write_and_show() -> None:
@@ -466,16 +466,30 @@ class Stage:
         """End a job without failing the step, if its error is an outcome of its own; True if so."""
         if isinstance(error, NeedsReviewError):
             self.queue.review(job_id, run_id=self.run_id, stage=self.name, what=error.what, mend=error.mend)
+            self._tell_end(job_id, "needs_review", error)
         elif isinstance(error, RejectedError):
             self.queue.reject(job_id, run_id=self.run_id, stage=self.name, what=error.what, mend=error.mend)
+            self._tell_end(job_id, "rejected", error)
         elif not isinstance(error, JobBusyError):
             return False
         elif self.batch_id is None and not self._ended_here(self.queue.get(job_id)):
-            return (
-                False  # a person asked this run for it; a job cancelled or taken from a batch is no fault of the batch
-            )
-        self.context.log.warning(f"{job_id}: {error}")
+            return False  # a person asked this run for it; of a batch it was cancelled or taken
+        else:
+            self.context.log.warning(f"{job_id}: {error}")
         return True
+
+    def _tell_end(
+        self, job_id: str, status: str, error: FaceChangerError, metadata: Mapping[str, Any] | None = None
+    ) -> None:
+        """Show in the run's log, and among the asset's events, that a job stopped here without a result, and why."""
+        self.context.log.warning(f"{job_id}: {error}")
+        said = {"status": status, "why": error.what, "mend": error.mend, **(metadata or {})}
+        shown = {name: _shown(name, value) for name, value in said.items()}
+        self.context.log_event(
+            dg.AssetObservation(
+                self.context.asset_key, partition=job_id, description=f"{status}: {error.what}", metadata=shown
+            )
+        )
 
     def _fail(self, job_id: str, error: Exception) -> None:
         if isinstance(error, JobBusyError):

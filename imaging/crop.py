@@ -12,8 +12,6 @@ from numpy.typing import NDArray
 
 from imaging.boxes import Box
 
-PADDING = 0.6  # room on each side of a portrait, as a share of the face's longer side
-
 
 def clamp(box: Box, size: tuple[int, int]) -> Box:
     """The part of a box that lies in an image of `size` (width, height).

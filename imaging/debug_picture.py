@@ -31,6 +31,7 @@ def debug_picture(
     kept: Sequence[Face],
     dropped: Sequence[Dropped] = (),
     longest: int = LONGEST,
+    notes: Sequence[str] = (),
     *,
     brief: bool = False,
 ) -> NDArray[np.uint8]:
@@ -44,6 +45,7 @@ def debug_picture(
         kept: the faces that are worked on, in its pixels.
         dropped: the faces that are not.
         longest: most pixels of the copy's longer side; a larger image is shrunk first.
+        notes: what else is to be said of each kept face; empty, or as many as these.
         brief: boxes and numbers alone, which a small copy has room for.
 
     Returns:
@@ -59,10 +61,10 @@ def debug_picture(
     for face in kept:
         _draw_face(draw, face, KEPT, scale, landmarks=not brief)
     # Words last, so that no line runs through them, and each where there are none yet.
-    words = [
-        (face, f"{number}" if brief else f"{number}: {face.score:.2f}", KEPT)
-        for number, face in enumerate(kept, start=1)
-    ]
+    said = [f"{number}" if brief else f"{number}: {face.score:.2f}" for number, face in enumerate(kept, start=1)]
+    for number, note in enumerate(() if brief else notes):
+        said[number] += f" {note}" if note else ""
+    words = [(face, text, KEPT) for face, text in zip(kept, said, strict=True)]
     words += [] if brief else [(other.face, other.reason, DROPPED) for other in dropped]
     taken: list[Place] = []
     for face, text, colour in words:

@@ -6,6 +6,7 @@ Belongs here: the decision, from numbers. Does not: how they are measured (`imag
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -49,6 +50,19 @@ class Decision:
     verdict: Literal["pass", "warn", "review"]
     text: str = ""
     numbers: Mapping[str, float] = field(default_factory=dict)
+
+
+def read_gate(name: str, text: str) -> Gate:
+    """A gate as a setting writes it: `off`, `warn N` or `review N`, N from 0 to 1.
+
+    Raises:
+        ValueError: it is none of these.
+    """
+    match = re.fullmatch(r"(?:off|(warn|review) +(0?\.\d+|[01](?:\.0*)?))", text.strip())
+    if match is None:
+        raise ValueError(f"{text!r} is no gate; write off, warn N or review N, with N from 0 to 1, such as review 0.5")
+    mode: Mode = "warn" if match[1] == "warn" else "review" if match[1] else "off"
+    return Gate(name, mode, float(match[2] or 0))
 
 
 def decide(gate: Gate, score: float, parts: Mapping[str, float] | None = None) -> Decision:

@@ -7,6 +7,7 @@ Belongs here: reading rules and matching them with the faces of a picture. Does 
 from __future__ import annotations
 
 import json
+import math
 import operator
 import re
 import reprlib
@@ -206,7 +207,7 @@ def rule_text(value: object) -> str:
         raise ValueError(f"the rule {reprlib.repr(value)}: {field}{': ' if field else ''}{said}") from None
 
 
-RuleTexts = Annotated[tuple[Annotated[str, BeforeValidator(rule_text)], ...], Field(max_length=MOST_RULES)]
+RuleTexts = Annotated[list[Annotated[str, BeforeValidator(rule_text)]], Field(max_length=MOST_RULES)]
 """Rules in a request: each a text, or an object with the fields of a `FaceRule`; kept as text."""
 
 
@@ -235,6 +236,27 @@ class FacePlan:
     def words(self, usual: str) -> str:
         """The face's prompt, given the one that holds without a rule."""
         return usual if self.prompt is None else self.prompt.replace("[PROMPT]", usual)
+
+
+SMALL, LARGE = 0.01, 0.25  # shares of the picture
+
+
+def denoising_strength(usual: float, large: float | None, share: float) -> float:
+    """The strength of the face pass for a face of a share of the picture, 0 to 1.
+
+    Small faces lack detail and get the usual strength; large ones have their own, and are easily made worse. Between
+    1 % and a quarter of the picture it goes over from one to the other evenly with the face's width.
+
+    Args:
+        usual: for faces up to 1 % of the picture.
+        large: for faces from a quarter of it on; None: the usual one for all.
+        share: area of the face's box over that of the picture.
+    """
+    if large is None:
+        return usual
+    low, high = math.sqrt(SMALL), math.sqrt(LARGE)
+    there = min(1.0, max(0.0, (math.sqrt(share) - low) / (high - low)))
+    return float(round(usual + (large - usual) * there, 4))
 
 
 def plan_faces(

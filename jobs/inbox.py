@@ -190,7 +190,10 @@ def _all_known(requests: Sequence[tuple[str, JobRequest]], known: dict[str, Job]
 
 
 def _same(job: Job, request: JobRequest) -> bool:
-    drawn = {"seed": job.request.seed} if request.seed is None else {}
+    drawn: dict[str, object] = {"seed": job.request.seed} if request.seed is None else {}
+    kept = job.request.reference_face or ""
+    if request.reference_face and "@sha256:" in kept:
+        drawn["reference_face"] = kept
     return job.origin == "inbox" and job.request == as_kept(request).model_copy(update=drawn)
 
 

@@ -59,7 +59,7 @@ def why_failed(instance: dg.DagsterInstance, run: dg.DagsterRun) -> str:
         return ""
     for record in reversed(instance.all_logs(run.run_id, of_type=dg.DagsterEventType.RUN_FAILURE)):
         event = record.get_dagster_event()
-        error = event.job_failure_data.error
+        error = event.job_failure_data.error if event.event_specific_data else None  # none from run monitoring
         while error is not None and error.cause is not None and str(error.cls_name).startswith("Dagster"):
             error = error.cause
         said = (event.message or "") if error is None else error.message

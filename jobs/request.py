@@ -24,6 +24,7 @@ from pydantic import (
 )
 
 from imaging.errors import RejectedError
+from imaging.identity import SAME_PERSON
 from jobs.face_rules import FaceRule, RuleTexts
 from jobs.ids import check_job_id
 from jobs.times import read_moment
@@ -149,8 +150,30 @@ class JobRequest(BaseModel):
     face_strength: Number = Field(
         0.5, ge=0, le=1, description="Denoising strength of the face pass: 0 keeps the face, 1 makes a new one."
     )
+    large_face_strength: Number | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description=(
+            "Denoising strength of a face that fills a quarter of the picture; one of 1 % gets face_strength, those "
+            "between them something between. Empty: face_strength for all."
+        ),
+    )
+    identity: Literal["change", "keep", "match"] | None = Field(
+        None,
+        description=(
+            "What each new face is to be: change: another person's; keep: the same person's; match: reference_face's. "
+            "A job whose face is not waits for review. Needs FC_SFACE_MODEL. Empty: anybody's."
+        ),
+    )
+    identity_limit: Number = Field(
+        SAME_PERSON, ge=-1, le=1, description="Similarity by which two faces count as one person's, -1 to 1."
+    )
+    reference_face: Text | None = Field(
+        None, max_length=4500, description="Photo of the face to compare with: its path (or URL, if FC_SOURCE_URLS)."
+    )
     face_rules: RuleTexts = Field(
-        (),
+        default_factory=list,
         description=(
             "What is different for some faces, such as 'largest: strength=0.3; prompt=an old man' or "
             "'not main face: skip'. Later rules win."
@@ -201,6 +224,8 @@ class JobRequest(BaseModel):
             raise ValueError(f"output_size: a {self.job_type} job has no final image to resize; leave the field out")
         if self.result_of is not None:
             self._check_result()
+        if self.identity == "match" and not self.reference_face:
+            raise ValueError("identity: match compares with a reference_face; give the path of a photo of it")
         return self
 
     def _check_group(self) -> None:

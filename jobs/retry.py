@@ -15,7 +15,7 @@ from imaging.errors import InvalidImageError, RejectedError
 from jobs.queue import Job, JobQueue
 from jobs.request import PLACING, JobRequest, parse_request
 from jobs.stages import PLANS
-from jobs.submit import as_kept, cell_value, check_prompts, import_photo
+from jobs.submit import as_kept, cell_value, check_prompts, import_photo, with_reference
 from resources import stage_files
 from resources.settings import Settings
 from resources.sources import import_source, load_source
@@ -117,6 +117,7 @@ def changed(
         RejectedError: the change is wrong; names the job and the field.
     """
     request = _request(job, changes)
+    request = with_reference(job.id, request, store, settings)
     if request.source_image == job.request.source_image:
         return request, job.source
     return as_kept(request), import_photo(job.id, request, store, settings)

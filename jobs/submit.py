@@ -11,6 +11,7 @@ import io
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,7 +22,7 @@ from jobs.ids import check_job_id, new_job_id
 from jobs.queue import Job, JobQueue, NewJob, Origin
 from jobs.request import MAX_SEED, JobRequest, parse_request
 from resources.settings import Settings
-from resources.sources import Fetch, import_source, kept_name
+from resources.sources import Fetch, import_reference, import_source, kept_name
 from resources.store import ImageStore
 from resources.writers.safety import check_prompt_safety
 
@@ -74,7 +75,7 @@ def submit(
     new = [
         NewJob(
             job_id,
-            as_kept(request.with_seed()),
+            as_kept(with_reference(job_id, request.with_seed(), store, settings, fetch)),
             import_photo(job_id, request, store, settings, fetch),
             origin,
             parent_id=request.parent,
@@ -142,13 +143,41 @@ def import_photo(
     """
     if request.source_image is None or request.result_of is not None:
         return None
-    try:
+    with _naming(job_id, "source_image"):
         source = import_source(request.source_image, settings=settings, store=store, fetch=fetch)
+    return source.model_dump(mode="json")
+
+
+def with_reference(
+    job_id: str, request: JobRequest, store: ImageStore, settings: Settings, fetch: Fetch | None = None
+) -> JobRequest:
+    """The request with its reference face imported, if it has one: the text that it keeps names the copy.
+
+    Raises:
+        RejectedError: it cannot be used, or nobody can compare faces here; names the job.
+        BackendError, SettingsError: the store failed.
+    """
+    if request.identity is not None and settings.sface_model is None:
+        raise RejectedError(
+            f"Job {job_id}: identity: faces are compared by SFace, and FC_SFACE_MODEL is not set.",
+            "Run: fc models pull sface --save; or leave identity out.",
+        )
+    if request.reference_face is None:
+        return request
+    with _naming(job_id, "reference_face"):
+        kept = import_reference(request.reference_face, settings=settings, store=store, fetch=fetch)
+    return request.model_copy(update={"reference_face": kept})
+
+
+@contextmanager
+def _naming(job_id: str, field: str) -> Iterator[None]:
+    """Turn what is wrong with a picture into what is wrong with a request."""
+    try:
+        yield
     except (BackendError, SettingsError):
         raise
     except FaceChangerError as error:
-        raise RejectedError(f"Job {job_id}: source_image: {error.what}", error.mend) from error
-    return source.model_dump(mode="json")
+        raise RejectedError(f"Job {job_id}: {field}: {error.what}", error.mend) from error
 
 
 def load_requests(path: Path) -> list[tuple[str | None, JobRequest]]:
@@ -285,8 +314,8 @@ def _yaml(name: str, text: str) -> Any:  # noqa: ANN401 - any YAML value
 _INTEGER: Final = re.compile(r"[+-]?\d{1,18}", re.ASCII)
 _DECIMAL: Final = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _NUMBERS: Final = frozenset(
-    {"seed", "width", "height", "steps", "cfg_scale", "face_strength", "output_size", "priority"}
-)
+    ("seed", "width", "height", "steps", "cfg_scale", "face_strength", "large_face_strength", "identity_limit")
+) | {"output_size", "priority"}
 
 
 def _csv_entries(name: str, text: str) -> Iterator[Entry]:

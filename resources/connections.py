@@ -17,6 +17,8 @@ from resources.detectors.base import Detector
 from resources.detectors.select import make_detector
 from resources.generators.base import Generator
 from resources.generators.select import make_face_generator, make_generator
+from resources.identity.base import FaceEncoder
+from resources.identity.select import make_encoder
 from resources.io_manager import StageIOManager
 from resources.settings import Settings, load_settings
 from resources.store import ImageStore
@@ -118,6 +120,15 @@ class WriterResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         if self.backend:
             settings = settings.model_copy(update={"writer": self.backend})
         return _once_per_settings("writer", settings, lambda: make_writer(settings))
+
+
+class EncoderResource(dg.ConfigurableResource):  # type: ignore[type-arg]
+    """The back end that tells whether two faces are one person's; there is none unless FC_SFACE_MODEL is set."""
+
+    def get(self) -> tuple[FaceEncoder | None, str]:
+        """The face encoder, and why it is this one."""
+        settings = load_settings()
+        return _once_per_settings("encoder", settings, lambda: make_encoder(settings))
 
 
 class DetectorResource(dg.ConfigurableResource):  # type: ignore[type-arg]

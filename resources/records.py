@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
+from imaging.align import Frame
 from imaging.alpha import on_white
 from imaging.boxes import Box, Face
 from imaging.provenance import Provenance, decode_png_exact, read_exif, read_provenance
@@ -47,9 +48,11 @@ class FaceRecord(Record):
 
     Attributes:
         box: (left, top, right, bottom) in pixels of the generated image.
-        crop: the square cut around it, same coordinates.
+        crop: the part of the image that its frame lies in, same coordinates.
+        frame: (x, y, side, angle) of the upright square around it; None in old records: the crop.
         landmarks: five (x, y) points, or None.
-        passed: whether the portrait passed its checks; only these faces are made anew.
+        passed: whether the portrait passed its checks.
+        left: why the face is left as it is although it passed: a rule, a tag, or because it is sharp; empty: it is not.
         scores: the numbers of the checks.
         reasons: why it was turned down.
         advice: what does not decide, but may interest a person.
@@ -57,9 +60,11 @@ class FaceRecord(Record):
 
     box: tuple[int, int, int, int]
     crop: tuple[int, int, int, int]
+    frame: tuple[float, float, float, float] | None = None
     score: float
     landmarks: tuple[tuple[float, float], ...] | None = None
     passed: bool
+    left: str = ""
     scores: dict[str, float] = Field(default_factory=dict)
     reasons: tuple[str, ...] = ()
     advice: tuple[str, ...] = ()
@@ -67,6 +72,14 @@ class FaceRecord(Record):
     def face(self) -> Face:
         """The face as detectors and masks know it."""
         return Face(Box(*self.box), self.score, self.landmarks)
+
+    def upright(self) -> Frame:
+        """The square that is cut out for the face pass."""
+        if self.frame is not None:
+            return Frame(*self.frame)
+        crop = Box(*self.crop)
+        side = max(crop.width, crop.height)
+        return Frame(crop.left + side / 2, crop.top + side / 2, side)
 
 
 class DroppedFace(Record):
@@ -89,9 +102,9 @@ class PortraitRecord(Record):
     faces: tuple[FaceRecord, ...]
     dropped: tuple[DroppedFace, ...] = ()
 
-    def passed_faces(self) -> list[FaceRecord]:
-        """The faces that passed their checks, in the order of `faces`."""
-        return [face for face in self.faces if face.passed]
+    def faces_to_change(self) -> list[FaceRecord]:
+        """The faces that passed their checks and are not left as they are, in the order of `faces`."""
+        return [face for face in self.faces if face.passed and not face.left]
 
 
 class DescriptionRecord(Record):

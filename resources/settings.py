@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Annotated, Literal, Self, get_args
 
 from dotenv import dotenv_values
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from imaging.errors import SettingsError
 from imaging.face_selection import MOST_FACES, FaceOptions, FaceOrder
+from imaging.gates import Gate, read_gate
 from imaging.mask_options import MaskKind, MaskOptions
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
@@ -38,6 +39,14 @@ def environment() -> dict[str, str]:
     for file in ENV_FILES:
         found |= {name: value for name, value in dotenv_values(file).items() if value is not None}
     return found | os.environ
+
+
+def _checked_gate(text: str) -> str:
+    read_gate("", text)
+    return text
+
+
+GateText = Annotated[str, AfterValidator(_checked_gate)]
 
 
 class Settings(BaseSettings):
@@ -118,6 +127,16 @@ class Settings(BaseSettings):
     face_soft_inpaint: Literal["auto", "off"] = Field(
         "auto", description="auto: SDXL changes less where the mask fades, where the model can; off: all alike."
     )
+
+    face_padding: float = Field(0.6, ge=0, le=3, description="Room around a face, as a share of its longer side.")
+    face_align: bool = Field(True, description="Whether a turned face is made anew upright, and turned back.")  # noqa: FBT003
+    face_keep_sharp: int = Field(
+        0, ge=0, description="Crisp faces at least so many pixels wide are left as they are; 0: none is."
+    )
+    gate_image: GateText = Field("warn 0.4", description="Quality of the generated image: off, warn N or review N.")
+    gate_portrait: GateText = Field("warn 0.4", description="Score of each portrait: off, warn N or review N.")
+    gate_face: GateText = Field("warn 0.4", description="Quality of each new face: off, warn N or review N.")
+    gate_final: GateText = Field("warn 0.4", description="Quality of the final image: off, warn N or review N.")
 
     mask_kind: MaskKind = Field("ellipse", description="ellipse, box (rounded), hull (by landmarks), or none.")
     mask_grow: float = Field(0.0, ge=-40, le=100, description="How much larger than the face, in % of its width.")
@@ -238,6 +257,16 @@ class Settings(BaseSettings):
             offset_y=self.mask_offset_y,
             skin=self.mask_skin,
         )
+
+    @property
+    def gates(self) -> dict[str, Gate]:
+        """What is asked of the picture at each step: `image`, `portrait`, `face`, `final`."""
+        return {
+            "image": read_gate("the quality of the generated image", self.gate_image),
+            "portrait": read_gate("the score of a portrait", self.gate_portrait),
+            "face": read_gate("the quality of a new face", self.gate_face),
+            "final": read_gate("the quality of the final image", self.gate_final),
+        }
 
     @property
     def resolved_data_dir(self) -> str:

@@ -24,6 +24,7 @@ from resources.store import SOURCES, ImageStore
 
 MAX_BYTES: Final = 50_000_000
 _EXTENSIONS: Final = {"PNG": "png", "JPEG": "jpg", "WEBP": "webp", "HEIF": "heic"}
+_KEPT_REFERENCE: Final = r"(.*)@sha256:([0-9a-f]{64})\.(png|jpg|webp|heic)"
 
 Fetch = Callable[[str], bytes]
 """Fetches the file behind a URL of at most `MAX_BYTES` bytes; raises InvalidImageError."""
@@ -130,6 +131,32 @@ def keep_source(path: str, name: str, data: bytes, store: ImageStore) -> SourceI
     )
 
 
+def import_reference(path: str, *, settings: Settings, store: ImageStore, fetch: Fetch | None = None) -> str:
+    """Import a photo that is only looked at: what a request keeps of it, `PATH@sha256:HEX.EXTENSION`.
+
+    A text that `import_reference` gave before is given back, if its copy is there.
+
+    Raises:
+        InvalidImageError, BackendError: as `import_source` does.
+    """
+    known = re.fullmatch(_KEPT_REFERENCE, path, re.DOTALL)
+    if known and store.exists(SOURCES, f"{known[2]}.{known[3]}"):
+        return path
+    info = import_source(path, settings=settings, store=store, fetch=fetch)
+    return f"{info.path}@sha256:{info.stored.removeprefix(f'{SOURCES}/')}"
+
+
+def load_reference(kept: str, store: ImageStore) -> DecodedImage:
+    """Read back what `import_reference` imported.
+
+    Raises:
+        InvalidImageError: the copy is missing or was changed.
+        BackendError: the store cannot be read.
+    """
+    path, sha256, extension = re.fullmatch(_KEPT_REFERENCE, kept, re.DOTALL).groups()  # type: ignore[union-attr]
+    return _load(path, sha256, f"{SOURCES}/{sha256}.{extension}", store)
+
+
 def load_source(info: SourceInfo, store: ImageStore) -> DecodedImage:
     """Read a source photo back and make sure that it is the one that was imported.
 
@@ -137,14 +164,18 @@ def load_source(info: SourceInfo, store: ImageStore) -> DecodedImage:
         InvalidImageError: the copy is missing or was changed.
         BackendError: the store cannot be read.
     """
-    mend = f"Submit the job again, so that {info.path} is imported anew."
+    return _load(info.path, info.sha256, info.stored, store)
+
+
+def _load(path: str, sha256: str, stored: str, store: ImageStore) -> DecodedImage:
+    mend = f"Submit the job again, so that {path} is imported anew."
     try:
-        data = store.read(*info.stored.split("/"))
+        data = store.read(*stored.split("/"))
     except FileNotFoundError:
-        raise InvalidImageError(f"The stored copy {info.stored} of {info.path} is missing.", mend) from None
-    if hashlib.sha256(data).hexdigest() != info.sha256:
-        raise InvalidImageError(f"The stored copy {info.stored} of {info.path} was changed or damaged.", mend)
-    return decode_image(data, name=info.path)
+        raise InvalidImageError(f"The stored copy {stored} of {path} is missing.", mend) from None
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise InvalidImageError(f"The stored copy {stored} of {path} was changed or damaged.", mend)
+    return decode_image(data, name=path)
 
 
 def _fetch(url: str, settings: Settings, fetch: Fetch | None) -> bytes:

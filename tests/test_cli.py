@@ -136,7 +136,7 @@ def test_submit_takes_every_field(fc, queue, photo):
         "--type": "face_processing", "--pony-prompt": "a", "--flux-prompt": "b", "--negative-prompt": "c",
         "--source-image": "photo.png", "--seed": "7", "--width": "512", "--height": "256", "--steps": "3",
         "--cfg-scale": "4.5", "--scheduler": "DDIM", "--face-strength": "0.25", "--output-size": "640",
-        "--priority": "9", "--tag": "k=v",
+        "--priority": "9", "--tag": "k=v", "--face-rule": "largest: skip",
     }  # fmt: skip
     assert len(flags) == len(set(JobRequest.model_fields) - set(PLACING))
     assert fc("submit", "--id", "all", *(part for pair in flags.items() for part in pair)).code == 0
@@ -144,6 +144,7 @@ def test_submit_takes_every_field(fc, queue, photo):
         "job_type": "face_processing", "pony_prompt": "a", "flux_prompt": "b", "negative_prompt": "c",
         "source_image": "photo.png", "seed": 7, "width": 512, "height": 256, "steps": 3, "cfg_scale": 4.5,
         "scheduler": "DDIM", "face_strength": 0.25, "output_size": 640, "priority": 9, "tags": {"k": "v"},
+        "face_rules": ["largest: skip=True"],
     }  # fmt: skip
     assert queue.get("all").source["path"] == str(photo)
 

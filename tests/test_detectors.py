@@ -123,6 +123,13 @@ def test_haar_landmarks_are_five_in_the_right_places_or_none():
                 )
 
 
+def test_haar_finds_the_irises_and_not_only_the_eyes():
+    (face,) = HaarDetector().detect(data.astronaut())
+    for (x, y), (true_x, true_y) in zip(face.landmarks[:2], [(203.4, 101.4), (245.3, 101.7)], strict=True):
+        assert abs(x - true_x) < 2.5  # of 42 between the eyes
+        assert abs(y - true_y) < 2.5
+
+
 def test_a_wrong_model_file_is_refused_with_its_hash(tmp_path):
     wrong = tmp_path / "model.onnx"
     wrong.write_bytes(b"not a model")

@@ -84,7 +84,7 @@ def test_json_has_all_numbers_in_this_shape(fc: Fc, astronaut: Path) -> None:
     assert (code, err) == (0, "")
     told = json.loads(out)
     assert set(told) == {"how", "pictures", "sheet"}
-    assert set(told["how"]) == {"detector", "why", "choice", "mask", "padding", "reference"}
+    assert set(told["how"]) == {"detector", "why", "choice", "mask", "padding", "align", "reference"}
     assert (told["how"]["detector"]["detector"], told["how"]["padding"], told["how"]["reference"]) == (
         "haar",
         0.6,
@@ -406,7 +406,7 @@ def test_a_reference_needs_the_model_and_a_face(fc: Fc, astronaut: Path, plain: 
         (["in", "--min-pixels", "-1"], "--min-pixels"),
         (["in", "--min-share", "5", "--max-share", "5"], "min_share < max_share"),
         (["in", "--mask", "star"], "--mask"),
-        (["in", "--padding", "nan"], "--padding must be 0 to 5"),
+        (["in", "--padding", "nan"], "--padding must be 0 to 3"),
         (["in", "--out", "full"], "is not empty"),
         (["in", "--out", "in/astronaut.png"], "is no folder"),
         (["in", "--sheet", "in/astronaut.png"], "is there already"),

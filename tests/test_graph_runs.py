@@ -81,7 +81,7 @@ def test_metadata_tells_how_it_was_made(instance: dg.DagsterInstance, queue: Job
     assert len(shown["preview"].value) < 17_000  # 12 KB as base64
     assert shown["path"].value == str(store.path("0-generated", "a.png"))
     assert event.asset_materialization.tags["dagster/data_version"]
-    assert event.asset_materialization.tags["dagster/code_version"] == "1"
+    assert event.asset_materialization.tags["dagster/code_version"] == "2"
 
     record = read_provenance(store.read("6-final", "a.png"))
     assert record["record"]["job_id"] == "a"
@@ -281,7 +281,7 @@ def test_storage_that_goes_away_costs_one_attempt_of_one_job(
     instance: dg.DagsterInstance, queue: JobQueue, store: ImageStore, monkeypatch: pytest.MonkeyPatch,
     what: str, method: str, error: Exception, left: str | None,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr("fc_assets.stage.RETRY_DELAY_SECONDS", 0.0)
+    monkeypatch.setattr("jobs.queue.seconds_before_next", lambda *_: 0.0)
     stages = PLANS["sdxl_generation"]
     add_jobs(queue, store, *[{"pony_prompt": ONE_PERSON, "job_type": "sdxl_generation"}] * 2)
     claim_batch(queue, "one")

@@ -84,7 +84,7 @@ def test_another_seed_makes_another_picture_from_the_same_words_and_the_history_
     assert all(one["seconds"] >= 0 for one in attempts)
     mask = next(one for one in attempts if one["stage"] == "mask")
     portrait = next(one for one in attempts if one["stage"] == "portrait")
-    assert mask["input"]["sha256"] == {"portrait": portrait["output"]["sha256"]}
+    assert mask["input"]["sha256"]["portrait"] == portrait["output"]["sha256"]
     assert "history/0-generated/a." in fc("history", "a")[1].replace("\n", "").replace(" ", "")
 
 

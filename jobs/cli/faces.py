@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from jobs.cli.faces_files import Sheet
     from jobs.cli.faces_found import How
 
-MOST_PADDING: Final = 5.0
+MOST_PADDING: Final = 3.0  # as FC_FACE_PADDING
 HELP: Final = "See `fc faces --help`."
 
 
@@ -57,7 +57,7 @@ def faces(
     mask: Annotated[MaskKind | None, typer.Option("--mask", help="What the mask is made of.")] = None,
     padding: Annotated[
         float | None,
-        typer.Option("--padding", help="Room around a portrait, as a share of the face's longer side; 0.6 in a job."),
+        typer.Option("--padding", help="Room around a portrait, as a share of the face's longer side."),
     ] = None,
     reference: Annotated[
         Path | None,
@@ -73,10 +73,9 @@ def faces(
 ) -> None:
     """Find the faces of any picture, and show portraits, masks and scores, without a job.
 
-    What is not given here is as the settings FC_DETECTOR, FC_FACES_ and FC_MASK_ say. Exit code 1: a picture could not
-    be looked at; the others were. It overwrites no file.
+    What is not given here is as the settings FC_DETECTOR, FC_FACE_, FC_FACES_ and FC_MASK_ say. Exit code 1: a
+    picture could not be looked at; the others were. It overwrites no file.
     """
-    from imaging.crop import PADDING
     from jobs.cli.faces_files import Sheet
     from jobs.cli.faces_told import how_json
     from jobs.cli.picture_files import find_pictures, names_for
@@ -91,14 +90,12 @@ def faces(
         faces_min_share=min_share,
         faces_max_share=max_share,
         mask_kind=mask,
+        face_padding=padding,
     )
-    padding = PADDING if padding is None else padding
-    if not 0 <= padding <= MOST_PADDING:
-        raise RejectedError(f"--padding must be 0 to {MOST_PADDING:g}; got {padding}.", HELP)
     pictures = find_pictures(images, recursive=recursive)
     _check_out(to)
     _check_sheet(sheet, len(pictures))
-    how = _how(settings, padding, reference)
+    how = _how(settings, reference)
     if not as_json:
         say(f"Faces by {how.why}", style="dim")
     page = Sheet(sheet, f"Faces by {how.why} Mask: {how.mask.kind}.", pictures) if sheet else None
@@ -145,6 +142,8 @@ def _with_options(settings: Settings, **options: Any) -> Settings:  # noqa: ANN4
     if detector not in BUILT_IN and not is_dotted_path(detector):
         raise RejectedError(f"--detector: {detector!r} is no detector.", f"Use {', '.join(BUILT_IN)}.")
     changed = settings.model_copy(update=given)
+    if not 0 <= changed.face_padding <= MOST_PADDING:
+        raise RejectedError(f"--padding must be 0 to {MOST_PADDING:g}; got {changed.face_padding}.", HELP)
     try:
         _ = changed.face_options
     except ValueError as error:
@@ -175,7 +174,7 @@ def _check_sheet(sheet: Path | None, pictures: int) -> None:
             raise RejectedError(f"--sheet: {page} is there already.", "Name another file: nothing is overwritten.")
 
 
-def _how(settings: Settings, padding: float, reference: Path | None) -> How:
+def _how(settings: Settings, reference: Path | None) -> How:
     from jobs.cli.faces_found import How, person_in
     from resources.detectors.select import make_detector
     from resources.identity.select import make_encoder
@@ -188,7 +187,7 @@ def _how(settings: Settings, padding: float, reference: Path | None) -> How:
             "Run: fc models pull sface --save",
         )
     detector, why = make_detector(settings)
-    how = How(detector, why, settings.face_options, settings.mask_options, padding)
+    how = How(detector, why, settings.face_options, settings.mask_options, settings.face_padding, settings.face_align)
     if reference is None or encoder is None:
         return how
     person = person_in(read_picture(str(reference), settings), str(reference), how, encoder)

@@ -6,7 +6,7 @@ themselves (`imaging`), files, or what is printed (`jobs.cli.faces_told`).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,6 +55,7 @@ class How:
         faces: which of them are kept, and in which order.
         mask: what the mask looks like.
         padding: room on each side of a portrait, as a share of the face's longer side.
+        align: whether portraits are turned upright.
         person: whom the faces are compared with; None: with nobody.
     """
 
@@ -63,6 +64,7 @@ class How:
     faces: FaceOptions
     mask: MaskOptions
     padding: float
+    align: bool
     person: Person | None = None
 
 
@@ -73,7 +75,7 @@ class Portrait:
     Attributes:
         face: where it is.
         verdict: whether a job would work on it, and its scores.
-        frame: the upright square around it.
+        frame: the square around it, upright if `How.align`.
         similarity: to the person's face, -1 to 1; None without a person, or without landmarks.
     """
 
@@ -127,8 +129,8 @@ def look_at(image: DecodedImage, how: How) -> Found:
     portraits = tuple(
         Portrait(
             face,
-            verify_portrait(crop(pixels, face.box), face, size),
-            frame_around(face, size, how.padding),
+            verify_portrait(crop(pixels, face.box), face, size, [other for other in chosen.kept if other is not face]),
+            frame_around(face if how.align else replace(face, landmarks=None), size, how.padding),
             _similarity(pixels, face, how.person),
         )
         for face in chosen.kept

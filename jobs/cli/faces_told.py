@@ -92,6 +92,7 @@ def how_json(how: How) -> dict[str, Any]:
         "choice": asdict(how.faces),
         "mask": asdict(how.mask),
         "padding": how.padding,
+        "align": how.align,
         "reference": reference,
     }
 

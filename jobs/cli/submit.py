@@ -29,7 +29,7 @@ def _field(name: str, *flags: str, metavar: str | None = None, note: str = "") -
     """An option for one field of the request, with the field's own description and default."""
     info = JobRequest.model_fields[name]
     default = info.get_default(call_default_factory=True)
-    shown = f" Default: {default}." if default not in ("", None, {}, ()) else ""
+    shown = f" Default: {default}." if default not in ("", None, {}, []) else ""
     options = flags or (f"--{name.replace('_', '-')}",)
     return typer.Option(
         *options, help=f"{info.description}{note}{shown}", metavar=metavar, rich_help_panel="The request"
@@ -52,6 +52,10 @@ def submit(
         str | None, _field("scheduler", metavar="NAME", note=f" One of {', '.join(get_args(Scheduler))}.")
     ] = None,
     face_strength: Annotated[float | None, _field("face_strength")] = None,
+    large_face_strength: Annotated[float | None, _field("large_face_strength")] = None,
+    identity: Annotated[str | None, _field("identity", metavar="change|keep|match")] = None,
+    identity_limit: Annotated[float | None, _field("identity_limit")] = None,
+    reference_face: Annotated[str | None, _field("reference_face", metavar="PATH")] = None,
     face_rules: Annotated[list[str] | None, _field("face_rules", "--face-rule", metavar="RULE")] = None,
     output_size: Annotated[int | None, _field("output_size")] = None,
     priority: Annotated[int | None, _field("priority")] = None,
@@ -102,8 +106,9 @@ def submit(
         "job_type": job_type, "pony_prompt": pony_prompt, "flux_prompt": flux_prompt,
         "negative_prompt": negative_prompt, "source_image": source_image, "seed": seed, "width": width,
         "height": height, "steps": steps, "cfg_scale": cfg_scale, "scheduler": scheduler,
-        "face_strength": face_strength, "face_rules": face_rules, "output_size": output_size, "priority": priority,
-        "tags": tags, "parent": parent, "after": after, "at": at,
+        "face_strength": face_strength, "large_face_strength": large_face_strength, "identity": identity,
+        "identity_limit": identity_limit, "reference_face": reference_face, "face_rules": face_rules,
+        "output_size": output_size, "priority": priority, "tags": tags, "parent": parent, "after": after, "at": at,
     }  # fmt: skip
     fields = {name: value for name, value in given.items() if value not in (None, [])}
     requests = _read(fields, job_id, file, variants)
