@@ -20,7 +20,6 @@ from imaging.mask_options import MaskOptions
 from jobs.queue import Job, JobQueue
 from resources.connections import DatabaseResource, StoreResource
 from resources.records import ImageRecord, PortraitRecord, StoredImage
-from resources.settings import Settings
 from resources.sources import SourceInfo, load_source
 from resources.store import ImageStore
 
@@ -43,24 +42,12 @@ def mask(
     images = store.get()
     inputs: dict[str, Mapping[str, Any]] = {"generated_image": generated_image, "portrait": portrait}
     stage = Stage(context, images, JobQueue(database.get()), inputs)
-    options = mask_options(stage.settings)
+    options = stage.settings.mask_options
 
     def decides(job: Job) -> Mapping[str, Any]:
         return {"user_mask": job.user_mask["sha256"]} if job.user_mask else {"options": asdict(options)}
 
     yield from stage.run(one_by_one(lambda item: _mask(item, images, options)), decides)
-
-
-def mask_options(settings: Settings) -> MaskOptions:
-    """What the settings say of automatic masks."""
-    return MaskOptions(
-        kind=settings.mask_kind,
-        grow=settings.mask_grow,
-        feather=settings.mask_feather,
-        offset_x=settings.mask_offset_x,
-        offset_y=settings.mask_offset_y,
-        skin=settings.mask_skin,
-    )
 
 
 def _mask(item: Item, store: ImageStore, options: MaskOptions) -> Done:

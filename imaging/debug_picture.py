@@ -32,6 +32,8 @@ def debug_picture(
     dropped: Sequence[Dropped] = (),
     longest: int = LONGEST,
     notes: Sequence[str] = (),
+    *,
+    brief: bool = False,
 ) -> NDArray[np.uint8]:
     """A copy with every face: its box, landmarks, number and score, or the reason why it was dropped.
 
@@ -44,6 +46,7 @@ def debug_picture(
         dropped: the faces that are not.
         longest: most pixels of the copy's longer side; a larger image is shrunk first.
         notes: what else is to be said of each kept face; empty, or as many as these.
+        brief: boxes and numbers alone, which a small copy has room for.
 
     Returns:
         RGB uint8, of the image's proportions.
@@ -54,29 +57,31 @@ def debug_picture(
     draw = ImageDraw.Draw(picture)
     scale = (size[0] / width, size[1] / height)
     for other in dropped:
-        _draw_face(draw, other.face, DROPPED, scale)
+        _draw_face(draw, other.face, DROPPED, scale, landmarks=not brief)
     for face in kept:
-        _draw_face(draw, face, KEPT, scale)
+        _draw_face(draw, face, KEPT, scale, landmarks=not brief)
     # Words last, so that no line runs through them, and each where there are none yet.
-    said = [f"{number}: {face.score:.2f}" for number, face in enumerate(kept, start=1)]
-    for number, note in enumerate(notes):
+    said = [f"{number}" if brief else f"{number}: {face.score:.2f}" for number, face in enumerate(kept, start=1)]
+    for number, note in enumerate(() if brief else notes):
         said[number] += f" {note}" if note else ""
     words = [(face, text, KEPT) for face, text in zip(kept, said, strict=True)]
-    words += [(other.face, other.reason, DROPPED) for other in dropped]
+    words += [] if brief else [(other.face, other.reason, DROPPED) for other in dropped]
     taken: list[Place] = []
     for face, text, colour in words:
         taken.append(_write(draw, text, face, colour, scale, taken))
     return np.asarray(picture, dtype=np.uint8)
 
 
-def _draw_face(draw: ImageDraw.ImageDraw, face: Face, colour: tuple[int, int, int], scale: tuple[float, float]) -> None:
+def _draw_face(
+    draw: ImageDraw.ImageDraw, face: Face, colour: tuple[int, int, int], scale: tuple[float, float], *, landmarks: bool
+) -> None:
     box = face.box
     left, right = int(box.left * scale[0]), max(int(box.left * scale[0]), int(box.right * scale[0]) - 1)
     top, bottom = int(box.top * scale[1]), max(int(box.top * scale[1]), int(box.bottom * scale[1]) - 1)
     draw.rectangle((left - 1, top - 1, right + 1, bottom + 1), outline=DARK, width=4)
     draw.rectangle((left, top, right, bottom), outline=colour, width=2)
     radius = max(1.0, (right - left) / 50)
-    for x, y in face.landmarks or ():
+    for x, y in (landmarks and face.landmarks) or ():
         center = (x * scale[0], y * scale[1])
         draw.circle(center, radius + 1, fill=DARK)
         draw.circle(center, radius, fill=colour)

@@ -93,8 +93,7 @@ def _reason(face: Face, size: tuple[int, int], options: FaceOptions, larger: int
     box = face.box
     share = 100 * box.area / (size[0] * size[1])
     if face.score < options.confidence:
-        # Rounded down, so that it is never shown as the limit that it does not reach.
-        return f"confidence {math.floor(face.score * 100 + 1e-9) / 100:.2f} under {options.confidence:.2f}"
+        return f"confidence {shown_score(face.score)} under {options.confidence:.2f}"
     if min(box.width, box.height) < options.min_pixels:
         return f"smaller than {options.min_pixels} pixels: {box.width}x{box.height}"
     if share < options.min_share:
@@ -104,6 +103,11 @@ def _reason(face: Face, size: tuple[int, int], options: FaceOptions, larger: int
     if larger >= options.most:
         return f"not among the {options.most} largest" if options.most > 1 else "not the largest"
     return None
+
+
+def shown_score(score: float) -> str:
+    """A score with two places, rounded down, so that it is never shown as the limit that it does not reach."""
+    return f"{math.floor(score * 100 + 1e-9) / 100:.2f}"
 
 
 Key = tuple[float, ...]

@@ -19,7 +19,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from imaging.errors import SettingsError
 from imaging.face_selection import MOST_FACES, FaceOptions, FaceOrder
 from imaging.gates import Gate, read_gate
-from imaging.mask_options import MaskKind
+from imaging.mask_options import MaskKind, MaskOptions
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
 ENV_FILES = (PROJECT_ROOT / ".env", Path(".env"))  # the later one wins; Dagster's own commands read the second
@@ -244,6 +244,18 @@ class Settings(BaseSettings):
             min_pixels=self.faces_min_pixels,
             min_share=self.faces_min_share,
             max_share=self.faces_max_share,
+        )
+
+    @property
+    def mask_options(self) -> MaskOptions:
+        """What automatic masks look like."""
+        return MaskOptions(
+            kind=self.mask_kind,
+            grow=self.mask_grow,
+            feather=self.mask_feather,
+            offset_x=self.mask_offset_x,
+            offset_y=self.mask_offset_y,
+            skin=self.mask_skin,
         )
 
     @property

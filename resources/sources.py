@@ -91,6 +91,15 @@ def import_source(path: str, *, settings: Settings, store: ImageStore, fetch: Fe
     return keep_source(found, name, data, store)
 
 
+def read_picture(path: str, settings: Settings) -> DecodedImage:
+    """Read a photo from a path as `import_source` does, and keep no copy.
+
+    Raises:
+        InvalidImageError: not allowed, not a regular file, too large, or not an image that can be used.
+    """
+    return decode_image(_read(_resolve(path, settings), path), name=path)
+
+
 def keep_source(path: str, name: str, data: bytes, store: ImageStore) -> SourceInfo:
     """Check a photo's bytes and keep them in the store.
 

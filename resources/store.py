@@ -12,9 +12,7 @@ runs again. Object stores make an object visible only when its upload is complet
 from __future__ import annotations
 
 import hashlib
-import os
 import re
-import secrets
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,6 +23,7 @@ from typing import Final
 from upath import UPath
 
 from imaging.errors import BackendError, SettingsError, TransientError
+from resources.whole_file import write_whole
 
 GENERATED: Final = "0-generated"
 PORTRAITS: Final = "1-portraits"
@@ -118,7 +117,7 @@ class ImageStore:
         path = self.path(*parts)
         with _naming(path, "written"):
             if self._local:
-                _write_local(Path(path.path), data)
+                write_whole(Path(path.path), data)
             else:
                 path.fs.pipe_file(path.path, data)
         return self.as_stored(*parts, data=data)
@@ -237,21 +236,6 @@ def _check_part(part: str) -> None:
         raise ValueError(f"{part!r} cannot be a name in the store: empty, hidden, or with a separator in it.")
     if len(part.encode("utf-8", "surrogatepass")) > _MAX_NAME_BYTES:
         raise ValueError(f"The name {part[:40]!r}... is longer than {_MAX_NAME_BYTES} bytes.")
-
-
-def _write_local(path: Path, data: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temp = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
-    try:
-        with temp.open("xb") as file:
-            file.write(data)
-            file.flush()
-            # 0.1 ms on a virtual disk, a few ms on others; without it a power cut can leave an empty file.
-            os.fsync(file.fileno())
-        temp.replace(path)
-    except BaseException:
-        temp.unlink(missing_ok=True)
-        raise
 
 
 @contextmanager

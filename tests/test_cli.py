@@ -444,6 +444,7 @@ def test_doctor_on_a_sound_home(fc, home):
     assert found["database"]["level"] == found["data"]["level"] == found["dagster storage"]["level"] == "OK"
     assert found["daemon"]["level"] == "WARN"
     assert found["daemon"]["mend"] == "Run `fc up`."
+    assert (found["sface"]["level"], found["sface"]["found"][:3]) == ("OK", "off")
     assert str(home) in found["dagster home"]["found"]
     assert result.json["ok"] == all(check["level"] != "FAIL" for check in found.values())
     assert result.code == (0 if result.json["ok"] else 1)
@@ -455,14 +456,15 @@ def test_doctor_fails_where_nothing_can_work(fc, monkeypatch, tmp_path):
     monkeypatch.setenv("FC_DATABASE_URL", "postgresql://me:secret@127.0.0.1:1/none")
     monkeypatch.setenv("FC_DETECTOR", "eyes")
     monkeypatch.setenv("FC_YUNET_MODEL", str(tmp_path / "none.onnx"))
+    monkeypatch.setenv("FC_SFACE_MODEL", str(tmp_path / "none.onnx"))
     monkeypatch.setenv("FC_SOURCE_ROOTS", str(tmp_path / "nowhere"))
     monkeypatch.setenv("FC_INBOX", str(tmp_path / "no-inbox"))
     result = fc("doctor")
     assert result.code == 1
     assert "secret" not in result.out
     found = levels(list(doctor.run_checks()))
-    assert {name for name in ("data", "database", "detector", "yunet") if found[name] == "FAIL"} == {
-        "data", "database", "detector", "yunet",
+    assert {name for name in ("data", "database", "detector", "yunet", "sface") if found[name] == "FAIL"} == {
+        "data", "database", "detector", "yunet", "sface",
     }  # fmt: skip
     assert (found["source roots"], found["inbox"]) == ("WARN", "FAIL")
     assert result.out.count("Mend: ") >= 6

@@ -69,6 +69,30 @@ def test_a_missing_image_is_said_to_be_missing(tmp_path):
     assert not np.all(middle == PAPER, axis=2).any()
 
 
+def test_images_need_not_be_files(tmp_path):
+    held = Image.new("RGB", (640, 320), (200, 0, 0))
+    file = solid(tmp_path / "a.png", (640, 320), (200, 0, 0))
+    for name, image in (("held.png", held), ("file.png", file)):
+        write_contact_sheet(tmp_path / name, [Row("a", "", (image,))], columns=["one"], title="Demo")
+    assert np.array_equal(pixels(tmp_path / "held.png"), pixels(tmp_path / "file.png"))
+    assert held.getpixel((0, 0)) == (200, 0, 0)  # it is still open
+
+
+def test_words_without_an_image_have_the_room_they_need(tmp_path):
+    rows = [Row("broken.jpg", "", (None,) * 3, words) for words in ("short", "many words " * 40, "no end " * 2000)]
+    short, long, endless = (
+        write_contact_sheet(tmp_path / "s.png", [row], columns=COLUMNS, title="Demo")[1] for row in rows
+    )
+    assert short < long < endless
+    assert endless - CELL < short
+    write_contact_sheet(tmp_path / "s.png", [rows[1]], columns=COLUMNS, title="Demo")
+    panel = pixels(tmp_path / "s.png")[:, _cell_left(0) :]
+    ink = np.flatnonzero((panel < 100).all(axis=2).any(axis=1))
+    grey = np.flatnonzero((panel == (240, 238, 232)).all(axis=2).any(axis=1))
+    assert grey[0] + GAP <= ink[ink > grey[0]][0]
+    assert ink[-1] <= grey[-1] - GAP // 2
+
+
 def test_long_text_stays_inside_the_page_and_the_row(tmp_path):
     image = solid(tmp_path / "a.png", (64, 64), "red")
     words = "a very long description " * 200 + "x" * 500

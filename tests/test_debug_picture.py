@@ -71,3 +71,13 @@ def test_faces_at_the_borders_of_tiny_pictures_are_drawn(size):
     face = Face(Box(0, 0, width, height), 0.5)
     picture = debug_picture(grey(90, width, height), [face], [Dropped(face, "not the largest")])
     assert picture.shape == (height, width, 3)
+
+
+def test_a_brief_picture_has_boxes_and_numbers_alone():
+    bare = debug_picture(grey(90), [FACE], [Dropped(OTHER, "not the largest")], brief=True)
+    assert colour_at(bare, 100, 80) == KEPT
+    assert colour_at(bare, 200, 95) == DROPPED
+    changed = (bare != 90).any(axis=2)
+    assert not changed[85:135, 85:115].any()  # no landmarks
+    assert not changed[:76, 190:].any()  # no reason
+    assert changed[60:78, 80:90].any()  # the number

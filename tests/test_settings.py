@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
 from imaging.errors import SettingsError
 from imaging.face_selection import FaceOptions
+from imaging.mask_options import MaskOptions
 from resources.settings import PROJECT_ROOT, Settings, dagster_home, environment, load_settings
 
 
@@ -92,3 +94,12 @@ def test_the_example_names_every_setting_and_no_other() -> None:
         "DAGSTER_HOME"
     }
     assert {name for name in named if name.isupper() and " " not in name} == known
+
+
+def test_every_mask_setting_reaches_the_mask(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = {"kind": "hull", "grow": 5.0, "feather": 12.0, "offset_x": -3.0, "offset_y": 4.0, "skin": True}
+    assert values.keys() == {field.name for field in fields(MaskOptions)}
+    assert load_settings().mask_options == MaskOptions()
+    for name, value in values.items():
+        monkeypatch.setenv(f"FC_MASK_{name.upper()}", str(value))
+    assert load_settings().mask_options == MaskOptions(**values)

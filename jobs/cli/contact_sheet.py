@@ -1,18 +1,20 @@
-"""The contact sheet of a demo: one row per job, from the image it started with to the one it ended with.
+"""The contact sheet: one row per job or picture, with its images from left to right.
 
-Belongs here: arranging finished images and captions on one page. Does not: reading the queue, or changing an image.
+Belongs here: arranging finished images and captions on one page. Does not: which images, or changing one.
 """
 
 from __future__ import annotations
 
 import functools
-import secrets
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps
+
+from resources.whole_file import write_whole
 
 Ink = tuple[int, int, int]
 
@@ -31,18 +33,18 @@ LINE_SPACING: Final = 1.4
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One job.
+    """One job or picture.
 
     Attributes:
-        title: the job's type.
-        caption: what was asked for, a few lines at most.
-        images: before, mask and after, as many as the sheet has columns; None where the job makes no such image.
-        text: written across the cells after the last image; for a job whose result is words.
+        title: the job's type, or the picture's name.
+        caption: what was asked for or found, a few lines at most.
+        images: files or images, as many as the sheet has columns; None where there is no such image.
+        text: written across the cells after the last image, where the result is words.
     """
 
     title: str
     caption: str
-    images: tuple[Path | None, ...]
+    images: tuple[Path | Image.Image | None, ...]
     text: str = ""
 
 
@@ -73,8 +75,8 @@ def write_contact_sheet(
     cells = [[None if image is None else _fitted(image) for image in row.images] for row in rows]
     captions = [_caption(row) for row in rows]
     heights = [
-        max([_height(caption), *(cell.height for cell in line if cell is not None)])
-        for caption, line in zip(captions, cells, strict=True)
+        max([_height(caption), *(cell.height for cell in line if cell is not None), _text_height(row)])
+        for row, caption, line in zip(rows, captions, cells, strict=True)
     ]
     width = 2 * MARGIN + CAPTION_WIDTH + len(columns) * (CELL + GAP)
     head = _Lines([(title, 34, INK)], width - 2 * MARGIN)
@@ -92,7 +94,9 @@ def write_contact_sheet(
         caption.draw(draw, MARGIN, body)
         _draw_cells(page, draw, row, line, body, height)
         body += height + GAP
-    _save(page, path)
+    data = io.BytesIO()
+    page.save(data, format="PNG", optimize=True)
+    write_whole(path, data.getvalue())
     return page.size
 
 
@@ -115,14 +119,25 @@ def _draw_cells(
     if row.text and last + 1 < len(cells):
         left, right = _cell_left(last + 1), _cell_left(len(cells) - 1) + CELL
         draw.rectangle((left, top, right - 1, top + height - 1), fill=PANEL)
-        words = _Lines([(row.text, 19, INK)], right - left - 2 * GAP)
+        words = _text(row, right - left)
         words.cut_to(height - 2 * GAP)
         words.draw(draw, left + GAP, top + GAP)
 
 
-def _fitted(path: Path) -> Image.Image:
+def _text(row: Row, width: int) -> _Lines:
+    return _Lines([(row.text, 19, INK)], width - 2 * GAP)
+
+
+def _text_height(row: Row) -> int:
+    """What the text of a row without an image takes, up to a cell; beside an image it is cut to that."""
+    if not row.text or any(row.images):
+        return 0
+    return min(CELL, _height(_text(row, _cell_left(len(row.images) - 1) + CELL - _cell_left(0))) + 2 * GAP)
+
+
+def _fitted(image: Path | Image.Image) -> Image.Image:
     """The image inside a cell: smaller or larger, never cut, its proportions kept."""
-    with Image.open(path) as opened:
+    with Image.open(image) if isinstance(image, Path) else image as opened:
         return ImageOps.contain(opened.convert("RGB"), (CELL, CELL), Image.Resampling.LANCZOS)
 
 
@@ -186,13 +201,3 @@ def _height(lines: _Lines) -> int:
 @functools.cache
 def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     return ImageFont.load_default(size=size)
-
-
-def _save(page: Image.Image, path: Path) -> None:
-    temp = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
-    try:
-        page.save(temp, format="PNG", optimize=True)
-        temp.replace(path)
-    except BaseException:
-        temp.unlink(missing_ok=True)
-        raise

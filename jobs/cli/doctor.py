@@ -103,6 +103,7 @@ def run_checks(*, fix: bool = False, all_jobs: bool = False) -> Iterator[Check]:
     yield _guarded("anthropic key", lambda: check_key(settings))
     yield _guarded("detector", lambda: check_detector(settings))
     yield _guarded("yunet", lambda: check_yunet(settings))
+    yield _guarded("sface", lambda: check_sface(settings))
     yield _guarded("port", check_port)
     yield _guarded("dagster home", check_home)
     yield from _dagster_checks(lambda instance: _records(instance, settings, fix=fix, all_jobs=all_jobs))
@@ -365,6 +366,16 @@ def check_yunet(settings: Settings) -> Check:
         return Check("yunet", "WARN", "FC_YUNET_MODEL is not set; YuNet finds more faces than haar", mend)
     YuNetDetector(settings.yunet_model)  # raises when it is missing or another file
     return Check("yunet", "OK", f"{settings.yunet_model} is the right file")
+
+
+def check_sface(settings: Settings) -> Check:
+    """The model file that tells whose face it is."""
+    from resources.identity.select import make_encoder
+
+    encoder, _why = make_encoder(settings)  # raises when the file is missing or another one
+    if encoder is None:
+        return Check("sface", "OK", "off (FC_SFACE_MODEL is not set): nobody tells whose face it is")
+    return Check("sface", "OK", f"{settings.sface_model} is the right file")
 
 
 def check_port() -> Check:

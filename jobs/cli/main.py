@@ -14,6 +14,7 @@ from imaging.errors import FaceChangerError
 from jobs.cli.archive import archive, remove
 from jobs.cli.demo import demo
 from jobs.cli.doctor import doctor
+from jobs.cli.faces import faces
 from jobs.cli.history import history
 from jobs.cli.list_jobs import list_jobs
 from jobs.cli.models import models
@@ -60,6 +61,7 @@ app.command("approve")(approve)
 app.command("reject")(reject)
 app.command("archive")(archive)
 app.command("remove")(remove)
+app.command("faces")(faces)
 app.command("doctor")(doctor)
 app.add_typer(schedule, name="schedule")
 app.add_typer(models, name="models")

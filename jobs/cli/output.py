@@ -102,6 +102,11 @@ def short(text: str, limit: int = 60) -> str:
     return line if len(line) <= limit else line[: limit - 1].rstrip() + "…"
 
 
+def counted(number: int, what: str) -> str:
+    """A number of things: `1 face`, `2 faces`."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
 def table(columns: Iterable[str], rows: Iterable[Iterable[str | Text]], *, title: str = "") -> Table:
     """A plain table; strings are printed as they are, without markup."""
     made = Table(*columns, title=title or None, title_justify="left", box=None, pad_edge=False, header_style="bold")

@@ -12,6 +12,7 @@ from resources.detectors.base import Detector
 from resources.plugins import is_dotted_path, load_plugin
 from resources.settings import Settings
 
+BUILT_IN: Final = ("auto", "yunet", "haar")
 CANDIDATES: Final = 0.4  # faces from this score on are reported, and dropped with their score as the reason
 
 
@@ -31,7 +32,7 @@ def make_detector(settings: Settings) -> tuple[Detector, str]:
     if is_dotted_path(choice):
         detector: Detector = load_plugin(choice, "FC_DETECTOR")(settings)
         return detector, f"{choice}, as FC_DETECTOR says."
-    if choice not in ("auto", "yunet", "haar"):
+    if choice not in BUILT_IN:
         raise SettingsError(
             f"FC_DETECTOR={choice!r} is not a detector.", "Use auto, yunet, haar, or package.module:Class."
         )

@@ -1,0 +1,165 @@
+"""What is found in one picture without a job: its faces, portraits, mask and scores.
+
+Belongs here: calling the steps of the pipeline one after the other, with the same rules. Does not: the steps
+themselves (`imaging`), files, or what is printed (`jobs.cli.faces_told`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imaging.align import Frame, cut, frame_around
+from imaging.boxes import Face
+from imaging.crop import crop
+from imaging.decode import DecodedImage
+from imaging.errors import InvalidImageError
+from imaging.face_selection import FaceOptions, Selection, select
+from imaging.identity import similarity
+from imaging.mask import draw_mask
+from imaging.mask_options import MaskOptions
+from imaging.portrait_checks import verify_portrait
+from imaging.quality import Verdict, measure_quality, rate_quality
+from resources.detectors.base import Detector
+from resources.identity.base import FaceEncoder
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Person:
+    """Whose face the faces are compared with.
+
+    Attributes:
+        encoder: what tells how alike two faces are.
+        path: the picture of the person, as the user named it.
+        face: the face in it.
+        others: how many more faces are in it.
+        embedding: the face's, float32 of shape (128,) and length 1.
+    """
+
+    encoder: FaceEncoder
+    path: str
+    face: Face
+    others: int
+    embedding: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class How:
+    """How pictures are looked at; one for all of them.
+
+    Attributes:
+        detector: what finds the faces.
+        why: one sentence that says which detector that is, and why.
+        faces: which of them are kept, and in which order.
+        mask: what the mask looks like.
+        padding: room on each side of a portrait, as a share of the face's longer side.
+        align: whether portraits are turned upright.
+        person: whom the faces are compared with; None: with nobody.
+    """
+
+    detector: Detector
+    why: str
+    faces: FaceOptions
+    mask: MaskOptions
+    padding: float
+    align: bool
+    person: Person | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Portrait:
+    """A face that is kept.
+
+    Attributes:
+        face: where it is.
+        verdict: whether a job would work on it, and its scores.
+        frame: the square around it, upright if `How.align`.
+        similarity: to the person's face, -1 to 1; None without a person, or without landmarks.
+    """
+
+    face: Face
+    verdict: Verdict
+    frame: Frame
+    similarity: float | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Found:
+    """What is found in one picture. The order of `portraits` is that of everything else.
+
+    Attributes:
+        image: the picture.
+        chosen: the faces that are kept and those that are dropped.
+        portraits: one for each face that is kept.
+        mask: uint8 of shape (height, width), of the faces that passed, as a job would draw it.
+        quality: of the whole picture, 0 to 1.
+        quality_parts: what the quality is made of, each 0 to 1.
+        quality_numbers: what was measured for that.
+    """
+
+    image: DecodedImage
+    chosen: Selection
+    portraits: tuple[Portrait, ...]
+    mask: NDArray[np.uint8]
+    quality: float
+    quality_parts: dict[str, float]
+    quality_numbers: dict[str, float]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) of the picture, upright."""
+        return (self.image.pixels.shape[1], self.image.pixels.shape[0])
+
+    def cut(self, portrait: Portrait) -> NDArray[np.uint8]:
+        """The pixels of an upright portrait at their own size: RGB uint8, square."""
+        return cut(self.image.pixels, portrait.frame, max(1, round(portrait.frame.side)))
+
+
+def look_at(image: DecodedImage, how: How) -> Found:
+    """Find, choose, check and mask the faces of a picture.
+
+    Raises:
+        BackendError: the detector or the encoder failed.
+    """
+    pixels = image.pixels
+    size = (pixels.shape[1], pixels.shape[0])
+    chosen = select(how.detector.detect(pixels), size, how.faces)
+    portraits = tuple(
+        Portrait(
+            face,
+            verify_portrait(crop(pixels, face.box), face, size, [other for other in chosen.kept if other is not face]),
+            frame_around(face if how.align else replace(face, landmarks=None), size, how.padding),
+            _similarity(pixels, face, how.person),
+        )
+        for face in chosen.kept
+    )
+    passed = [portrait.face for portrait in portraits if portrait.verdict.passed]
+    numbers = measure_quality(pixels)
+    quality, parts = rate_quality(numbers)
+    mask = draw_mask(passed, (size[1], size[0]), how.mask, pixels)
+    return Found(image, chosen, portraits, mask, quality, parts, numbers)
+
+
+def person_in(image: DecodedImage, path: str, how: How, encoder: FaceEncoder) -> Person:
+    """The person of a picture: its largest face that is sure enough.
+
+    Raises:
+        InvalidImageError: there is no such face.
+        BackendError: the detector gives no landmarks of it, or the encoder failed.
+    """
+    found = [face for face in how.detector.detect(image.pixels) if face.score >= how.faces.confidence]
+    if not found:
+        raise InvalidImageError(
+            f"--reference: no face was found in {path} by {how.detector.name}.",
+            "Give a picture with a face that is larger, sharper or better lit, or a lower --confidence.",
+        )
+    face = found[0]
+    return Person(encoder, path, face, len(found) - 1, encoder.embed(image.pixels, face))
+
+
+def _similarity(pixels: NDArray[np.uint8], face: Face, person: Person | None) -> float | None:
+    if person is None or face.landmarks is None:
+        return None
+    return similarity(person.encoder.embed(pixels, face), person.embedding)

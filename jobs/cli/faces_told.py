@@ -1,0 +1,143 @@
+"""What `fc faces` tells of a picture: its table and its JSON.
+
+Belongs here: which numbers, and how they are written. Does not: what is found (`jobs.cli.faces_found`), or files
+(`jobs.cli.faces_files`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+from rich.text import Text
+
+from imaging.boxes import Face
+from imaging.errors import FaceChangerError
+from imaging.face_selection import Dropped, shown_score
+from imaging.identity import SAME_PERSON
+from jobs.cli.faces_found import Found, How, Portrait
+from jobs.cli.output import counted, out, say, table
+
+# ---- the table
+
+
+def print_table(path: str, found: Found, how: How) -> None:
+    """The picture in one line, a row for each face, and what is to say of some of them."""
+    width, height = found.size
+    counts = f"{counted(len(found.portraits), 'face')}, {len(found.chosen.dropped)} dropped"
+    say(f"{path}: {width}x{height} {found.image.format}, quality {found.quality:.2f}, {counts}", style="bold")
+    for note in found.image.notes:
+        say(f"  {note}", style="dim")
+    if found.portraits:
+        columns = ["face", "box", "size", "share", "score", "roll", "sharpness", "portrait", "passed"]
+        rows = [_row(number, portrait, found.size) for number, portrait in enumerate(found.portraits, start=1)]
+        if how.person:
+            columns.append("alike")
+            rows = [[*row, _alike(portrait)] for row, portrait in zip(rows, found.portraits, strict=True)]
+        out.print(table(columns, rows))
+    for number, portrait in enumerate(found.portraits, start=1):
+        for reason in portrait.verdict.reasons:
+            say(f"  {number} does not pass: {reason}", style="yellow")
+        for advice in portrait.verdict.advice:
+            say(f"  {number}: {advice}", style="dim")
+    for other in found.chosen.dropped:
+        box, size, _share = _place(other.face, found.size)
+        say(f"  dropped at {box} ({size}): {other.reason}", style="dim")
+
+
+def _row(number: int, portrait: Portrait, size: tuple[int, int]) -> list[str | Text]:
+    scores = portrait.verdict.scores
+    return [
+        str(number),
+        *_place(portrait.face, size),
+        shown_score(portrait.face.score),
+        f"{round(scores['roll'])}°" if "roll" in scores else "-",
+        f"{scores['sharpness']:.0f}",
+        f"{scores['total']:.2f}",
+        Text("yes", style="green") if portrait.verdict.passed else Text("no", style="yellow"),
+    ]
+
+
+def _place(face: Face, size: tuple[int, int]) -> list[str]:
+    """Box as two corners, size in pixels, and share of the picture."""
+    box = face.box
+    share = 100 * box.area / (size[0] * size[1])
+    return [f"{box.left},{box.top} {box.right},{box.bottom}", f"{box.width}x{box.height}", f"{share:.1f} %"]
+
+
+def _alike(portrait: Portrait) -> str:
+    if portrait.similarity is None:
+        return "no landmarks"
+    return f"{portrait.similarity:.2f} {'same' if portrait.similarity >= SAME_PERSON else 'other'}"
+
+
+# ---- JSON
+
+
+def how_json(how: How) -> dict[str, Any]:
+    """How the pictures were looked at."""
+    person = how.person
+    reference = person and {
+        "path": person.path,
+        "box": list(person.face.box.as_tuple()),
+        "score": round(person.face.score, 4),
+        "other_faces": person.others,
+        "encoder": person.encoder.describe(),
+        "same_person_from": SAME_PERSON,
+    }
+    return {
+        "detector": how.detector.describe(),
+        "why": how.why,
+        "choice": asdict(how.faces),
+        "mask": asdict(how.mask),
+        "padding": how.padding,
+        "align": how.align,
+        "reference": reference,
+    }
+
+
+def found_json(path: str, found: Found, files: dict[str, Any] | None) -> dict[str, Any]:
+    """All numbers of a picture."""
+    width, height = found.size
+    return {
+        "path": path,
+        "error": None,
+        "width": width,
+        "height": height,
+        "format": found.image.format,
+        "notes": list(found.image.notes),
+        "quality": {"score": found.quality, "parts": found.quality_parts, "measured": found.quality_numbers},
+        "faces": [
+            {
+                "number": number,
+                **_face_json(portrait, found.size),
+                "frame": asdict(portrait.frame),
+                "passed": portrait.verdict.passed,
+                "reasons": list(portrait.verdict.reasons),
+                "advice": list(portrait.verdict.advice),
+                "portrait": portrait.verdict.scores,
+                "similarity": None if portrait.similarity is None else round(portrait.similarity, 4),
+                "same_person": None if portrait.similarity is None else portrait.similarity >= SAME_PERSON,
+            }
+            for number, portrait in enumerate(found.portraits, start=1)
+        ],
+        "dropped": [{**_face_json(other, found.size), "reason": other.reason} for other in found.chosen.dropped],
+        "masked_share": round(float(np.count_nonzero(found.mask)) / found.mask.size, 5),
+        "files": files,
+    }
+
+
+def _face_json(one: Portrait | Dropped, size: tuple[int, int]) -> dict[str, Any]:
+    face = one.face
+    return {
+        "box": list(face.box.as_tuple()),
+        "share": round(face.box.area / (size[0] * size[1]), 5),
+        "score": round(face.score, 4),
+        "landmarks": face.landmarks and [[round(x, 2), round(y, 2)] for x, y in face.landmarks],
+    }
+
+
+def error_json(path: str, error: FaceChangerError) -> dict[str, Any]:
+    """A picture that could not be looked at."""
+    return {"path": path, "error": {"what": error.what, "mend": error.mend}}
