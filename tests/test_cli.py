@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
@@ -131,20 +132,23 @@ def test_submit_stores_only_what_was_given_and_the_models_defaults(fc, queue):
     assert "knight" in result.out
 
 
-def test_submit_takes_every_field(fc, queue, photo):
+def test_submit_takes_every_field(fc, queue, photo, monkeypatch):
     flags = {
         "--type": "face_processing", "--pony-prompt": "a", "--flux-prompt": "b", "--negative-prompt": "c",
         "--source-image": "photo.png", "--seed": "7", "--width": "512", "--height": "256", "--steps": "3",
         "--cfg-scale": "4.5", "--scheduler": "DDIM", "--face-strength": "0.25", "--output-size": "640",
-        "--priority": "9", "--tag": "k=v", "--face-rule": "largest: skip",
+        "--priority": "9", "--tag": "k=v", "--face-rule": "largest: skip", "--large-face-strength": "0.1",
+        "--identity": "match", "--identity-limit": "0.5", "--reference-face": "photo.png",
     }  # fmt: skip
+    monkeypatch.setenv("FC_SFACE_MODEL", str(photo))
     assert len(flags) == len(set(JobRequest.model_fields) - set(PLACING))
     assert fc("submit", "--id", "all", *(part for pair in flags.items() for part in pair)).code == 0
     assert queue.get("all").request.model_dump() == {
         "job_type": "face_processing", "pony_prompt": "a", "flux_prompt": "b", "negative_prompt": "c",
         "source_image": "photo.png", "seed": 7, "width": 512, "height": 256, "steps": 3, "cfg_scale": 4.5,
         "scheduler": "DDIM", "face_strength": 0.25, "output_size": 640, "priority": 9, "tags": {"k": "v"},
-        "face_rules": ["largest: skip=True"],
+        "face_rules": ["largest: skip=True"], "large_face_strength": 0.1, "identity": "match", "identity_limit": 0.5,
+        "reference_face": f"{photo}@sha256:{hashlib.sha256(photo.read_bytes()).hexdigest()}.png",
     }  # fmt: skip
     assert queue.get("all").source["path"] == str(photo)
 
