@@ -8,8 +8,10 @@ through fastest.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import accumulate
 from typing import Any
 
 import cv2
@@ -59,10 +61,9 @@ class Canvas:
 
     def union(self, outlines: list[Points], blur: float = 0.0) -> Mask | None:
         """The inside of any of several closed outlines."""
-        ends = np.cumsum([len(outline) for outline in outlines])[:-1]
 
         def draw(image: NDArray[np.uint8], at: NDArray[np.int32]) -> None:
-            for part in np.split(at, ends):
+            for part in parts(at, outlines):
                 cv2.fillPoly(image, [part], 255, cv2.LINE_AA, 4)
 
         return self._draw(np.concatenate(outlines), 3 * blur + 2, blur, draw)
@@ -76,11 +77,10 @@ class Canvas:
         """Open lines of one thickness in pixels; a line thinner than one pixel is drawn fainter."""
         whole = max(1, round(thickness))
         room = 3 * blur + whole + 2
-        ends = np.cumsum([len(path) for path in paths])[:-1]
 
         def draw(image: NDArray[np.uint8], at: NDArray[np.int32]) -> None:
             cv2.polylines(
-                image, np.split(at, ends), isClosed=False, color=255, thickness=whole, lineType=cv2.LINE_AA, shift=4
+                image, parts(at, paths), isClosed=False, color=255, thickness=whole, lineType=cv2.LINE_AA, shift=4
             )
 
         mask = self._draw(np.concatenate(paths), room, blur, draw)
@@ -142,6 +142,12 @@ class Canvas:
         if mask is not None and clip is not None:
             mask = mask.inside(clip)
         self.paint(mask, color, alpha)
+
+
+def parts(joined: NDArray[Any], lines: Sequence[Points]) -> list[NDArray[Any]]:
+    """The points of several lines, joined and then placed together, each line's apart again: np.split, but quick."""
+    ends = list(accumulate(len(line) for line in lines))
+    return [joined[start:end] for start, end in zip([0, *ends], ends, strict=False)]
 
 
 @dataclass(frozen=True, slots=True)

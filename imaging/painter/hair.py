@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from imaging.painter.body import Light
-from imaging.painter.canvas import Canvas, Color, Frame, Mask, Points, curve, ellipse, mix, moved, taper
+from imaging.painter.canvas import Canvas, Color, Frame, Mask, Points, curve, ellipse, mix, moved, parts, taper
 from imaging.painter.face import Head
 from imaging.painter.look import Look
 from imaging.painter.palette import HAIR, ramp
@@ -251,8 +251,7 @@ class Hair:
         return path[start : start + max(4, length)]
 
     def _marks(self, marks: list[Points], tone: Color, alpha: float, mask: Mask, blur: float = 0.0) -> None:
-        ends = np.cumsum([len(mark) for mark in marks])[:-1]
-        placed = np.split(self.frame.at(np.concatenate(marks)), ends)
+        placed = parts(self.frame.at(np.concatenate(marks)), marks)
         drawn = self.canvas.union(placed, blur)
         self.canvas.paint(drawn.inside(mask) if drawn else None, tone, alpha)
 
