@@ -15,6 +15,7 @@ from imaging.painter.palette import HAIR, ramp
 
 Guide = list[tuple[float, float]]
 _STEPS = 36
+_ALONG = np.linspace(0, 1, _STEPS)
 
 
 class Hair:
@@ -246,7 +247,7 @@ class Hair:
     def _strand(self, first: Points, second: Points, start: int, length: int) -> Points:
         """A strand somewhere between two guides, from one of their steps on."""
         t = self.rng.uniform(0.03, 0.97)
-        bend = t + self.rng.uniform(-0.08, 0.08) * np.linspace(0, 1, _STEPS)
+        bend = t + self.rng.uniform(-0.08, 0.08) * _ALONG
         path: Points = first + (second - first) * bend[:, None]
         return path[start : start + max(4, length)]
 
