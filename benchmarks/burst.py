@@ -84,6 +84,7 @@ def burst(jobs: int, *, size: int, batch_size: int | None, launcher: str = "defa
         if batch_size is not None:
             env["FC_BATCH_SIZE"] = str(batch_size)
         os.environ.update(env)
+        _make_dagster_files(home)
         queue = JobQueue(open_database(env["FC_DATABASE_URL"]))
         store = ImageStore(env["FC_DATA_DIR"])
         daemon = Path(sys.executable).parent / "dagster-daemon"
@@ -114,6 +115,13 @@ def burst(jobs: int, *, size: int, batch_size: int | None, launcher: str = "defa
             raise SystemExit(f"Not all jobs were completed: {counts}")
         runs = len({run for job in queue.find() for run in job.run_ids})
         return Measured(jobs, seconds, cpu, runs)
+
+
+def _make_dagster_files(home: Path) -> None:
+    """Dagster's SQLite files; two processes that make them at once, as daemon and benchmark would, fail."""
+    import dagster as dg
+
+    dg.DagsterInstance.from_config(str(home)).dispose()
 
 
 def _hand_runs_to_workers(home: Path) -> None:

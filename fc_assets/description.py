@@ -1,32 +1,37 @@
 """The asset `description`: the finished picture in words and as data.
 
 Belongs here: which picture is described and what the writer is told about it. Does not: the words
-(`resources.writers`).
+(`resources.writers`), or a second search for faces in a picture that `portrait` has searched.
 """
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import dagster as dg
+import numpy as np
+from numpy.typing import NDArray
 
 from fc_assets.asset import stage_asset
 from fc_assets.stage import Done, Item, Stage, StageOutput, one_by_one
+from imaging.boxes import Face
 from jobs.queue import Job, JobQueue
 from resources.connections import DatabaseResource, DetectorResource, StoreResource, WriterResource
-from resources.records import DescriptionRecord, PromptRecord, StoredImage
+from resources.detectors.base import largest_first
+from resources.records import DescriptionRecord, PortraitRecord, PromptRecord, StoredImage
 from resources.writers.base import Picture
 
 
 @stage_asset(
-    code_version="1",
+    code_version="2",
     group="result",
     kinds={"claude"},
-    ins=("enhanced_prompt", "generated_image", "final_image"),
+    ins=("enhanced_prompt", "generated_image", "portrait", "final_image"),
 )
 def description(
     context: dg.AssetExecutionContext,
     enhanced_prompt: dict[str, PromptRecord],
     generated_image: dict[str, StoredImage],
+    portrait: dict[str, PortraitRecord],
     final_image: dict[str, StoredImage],
     store: StoreResource,
     database: DatabaseResource,
@@ -36,11 +41,13 @@ def description(
     """What the finished picture shows: a paragraph, a title, tags and measured facts.
 
     The writer (Claude, or measurements without a model) looks at `final_image`; for a `description` job at the imported
-    photo. The text lies beside the data, as `descriptions/JOB.txt`.
+    photo. The faces are those that `portrait` found; in a picture without portraits they are looked for. The text lies
+    beside the data, as `descriptions/JOB.txt`.
     """
     inputs: dict[str, Mapping[str, Any]] = {
         "enhanced_prompt": enhanced_prompt,
         "generated_image": generated_image,
+        "portrait": portrait,
         "final_image": final_image,
     }
     stage = Stage(context, store.get(), JobQueue(database.get()), inputs)
@@ -48,10 +55,16 @@ def description(
     def decides(_job: Job) -> Mapping[str, Any]:
         return {"writer": writer.get()[0].describe(), "detector": detector.get()[0].describe()}
 
+    def faces_in(item: Item, pixels: NDArray[np.uint8]) -> list[Face]:
+        confidence = stage.settings.detector_confidence
+        if "portrait" not in item.inputs:
+            return [face for face in detector.get()[0].detect(pixels) if face.score >= confidence]
+        record: PortraitRecord = item.inputs["portrait"]
+        return largest_first(record.seen_in((pixels.shape[1], pixels.shape[0]), confidence))
+
     def describe(item: Item) -> Done:
         tool, why = writer.get()
         stage.tell_once(f"Descriptions by {why}")
-        found, _why_found = detector.get()
         changed = "final_image" in item.inputs and item.job.job_type != "description"
         image: StoredImage = item.needs("final_image" if changed else "generated_image")
         pixels = image.pixels
@@ -62,7 +75,7 @@ def description(
             Picture(
                 job_id=item.job.id,
                 pixels=pixels,
-                faces=[face for face in found.detect(pixels) if face.score >= stage.settings.detector_confidence],
+                faces=faces_in(item, pixels),
                 prompt=asked.pony_prompt if asked and made.get("prompt") else "",
                 face_prompt=asked.flux_prompt or asked.pony_prompt if asked and made.get("face_prompt") else "",
                 origin=made.get("origin", "generated"),

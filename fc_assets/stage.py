@@ -347,7 +347,9 @@ class Stage:
         Files are encoded here, and written by the queue when it knows that the job is still this run's.
         """
         job = item.job
-        files = [(extra.folder, extra.name, encode_png(extra.pixels)) for extra in done.extras]
+        different = {id(extra.pixels): extra.pixels for extra in done.extras}  # one picture may be kept in two folders
+        pngs = {key: encode_png(pixels) for key, pixels in different.items()}
+        files = [(extra.folder, extra.name, pngs[id(extra.pixels)]) for extra in done.extras]
         extras = [self.store.as_stored(folder, name, data=data) for folder, name, data in files]
         images = [
             _image_row(stored, self.name, extra.pixels) for stored, extra in zip(extras, done.extras, strict=True)

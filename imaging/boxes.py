@@ -67,6 +67,18 @@ class Face:
     score: float
     landmarks: tuple[tuple[float, float], ...] | None = None
 
+    def resized(self, before: tuple[int, int], after: tuple[int, int]) -> Face:
+        """The face in a picture of size `after` that was `before`, each (width, height); its box has whole pixels."""
+        across, down = after[0] / before[0], after[1] / before[1]
+        box = Box(
+            math.floor(self.box.left * across),
+            math.floor(self.box.top * down),
+            min(after[0], math.ceil(self.box.right * across)),
+            min(after[1], math.ceil(self.box.bottom * down)),
+        )
+        points = self.landmarks and tuple((x * across, y * down) for x, y in self.landmarks)
+        return Face(box, self.score, points)
+
     @property
     def roll(self) -> float:
         """In-plane turn of the line between the eyes, in degrees; positive is clockwise; 0.0 without landmarks."""

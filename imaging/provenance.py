@@ -17,9 +17,10 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal, TypedDict
 from xml.sax.saxutils import escape
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, PngImagePlugin
+from PIL import Image
 
 from imaging.errors import InvalidImageError
 
@@ -31,6 +32,12 @@ DigitalSourceType = Literal[
 ]
 _SOURCE_TYPE_URL: Final = "http://cv.iptc.org/newscodes/digitalsourcetype/"
 
+_TO_OPENCV: Final = {3: cv2.COLOR_RGB2BGR, 4: cv2.COLOR_RGBA2BGRA}  # by the number of channels
+_PNG_OPTIONS: Final = (
+    cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE,
+    cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_PAETH,
+)  # fmt: skip
+_HEADER: Final = 33  # bytes: signature and IHDR, which our chunks follow
 _MAGIC: Final = b"\x89PNG\r\n\x1a\n"
 _MAX_TEXT: Final = 1 << 20  # bytes of one text chunk, after decompression
 _MAX_TEXT_CHUNKS: Final = 64
@@ -166,7 +173,7 @@ def _unquote(value: str) -> str:
 
 
 def encode_png(pixels: NDArray[np.uint8], *, provenance: Provenance | None = None, exif: bytes = b"") -> bytes:
-    """Write an RGB or RGBA image or a mask as PNG. Equal input gives equal bytes (with the same zlib).
+    """Write an RGB or RGBA image or a mask as PNG. Equal input gives equal bytes (with the same OpenCV).
 
     Args:
         pixels: RGB or RGBA, uint8, shape (height, width, 3 or 4), marked as sRGB; or a mask, uint8, shape
@@ -181,29 +188,37 @@ def encode_png(pixels: NDArray[np.uint8], *, provenance: Provenance | None = Non
         raise ValueError(
             f"Expected uint8 of shape (h, w), (h, w, 3) or (h, w, 4); got {pixels.dtype} of {pixels.shape}."
         )
-    info = PngImagePlugin.PngInfo()
+    chunks = [] if provenance is None else _text_of(provenance)
     if pixels.ndim == 3:
-        info.add(b"sRGB", b"\0")  # perceptual intent
-    if provenance is not None:
-        _add_chunks(info, provenance)
-    buffer = io.BytesIO()
-    # Z_RLE (compress_type 3), measured on a 1024 px photo: 54 ms and 1.10 MB, against 58 ms and 1.26 MB at
-    # level 1, 99 ms and 1.13 MB at level 4, 261 ms and 1.10 MB at the usual level 6. 256 px paintings: 1 ms.
-    Image.fromarray(pixels).save(buffer, "PNG", pnginfo=info, exif=exif, compress_level=1, compress_type=3)
-    return buffer.getvalue()
+        chunks.insert(0, (b"sRGB", b"\0"))  # perceptual intent
+    if exif:
+        chunks.append((b"eXIf", exif.removeprefix(b"Exif\0\0")))
+    # Z_RLE and one filter for all rows, measured on a photo of 1024 px: 36 ms and 1.1 MB, against 56 and as much with
+    # a filter chosen for each row, and far more time at the usual level 6. Paintings of 256 px: 2 ms, not 4.
+    image = np.ascontiguousarray(pixels) if pixels.ndim == 2 else cv2.cvtColor(pixels, _TO_OPENCV[pixels.shape[2]])
+    data = cv2.imencode(".png", image, _PNG_OPTIONS)[1].tobytes()
+    return b"".join([data[:_HEADER], *(_chunk(kind, body) for kind, body in chunks), data[_HEADER:]])
 
 
-def _add_chunks(info: PngImagePlugin.PngInfo, provenance: Provenance) -> None:
-    if provenance.parameters:
-        # PNG 11.3.3 forbids NUL in text; half surrogate pairs have no UTF-8. The record keeps both exactly.
-        text = provenance.parameters.replace("\0", "\ufffd").encode("utf-8", "replace")
-        info.add_itxt("parameters", text)
+def _chunk(kind: bytes, body: bytes) -> bytes:
+    """A chunk of a PNG (W3C PNG, 5.3)."""
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(body, zlib.crc32(kind)))
+
+
+def _text_of(provenance: Provenance) -> list[tuple[bytes, bytes]]:
+    """The kinds and bodies of the text chunks, uncompressed (W3C PNG, 11.3.3.4)."""
     record = json.dumps(
         {**provenance.record, "schema": RECORD_SCHEMA}, sort_keys=True, separators=(",", ":"), allow_nan=False
     )
-    info.add_itxt("face-changer", record)
+    # PNG 11.3.3 forbids NUL in text; half surrogate pairs have no UTF-8. The record keeps both exactly.
+    texts = {"parameters": provenance.parameters.replace("\0", "\ufffd"), "face-changer": record}
     if provenance.source_type is not None:
-        info.add_itxt("XML:com.adobe.xmp", _xmp(provenance.source_type, provenance.tool))
+        texts["XML:com.adobe.xmp"] = _xmp(provenance.source_type, provenance.tool)
+    return [
+        (b"iTXt", keyword.encode() + b"\0\0\0\0\0" + text.encode("utf-8", "replace"))
+        for keyword, text in texts.items()
+        if text
+    ]
 
 
 def _xmp(source_type: DigitalSourceType, tool: str) -> str:

@@ -19,9 +19,9 @@ from typing import Any, Final, Literal, cast
 
 from sqlalchemy import (
     ColumnElement,
-    CursorResult,
     Table,
     and_,
+    case,
     delete,
     false,
     func,
@@ -469,13 +469,7 @@ class JobQueue:
                 "run_id": run_id, "content_key": content_key, "cached": False,
                 "started_at": now, "finished_at": None,
             }  # fmt: skip
-            _upsert(
-                session,
-                ResultRow,
-                [{"job_id": job_id, "stage": stage, "runs": 1, **begun}],
-                key=("job_id", "stage"),
-                change={**begun, "runs": ResultRow.runs + 1},
-            )
+            _put_result(session, job_id, stage, begun | {"runs": ResultRow.runs + 1}, new=begun | {"runs": 1})
             session.execute(
                 insert(AttemptRow).values(
                     job_id=job_id, stage=stage, verdict="running", input=input, settings=settings and dict(settings),
@@ -515,22 +509,16 @@ class JobQueue:
                 "status": "completed", "output": output, "error": None, "milliseconds": milliseconds,
                 "run_id": run_id, "content_key": content_key, "cached": cached, "finished_at": now,
             }  # fmt: skip
-            row = session.get(ResultRow, (job_id, stage))
-            if row is None:
-                row = ResultRow(job_id=job_id, stage=stage, input={}, runs=0 if cached else 1, started_at=now)
-                session.add(row)
-            elif cached and row.status == "running" and row.run_id == run_id:
-                row.runs -= 1
-            for name, value in done.items():
-                setattr(row, name, value)
+            mine = and_(ResultRow.status == "running", ResultRow.run_id == run_id)
+            runs = case((mine, ResultRow.runs - 1), else_=ResultRow.runs) if cached else ResultRow.runs
+            new: dict[str, Any] = {"input": {}, "runs": 0 if cached else 1, "started_at": now}
+            _put_result(session, job_id, stage, done | {"runs": runs}, new=done | new)
             _end_attempts(session, job_id, "completed", None, stage=stage, output=output)
             state.current_stage = stage
             state.stages_completed = [one for one in STAGES if one == stage or one in state.stages_completed]
             if final_image is not None:
                 state.final_image = final_image
-            rows = {image.path: _image_columns(job_id, image) for image in images}
-            if rows:
-                _upsert(session, ImageMetadataRow, list(rows.values()), key=("path",))
+            _put_images(session, job_id, images)
 
     def hold_for_review(
         self,
@@ -561,9 +549,7 @@ class JobQueue:
                 .where(ResultRow.job_id == job_id, ResultRow.stage == stage)
                 .values(output=output, milliseconds=milliseconds)
             )
-            if images:
-                rows = {image.path: _image_columns(job_id, image) for image in images}
-                _upsert(session, ImageMetadataRow, list(rows.values()), key=("path",))
+            _put_images(session, job_id, images)
 
     def attempts(self, job_id: str) -> list[Attempt]:
         """Every attempt of a job at every stage that did real work or failed before it could, oldest first.
@@ -1062,14 +1048,16 @@ class JobQueue:
         }
         with self._database.session() as session:
             _get(session, job_id)
-            _upsert(
-                session,
-                IdeationRow,
-                [{"job_id": job_id, "iteration": iteration, **candidate}],
-                key=("job_id", "iteration"),
+            make = postgresql.insert if self._database.dialect == "postgresql" else sqlite.insert
+            session.execute(
+                make(IdeationRow)
+                .values(job_id=job_id, iteration=iteration, **candidate)
+                .on_conflict_do_update(index_elements=["job_id", "iteration"], set_=candidate)
             )
 
 
+# What is written at every stage goes past the ORM, which takes longer to look for objects to keep in step.
+_RESULTS, _ATTEMPTS, _IMAGES = (cast("Table", row.__table__) for row in (ResultRow, AttemptRow, ImageMetadataRow))
 _CLAIM_ORDER: Final = (JobRow.priority, JobRow.created_at, JobRow.id)
 
 
@@ -1319,8 +1307,7 @@ def _end_stages(
     now = utc_now()
     ended = {"status": status, "error": error, "finished_at": now}
     if stage is not None:
-        new = {"job_id": job_id, "stage": stage, "cached": False, "runs": 0, **ended}
-        _upsert(session, ResultRow, [new], key=("job_id", "stage"), change=ended)
+        _put_result(session, job_id, stage, ended, new=ended | {"cached": False, "runs": 0})
     session.execute(update(ResultRow).where(ResultRow.job_id == job_id, ResultRow.status == "running").values(**ended))
     return _end_attempts(session, job_id, status, error, fault=fault, output=output)
 
@@ -1360,27 +1347,28 @@ def _end_attempts(
     if stage is not None:
         running.append(AttemptRow.stage == stage)
     ended = {"verdict": verdict, "reason": reason, "output": output, "fault": fault, "finished_at": utc_now()}
-    done = cast("CursorResult[Any]", session.execute(update(AttemptRow).where(*running).values(**ended)))
-    return done.rowcount > 0
+    return session.connection().execute(update(_ATTEMPTS).where(*running).values(**ended)).rowcount > 0
 
 
-def _upsert(
-    session: Session,
-    table: type[ResultRow | ImageMetadataRow | IdeationRow],
-    rows: Sequence[Mapping[str, Any]],
-    *,
-    key: Sequence[str],
-    change: Mapping[str, Any] | None = None,
+def _put_result(
+    session: Session, job_id: str, stage: str, change: Mapping[str, Any], *, new: Mapping[str, Any]
 ) -> None:
-    """Insert rows; one whose key is taken gets the columns of `change` instead (default: its own)."""
-    make = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
-    statement = make(cast("Table", table.__table__))
-    if change is None:
-        change = {name: statement.excluded[name] for name in rows[0] if name not in key}
-    # The rows apart from the statement: SQLAlchemy then compiles it once and not at every call.
-    session.connection().execute(
-        statement.on_conflict_do_update(index_elements=list(key), set_=dict(change)), list(rows)
-    )
+    """Change the newest attempt of a job at a stage, or add one with the columns `new`; the job is locked.
+
+    SQLAlchemy compiles an upsert at every call; these two statements once.
+    """
+    here = (ResultRow.job_id == job_id, ResultRow.stage == stage)
+    connection = session.connection()
+    if connection.execute(update(_RESULTS).where(*here).values(**change)).rowcount == 0:
+        connection.execute(insert(_RESULTS), {"job_id": job_id, "stage": stage, **new})
+
+
+def _put_images(session: Session, job_id: str, images: Sequence[ImageRow]) -> None:
+    """Record images in place of those that had the same paths; the job is locked."""
+    rows = {image.path: _image_columns(job_id, image) for image in images}
+    if rows:
+        session.connection().execute(delete(_IMAGES).where(ImageMetadataRow.path.in_(rows)))
+        session.connection().execute(insert(_IMAGES), list(rows.values()))
 
 
 def _taken(ids: Sequence[str]) -> RejectedError:

@@ -1,10 +1,12 @@
 """Dagster's own SQLite storage, with connections to its event log that stay open.
 
-Belongs here: how a connection to a file of events is made and kept. Does not: what is stored there, which stays
-Dagster's, in Dagster's own files: taking this class out of `dagster.yaml` changes nothing but the speed.
+Belongs here: how a connection to a file of events is made and kept, and what is known of its tables. Does not: what is
+stored there, which stays Dagster's, in Dagster's own files: taking this class out of `dagster.yaml` changes nothing but
+the speed.
 
 Dagster makes an engine and opens and closes the file for every single event, and closing the last connection makes
-SQLite move its write-ahead log into the file: 7 ms of CPU an event, 16 events a job.
+SQLite move its write-ahead log into the file: 7 ms of CPU an event, 16 events a job. It also looks at every event
+whether its tables and columns are those of an older Dagster.
 """
 
 from __future__ import annotations
@@ -31,6 +33,8 @@ class QuickEventLog(SqliteEventLogStorage):
 
     def __init__(self, base_dir: str, inst_data: Any = None) -> None:  # noqa: ANN401 - Dagster's own type
         self._engines: OrderedDict[str, Engine] = OrderedDict()
+        self._tables: set[str] = set()
+        self._has_index_columns = False
         super().__init__(base_dir, inst_data)
 
     @contextmanager
@@ -54,6 +58,16 @@ class QuickEventLog(SqliteEventLogStorage):
         while len(self._engines) > _MOST_OPEN:
             self._engines.popitem(last=False)[1].dispose()
         return self._engines[shard]
+
+    def has_table(self, table_name: str) -> bool:
+        """Whether the index has a table; Dagster asks at every event, and a table that is there stays."""
+        if table_name not in self._tables and super().has_table(table_name):
+            self._tables.add(table_name)
+        return table_name in self._tables
+
+    def _has_asset_key_index_cols_on_connection(self, conn: Connection) -> bool:
+        self._has_index_columns = self._has_index_columns or super()._has_asset_key_index_cols_on_connection(conn)
+        return self._has_index_columns
 
     def store_event(self, event: EventLogEntry) -> None:
         """Store one event, and wake up whoever watches its run."""

@@ -106,6 +106,15 @@ class PortraitRecord(Record):
         """The faces that passed their checks and are not left as they are, in the order of `faces`."""
         return [face for face in self.faces if face.passed and not face.left]
 
+    def seen_in(self, size: tuple[int, int], confidence: float) -> list[Face]:
+        """Every face of the picture, worked on or not, once it has been brought to `size` (width, height).
+
+        `confidence`: the least score, 0 to 1, of those that were dropped.
+        """
+        sure = [Face(Box(*one.box), one.score) for one in self.dropped if one.score >= confidence]
+        faces = [face.face() for face in self.faces] + sure
+        return [face.resized((self.width, self.height), size) for face in faces]
+
 
 class DescriptionRecord(Record):
     """The description of the finished image."""

@@ -42,7 +42,6 @@ from resources.settings import Settings, load_settings
 from resources.store import ImageStore
 
 MOST_CLAIMED_BATCHES = 4  # more waits in the queue, where priority still counts
-RUNS_AT_ONCE = 2  # `max_concurrent_runs` of dagster.yaml
 LEAST_SHARED = 16  # jobs; a run takes 3 to 5 seconds to start, so for fewer a second one is not worth it
 INTERVAL_SECONDS = 5
 
@@ -105,6 +104,7 @@ def form_batches(instance: dg.DagsterInstance, queue: JobQueue, batch_size: int)
     claimed = queue.unbatched()
     if not claimed:
         return []
+    at_once = runs_at_once(instance)
     # Jobs of one kind are added side by side, so that they can share a run; between kinds the queue's order stays.
     groups: dict[tuple[str, str | None], list[Job]] = {}
     for job in claimed:
@@ -113,12 +113,18 @@ def form_batches(instance: dg.DagsterInstance, queue: JobQueue, batch_size: int)
     place = {key: index for index, key in enumerate(instance.get_dynamic_partitions(PARTITIONS))}
     batches = []
     for group in groups.values():
-        share = max(LEAST_SHARED, math.ceil(len(group) / RUNS_AT_ONCE))
+        share = max(LEAST_SHARED, math.ceil(len(group) / at_once))
         for jobs in contiguous(group, place, min(batch_size, share)):
             batch_id = uuid.uuid4().hex
             if queue.assign_batch(batch_id, [job.id for job in jobs]):
                 batches.append(batch_id)
     return batches
+
+
+def runs_at_once(instance: dg.DagsterInstance) -> int:
+    """`max_concurrent_runs` of the instance; 1 where runs are not queued or not limited."""
+    queue = instance.get_concurrency_config().run_queue_config
+    return max(1, queue.max_concurrent_runs) if queue else 1
 
 
 def contiguous(jobs: Iterable[Job], place: Mapping[str, int], most: int) -> Iterator[list[Job]]:

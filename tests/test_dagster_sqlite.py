@@ -41,6 +41,18 @@ def test_files_are_in_wal_mode_and_what_was_stored_survives_a_kill_of_the_proces
             assert file.execute("SELECT count(*) FROM event_logs").fetchone()[0] > 2
 
 
+def test_a_table_that_is_added_later_is_seen_and_one_that_was_seen_is_not_looked_for_again(instance, home):
+    log = instance.event_log_storage
+    assert log.has_table("asset_event_tags")
+    assert not log.has_table("new")
+    with sqlite3.connect(home / "history" / "runs" / "index.db") as file:
+        file.execute("CREATE TABLE new (id INTEGER)")
+    assert log.has_table("new")
+    with sqlite3.connect(home / "history" / "runs" / "index.db") as file:
+        file.execute("DROP TABLE new")
+    assert log.has_table("new"), "Dagster never drops a table"
+
+
 def test_more_runs_than_files_are_kept_open(instance):
     runs = {key: run(instance, key) for key in "abcdefghij"}
     assert materialized(instance, "letter") == set(runs)

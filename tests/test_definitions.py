@@ -28,7 +28,7 @@ SNAPSHOT = {
         "gpu",
     ),
     "final_image": ("result", {"generated_image", "portrait", "mask", "changed_face"}, {"png"}, None),
-    "description": ("result", {"enhanced_prompt", "generated_image", "final_image"}, {"claude"}, None),
+    "description": ("result", {"enhanced_prompt", "generated_image", "portrait", "final_image"}, {"claude"}, None),
 }
 
 

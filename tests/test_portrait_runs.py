@@ -8,10 +8,14 @@ from pathlib import Path
 import dagster as dg
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
+from imaging.boxes import Face
 from jobs.queue import JobQueue
 from jobs.stages import STAGES
+from resources.detectors.haar import HaarDetector
+from resources.settings import Settings
 from resources.store import ImageStore
 from tests.graph import add_jobs, materialize, pixels
 
@@ -98,3 +102,42 @@ def test_a_picture_without_a_face_is_shown_as_it_was_looked_at(
     assert np.array_equal(pixels(store, "1-portraits", "a.faces.png"), image)
     output = queue.stage_result("a", "portrait").output
     assert output["metadata"]["preview"].startswith("![portrait of a](data:image/webp")
+
+
+class CountingDetector(HaarDetector):
+    """The cascades; each picture that they are shown is counted."""
+
+    shown = 0
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings.detector_confidence)
+
+    def detect(self, image: NDArray[np.uint8]) -> list[Face]:
+        type(self).shown += 1
+        return super().detect(image)
+
+
+def test_a_description_counts_every_face_of_the_portrait_record_without_another_search(
+    instance: dg.DagsterInstance, queue: JobQueue, store: ImageStore, three: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(CountingDetector, "shown", 0)
+    monkeypatch.setenv("FC_DETECTOR", "tests.test_portrait_runs:CountingDetector")
+    monkeypatch.setenv("FC_MAX_FACES", "2")
+    add_jobs(
+        queue,
+        store,
+        {"job_type": "face_processing", "source_image": three, "output_size": 450, "flux_prompt": "a face"},
+        {"job_type": "description", "source_image": three},
+    )
+    assert materialize(instance, "a").success
+    assert CountingDetector.shown == 1
+    record = json.loads(store.read("1-portraits", "a.json"))
+    found = json.loads(store.read("descriptions", "a.json"))["answer"]
+    assert found["people"] == 3, "also the one that was not among the 2 largest"
+    halves = sorted([side / 2 for side in face["box"]] for face in record["faces"] + record["dropped"])
+    boxes = sorted(face["box"] for face in found["data"]["faces"])
+    assert np.abs(np.subtract(boxes, halves)).max() <= 0.5
+
+    assert materialize(instance, "b").success
+    assert CountingDetector.shown == 2, "a description alone looks for itself"
+    assert json.loads(store.read("descriptions", "b.json"))["answer"]["people"] == 3

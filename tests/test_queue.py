@@ -372,7 +372,7 @@ class TestStages:
         running(queue)
         with statements(database) as sent:
             queue.begin_stage("a", "mask", run_id="run", content_key="key", input={})
-        assert len([sql for sql in sent if not sql.startswith("BEGIN")]) == 4
+        assert len([sql for sql in sent if not sql.startswith("BEGIN")]) == 5
         with statements(database) as sent:
             image = ImageRow("1.png", "mask", 8, 9, "PNG", 100, "aa")
             queue.finish_stage("a", "mask", run_id="run", output={}, milliseconds=0, content_key="key", images=[image])

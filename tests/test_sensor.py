@@ -251,3 +251,14 @@ def test_batch_whose_run_failed_before_it_started_goes_back_to_the_queue(
     (again,) = tick(instance)
     assert again.run_key != request.run_key
     assert (queue.get("a").status, queue.get("a").attempts) == ("claimed", 1)
+
+
+def test_a_burst_is_shared_out_to_as_many_runs_as_the_instance_lets_go_at_once(
+    home: Path, queue: JobQueue, store: ImageStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sensors.job_requests.LEAST_SHARED", 1)
+    config = home / "dagster.yaml"
+    config.write_text(config.read_text().replace("max_concurrent_runs: 2", "max_concurrent_runs: 3"))
+    add_jobs(queue, store, *[PROMPT] * 6)
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        assert [len(keys_of(request, instance)) for request in tick(instance)] == [2, 2, 2]

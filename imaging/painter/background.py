@@ -48,10 +48,10 @@ def _brush(canvas: Canvas, rng: np.random.Generator) -> None:
     tone = rng.normal(0, 5, count)
     dx, dy = (np.cos(angle) * reach).astype(int), (np.sin(angle) * reach).astype(int)
     thick = max(2, round(max(canvas.width, canvas.height) * 0.012))
+    colors = np.clip(source[y, x].astype(float) + tone[:, None], 0, 255).tolist()
     for i in range(count):
-        color = np.clip(source[y[i], x[i]].astype(float) + tone[i], 0, 255)
         start, end = (int(x[i] - dx[i]), int(y[i] - dy[i])), (int(x[i] + dx[i]), int(y[i] + dy[i]))
-        cv2.line(image, start, end, color.tolist(), thick, cv2.LINE_AA)
+        cv2.line(image, start, end, colors[i], thick, cv2.LINE_AA)
     mixed = cv2.addWeighted(image, 0.6, source, 0.4, 0)
     canvas.pixels[:] = mixed.transpose(2, 0, 1).astype(np.float32) / 255
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 import numpy as np
 
 from imaging.painter.body import Light
-from imaging.painter.canvas import Canvas, Color, Frame, Mask, Points, curve, ellipse, mix, moved, taper
+from imaging.painter.canvas import Canvas, Color, Frame, Mask, Points, curve, ellipse, mix, moved, parts, taper
 from imaging.painter.face import Head
 from imaging.painter.look import Look
 from imaging.painter.palette import HAIR, ramp
 
 Guide = list[tuple[float, float]]
 _STEPS = 36
+_ALONG = np.linspace(0, 1, _STEPS)
 
 
 class Hair:
@@ -246,13 +247,12 @@ class Hair:
     def _strand(self, first: Points, second: Points, start: int, length: int) -> Points:
         """A strand somewhere between two guides, from one of their steps on."""
         t = self.rng.uniform(0.03, 0.97)
-        bend = t + self.rng.uniform(-0.08, 0.08) * np.linspace(0, 1, _STEPS)
+        bend = t + self.rng.uniform(-0.08, 0.08) * _ALONG
         path: Points = first + (second - first) * bend[:, None]
         return path[start : start + max(4, length)]
 
     def _marks(self, marks: list[Points], tone: Color, alpha: float, mask: Mask, blur: float = 0.0) -> None:
-        ends = np.cumsum([len(mark) for mark in marks])[:-1]
-        placed = np.split(self.frame.at(np.concatenate(marks)), ends)
+        placed = parts(self.frame.at(np.concatenate(marks)), marks)
         drawn = self.canvas.union(placed, blur)
         self.canvas.paint(drawn.inside(mask) if drawn else None, tone, alpha)
 

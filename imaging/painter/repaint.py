@@ -91,7 +91,7 @@ def _paint(
         _strokes(canvas, guide, angle, width, wanted, always=index == 0, rng=rng)
     # Lines of drawing: what is finer than the finest brush comes back at the strong edges, softly.
     fine = source.astype(np.float32) - cv2.GaussianBlur(source, (0, 0), max(1.0, size * 0.012)).astype(np.float32)
-    edge = cv2.GaussianBlur(np.abs(fine).max(axis=2), (0, 0), max(1.0, size * 0.008))
+    edge = cv2.GaussianBlur(_largest(np.abs(fine)), (0, 0), max(1.0, size * 0.008))
     weight = np.clip((edge - 3) / 12, 0, 1)[..., None] * (0.95 - 0.35 * strength)
     relief = _light_on(canvas[..., 3])[..., None]
     return np.asarray(canvas[..., :3].astype(np.float32) + fine * weight + relief, np.float32)
@@ -138,7 +138,7 @@ def _strokes(
     limit = np.array([across - 1, height - 1])
     grid = grid.clip(0, limit)
     if not always:
-        wanted = wanted & (cv2.blur(cv2.absdiff(canvas[..., :3], guide).max(axis=2), (3, 3)) > 13)
+        wanted = wanted & (cv2.blur(_largest(cv2.absdiff(canvas[..., :3], guide)), (3, 3)) > 13)
     x, y = grid.astype(int).T
     path = [grid[wanted[y, x]]]
     heading = rng.choice([-1.0, 1.0], len(path[0]))
@@ -147,7 +147,9 @@ def _strokes(
         x, y = path[-1].astype(int).T
         turn = angle[y, x]
         along = np.stack([np.cos(turn), np.sin(turn)], axis=1) * heading[:, None]
-        along *= np.where((along * last).sum(axis=1) < 0, -1.0, 1.0)[:, None]  # never fold back
+        along *= np.where(along[:, 0] * last[:, 0] + along[:, 1] * last[:, 1] < 0, -1.0, 1.0)[
+            :, None
+        ]  # never fold back
         path.append((path[-1] + along * width * _LENGTH).clip(0, limit))
         last = along
     points = np.rint(np.stack(path, axis=1) * 16).astype(np.int32)
@@ -159,6 +161,12 @@ def _strokes(
         cv2.polylines(
             canvas, [points[i]], isClosed=False, color=paint[i], thickness=thick, lineType=cv2.LINE_AA, shift=4
         )
+
+
+def _largest(channels: NDArray[Any]) -> NDArray[Any]:
+    """The largest of the three channels at each pixel; NumPy's own `max(axis=2)` takes ten times as long."""
+    largest: NDArray[Any] = np.maximum(np.maximum(channels[..., 0], channels[..., 1]), channels[..., 2])
+    return largest
 
 
 def _light_on(relief: NDArray[Any]) -> Image:

@@ -293,7 +293,7 @@ def _lab(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 def _dominant_colours(lab: NDArray[np.float32]) -> list[tuple[str, float]]:
     table = _lab(np.array([list(_COLOURS.values())], dtype=np.uint8))[0]
-    distances = ((lab[:, None, :] - table[None, :, :]) ** 2).sum(axis=2)
+    distances = sum((lab[:, None, channel] - table[None, :, channel]) ** 2 for channel in range(3))
     shares = np.bincount(distances.argmin(axis=1), minlength=len(_COLOURS)) / len(lab)
     order = np.argsort(-shares, kind="stable")[:3]
     names = list(_COLOURS)
