@@ -45,7 +45,8 @@ def how_to_search(confidence: float, candidates: float) -> Search:
     """The one size that suits the cascades, which look at every size in it themselves.
 
     Measured with `benchmarks/faces.py`: a second look at 320 pixels finds 0.6 % more, and 480 pixels instead lose most
-    of a crowd. Tiles find faces of 24 to 32 pixels in a megapixel, but cost 2 s where there is no face: YuNet's work.
+    of a crowd. Tiles find faces of 24 to 32 pixels in a megapixel, but cost 1.4 s and more without
+    one: YuNet's work.
     """
     return Search(
         long_sides=(640,),
