@@ -27,7 +27,8 @@ HEAD = Box(132, 2, 324, 218)  # the face with its hair: what is pasted
 BACKGROUNDS = ("coffee", "chelsea", "brick", "grass", "gravel")
 SIZES = (12, 16, 20, 24, 32, 48, 64, 96, 128, 192, 256, 400)
 ANGLES = tuple(range(0, 360, 15))
-FOUND = 0.35  # intersection over union from which a found box is a true one
+LIGHTS = (1.0, 0.7, 0.5, 0.35, 0.25, 0.18, 0.12, 0.08)  # factors on the face's values
+FOUND = 0.5  # intersection over union from which a found box is a true one
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +91,7 @@ def turned(seed: int = 0, width: int = 96, size: tuple[int, int] = (640, 640), p
 def dark(seed: int = 0, size: tuple[int, int] = (640, 640)) -> Iterator[Scene]:
     """One face in ever less light."""
     random = np.random.default_rng(seed)
-    for light in (0.7, 0.5, 0.35, 0.25, 0.18, 0.12, 0.08):
+    for light in LIGHTS:
         for background in BACKGROUNDS:
             yield compose(f"light {light}", size, [Placed(96, _somewhere(random, size, 96), light=light)], background)
 
@@ -104,9 +105,9 @@ def blurred(seed: int = 0, size: tuple[int, int] = (640, 640)) -> Iterator[Scene
 
 
 def crowds(seed: int = 0, size: tuple[int, int] = (1536, 1024), count: int = 12) -> Iterator[Scene]:
-    """Twelve faces apart from each other, of 16 to 120 pixels, a little turned, each in its own light."""
+    """Many faces apart from each other, of 16 to 120 pixels, a little turned, each in its own light."""
     random = np.random.default_rng(seed)
-    columns = 4
+    columns = round(math.sqrt(count * size[0] / size[1]))
     cell = (size[0] / columns, size[1] / math.ceil(count / columns))
     for background in BACKGROUNDS:
         faces = [
@@ -121,7 +122,7 @@ def crowds(seed: int = 0, size: tuple[int, int] = (1536, 1024), count: int = 12)
             )
             for number in range(count)
         ]
-        yield compose("crowd", size, faces, background)
+        yield compose(f"crowd of {count}", size, faces, background)
 
 
 def touching(size: tuple[int, int] = (800, 600)) -> Iterator[Scene]:

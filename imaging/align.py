@@ -23,7 +23,12 @@ from imaging.crop import clamp, portrait_box, resize
 # Laplacian and leaves a mean error of 0.9 to 1.2 levels, where a plain crop takes nothing. Enlarged twice, both take up
 # to 16 %. Five landmarks tell the roll to a few degrees.
 LEFT_AS_IT_IS = 5.0
+STRIP = 64  # rows that are made at once, so that no picture is held as floats or as samples
 REACH = 4  # pixels; of Lanczos to each side
+# A turned frame that grows is warped to so many times its own size, and then enlarged: a warp costs per pixel made.
+# Measured on a photo, cut at three times its size and put back: a mean error of 0.90 levels at 1.5, 1.39 at 1, and 0.84
+# by one warp to full size, which takes three times as long as 1.5.
+FINE = 1.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +145,8 @@ def cut(image: NDArray[np.uint8], frame: Frame, size: int) -> NDArray[np.uint8]:
     """The pixels in a frame, upright; what reaches out of the picture is its reflection.
 
     A frame on whole pixels at whole quarter turns gives the very pixels, resized as `imaging.crop.resize` does. Any
-    other is resampled: by area averages where it shrinks, by Lanczos (a mask: linearly) where it grows.
+    other is resampled: by area averages where it shrinks, by Lanczos where it turns, bicubically where it grows. A mask
+    is resampled linearly.
 
     Args:
         image: uint8, RGB of shape (height, width, 3) or a mask of shape (height, width).
@@ -152,11 +158,12 @@ def cut(image: NDArray[np.uint8], frame: Frame, size: int) -> NDArray[np.uint8]:
     """
     box = frame.outer_box()
     if frame.exact_box() is not None:
-        return resize(_rot90(_reflected(image, box), frame.quarters), (size, size))
+        return _sized(_rot90(_reflected(image, box), frame.quarters), size)
     around = Box(box.left - REACH, box.top - REACH, box.right + REACH, box.bottom + REACH)
-    matrix = frame.matrix(size)
+    fine = min(size, math.ceil(FINE * frame.side))
+    matrix = frame.matrix(fine)
     matrix[:, 2] -= (around.left, around.top)
-    return _warp(_reflected(image, around), matrix, (size, size), frame.side / size)
+    return _sized(_warp(_reflected(image, around), matrix, (fine, fine), frame.side / fine), size)
 
 
 def put_back(patch: NDArray[np.uint8], frame: Frame, box: Box) -> NDArray[np.uint8]:
@@ -192,12 +199,13 @@ def coverage(frame: Frame, box: Box) -> NDArray[np.uint8]:
     """Which pixels of a box of the picture have their middle in the frame: uint8 of its size, 255 or 0."""
     matrix = _inverse(frame.matrix(1))
     columns = np.arange(box.left, box.right) + 0.5
-    rows = (np.arange(box.top, box.bottom) + 0.5)[:, None]
-    inside = np.ones((box.height, box.width), bool)
-    for across, down, start in matrix:
-        place = columns * across + rows * down + start
-        inside &= (place >= 0) & (place <= 1)
-    return np.where(inside, np.uint8(255), np.uint8(0))
+    rows = np.arange(box.top, box.bottom) + 0.5
+    inside = np.full((box.height, box.width), 255, np.uint8)
+    for top in range(0, box.height, STRIP):
+        for across, down, start in matrix:
+            place = columns * across + (rows[top : top + STRIP] * down + start)[:, None]
+            inside[top : top + STRIP][(place < 0) | (place > 1)] = 0
+    return inside
 
 
 def _inverse(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -214,6 +222,8 @@ def _rot90(image: NDArray[np.uint8], quarters: int) -> NDArray[np.uint8]:
 def _reflected(image: NDArray[np.uint8], box: Box) -> NDArray[np.uint8]:
     """The pixels in a box that may reach out of the image."""
     height, width = image.shape[:2]
+    if box.left >= 0 and box.top >= 0 and box.right <= width and box.bottom <= height:
+        return image[box.top : box.bottom, box.left : box.right]
     rows = _reflection(np.arange(box.top, box.bottom), height)
     columns = _reflection(np.arange(box.left, box.right), width)
     return image[rows[:, None], columns]
@@ -223,6 +233,14 @@ def _reflection(places: NDArray[np.int64], length: int) -> NDArray[np.int64]:
     """Where each place lies in 0..`length`, reflected at the middle of the first and last pixel as often as needed."""
     last = length - 1
     return last - np.abs(places % (2 * last) - last) if last else np.zeros_like(places)
+
+
+def _sized(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """A square image or mask at another size. Bicubic where it grows."""
+    if image.shape[0] >= size:
+        return resize(image, (size, size))
+    method = cv2.INTER_CUBIC if image.ndim == 3 else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(image, (size, size), interpolation=method), dtype=np.uint8)
 
 
 def _warp(
@@ -235,7 +253,8 @@ def _warp(
         matrix: (2, 3).
         size: (width, height) of the result.
         step: how many pixels of the image one of the result is wide. Over 1, so many samples to a side are taken for
-            each, and averaged, so that nothing is lost between them.
+            each, and averaged, so that nothing is lost between them. They lie closer than the image's pixels, so
+            bicubic interpolation is enough for them.
 
     Beyond the image its outermost pixels go on.
     """
@@ -243,14 +262,17 @@ def _warp(
     # From whole numbers of samples to positions, and from positions to OpenCV's, which are whole in pixels' middles.
     fine = np.column_stack([matrix[:, :2] / samples, matrix[:, 2]])
     fine[:, 2] += fine[:, :2] @ (0.5, 0.5) - 0.5
-    method = cv2.INTER_LANCZOS4 if image.ndim == 3 else cv2.INTER_LINEAR
-    warped = cv2.warpAffine(
-        image,
-        fine,
-        (size[0] * samples, size[1] * samples),
-        flags=method | cv2.WARP_INVERSE_MAP,
-        borderMode=cv2.BORDER_REPLICATE,
-    )
-    if samples > 1:
-        warped = cv2.resize(warped, size, interpolation=cv2.INTER_AREA)
-    return np.asarray(warped, dtype=np.uint8)
+    method = cv2.INTER_LINEAR if image.ndim == 2 else cv2.INTER_LANCZOS4 if samples == 1 else cv2.INTER_CUBIC
+    warped = np.empty((size[1], size[0], *image.shape[2:]), np.uint8)
+    for top in range(0, size[1], STRIP):
+        strip = warped[top : top + STRIP]
+        here = np.column_stack([fine[:, :2], fine[:, 2] + fine[:, 1] * (samples * top)])
+        part = cv2.warpAffine(
+            image,
+            here,
+            (size[0] * samples, len(strip) * samples),
+            flags=method | cv2.WARP_INVERSE_MAP,
+            borderMode=cv2.BORDER_REPLICATE,
+        )
+        strip[...] = part if samples == 1 else cv2.resize(part, strip.shape[1::-1], interpolation=cv2.INTER_AREA)
+    return warped

@@ -63,7 +63,7 @@ class Search:
         candidates: hits of the first step under `confidence` are kept from this score on, so that a person sees
             what was nearly found.
         sure: from this score on a hit is beyond doubt; the only ones that count of turned looks.
-        tile: side of a tile in pixels of the picture.
+        tile: side of a tile in pixels of the picture; 0: no tiles are looked at.
         overlap: pixels that neighbouring tiles share at least; a face up to this size is whole in one of them.
         enlarge: factor by which tiles are enlarged.
         tile_confidence: from this score on a hit in a tile counts; never less than `confidence`.
@@ -88,7 +88,7 @@ class Search:
             raise ValueError(f"long_sides must be one or more whole numbers from 1; got {self.long_sides}.")
         if not 0 <= self.candidates <= self.confidence <= 1:
             raise ValueError(f"0 <= candidates <= confidence <= 1 must hold; got {self}.")
-        if not 0 <= self.overlap < self.tile:
+        if self.tile and not 0 <= self.overlap < self.tile:
             raise ValueError(f"overlap must be at least 0 and less than tile; got {self.overlap} and {self.tile}.")
         if not self.enlarge > 0:
             raise ValueError(f"enlarge must be over 0; got {self.enlarge}.")
@@ -153,7 +153,7 @@ def search(image: NDArray[np.uint8], look: Look, how: Search) -> list[Face]:
     faces = look_at(image, whole(size, how), look, how.candidates)
     if not _any(faces, how.sure):
         faces += look_at(image, whole(size, how, TURNS), look, how.sure)
-    if not _any(faces, how.confidence):
+    if how.tile and not _any(faces, how.confidence):
         faces += look_at(image, tiles(size, how), look, max(how.tile_confidence, how.confidence))
     return nms(faces)
 

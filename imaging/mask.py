@@ -109,10 +109,12 @@ def part_of_face(
     box = box or Box(0, 0, mask.shape[1], mask.shape[0])
     window = mask[box.top : box.bottom, box.left : box.right]
     part = window.copy()
-    if len(faces) > 1:
-        for top in range(0, box.height, _STRIP):  # so that no more than a strip is held as floats
-            strip = Box(box.left, box.top + top, box.right, min(box.top + top + _STRIP, box.bottom))
-            part[top : top + _STRIP][_owner(faces, strip) != number] = 0
+    used = mask_bounds(part)
+    if len(faces) > 1 and used is not None:
+        for top in range(used.top, used.bottom, _STRIP):  # so that no more than a strip is held as floats
+            bottom = min(top + _STRIP, used.bottom)
+            strip = Box(box.left + used.left, box.top + top, box.left + used.right, box.top + bottom)
+            part[top:bottom, used.left : used.right][_owner(faces, strip) != number] = 0
     return part
 
 

@@ -128,6 +128,19 @@ def test_a_gain_is_taken_away(portrait, factors):
     assert np.abs(merged[inside].astype(int) - photo[inside]).mean() < 0.3
 
 
+@pytest.mark.parametrize(("down", "across"), [(0, 16), (12, 0), (-8, 10)])
+def test_light_from_another_side_is_taken_away(portrait, down, across):
+    """Levels over the whole side of the portrait, darker at the one end and lighter at the other."""
+    photo, mask = portrait
+    height, width = mask.shape
+    slope = np.linspace(-0.5, 0.5, height)[:, None] * down + np.linspace(-0.5, 0.5, width) * across
+    patch = np.clip(np.rint(photo + slope[..., None]), 0, 255).astype(np.uint8)
+    inside = mask == 255
+    merged = merge(photo, match_ring_color(patch, photo, mask), mask)
+    assert np.abs(patch[inside].astype(int) - photo[inside]).mean() > 0.8
+    assert np.abs(merged[inside].astype(int) - photo[inside]).mean() < 0.4
+
+
 @pytest.mark.parametrize("sigma", [1.0, 2.0])
 def test_a_smoother_patch_is_not_given_more_contrast(portrait, sigma):
     """A blurred face has less deviation on the ring; to stretch it would shift the colours in its middle."""

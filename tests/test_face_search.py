@@ -161,10 +161,24 @@ def test_an_upright_face_needs_the_looks_at_the_whole_picture_alone():
     assert look.sizes == [(64, 64), (32, 32)]
 
 
-@pytest.mark.parametrize("how", [haar.how_to_search(0.6, 0.4), yunet.how_to_search(0.6, 0.4)])
-def test_a_megapixel_is_looked_at_twice_before_anything_else_is_tried(how):
+def test_a_megapixel_is_looked_at_once_or_twice_before_anything_else_is_tried():
+    how = yunet.how_to_search(0.6, 0.4)
     assert [view.size for view in whole((1024, 1024), how)] == [(640, 640), (320, 320)]
     assert len(whole((3000, 2000), how)) == 3
+    how = haar.how_to_search(0.6, 0.4)
+    assert [view.size for view in whole((1024, 1024), how)] == [(640, 640)]
+    assert len(whole((3000, 2000), how)) == 2
+
+
+def test_without_a_tile_size_an_empty_picture_is_looked_at_whole_and_turned_alone():
+    sizes = []
+
+    def look(image):
+        sizes.append(image.shape[1::-1])
+        return []
+
+    assert search(np.zeros((48, 64, 3), np.uint8), look, replace(HOW, tile=0, overlap=0)) == []
+    assert sizes == [(64, 48), (32, 24), *[(48, 64), (24, 32)], *[(64, 48), (32, 24)], *[(48, 64), (24, 32)]]
 
 
 @pytest.mark.parametrize("turns", [1, 2, 3])

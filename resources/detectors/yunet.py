@@ -80,9 +80,9 @@ class YuNetDetector:
 
     def detect(self, image: NDArray[np.uint8]) -> list[Face]:
         """Find the faces in an RGB image; see `Detector.detect`."""
-        return largest_first(search(image, self._look, self._how))
+        return largest_first(search(image, self.look, self._how))
 
-    def _look(self, image: NDArray[np.uint8]) -> Iterator[Sighting]:
+    def look(self, image: NDArray[np.uint8]) -> Iterator[Sighting]:
         """What the model sees in an RGB image. It names the landmarks in `Face`'s order."""
         for row in self._rows(cv2.cvtColor(image, cv2.COLOR_RGB2BGR)):
             x, y, width, height, *points = row[:14].tolist()
