@@ -44,9 +44,9 @@ EYES_BONUS: Final = 0.5  # how much of the remaining doubt two well-placed eyes 
 def how_to_search(confidence: float, candidates: float) -> Search:
     """The one size that suits the cascades, which look at every size in it themselves.
 
-    Measured on scenes of `benchmarks/scenes.py`: a second look at 320 pixels finds 0.6 % more, 480 pixels instead lose most
-    of a crowd. Tiles find faces of 24 to 32 pixels in a megapixel, but cost 1.4 s and more without
-    one: YuNet's work.
+    Measured on scenes of `benchmarks/scenes.py`: a second look at 320 pixels finds 0.6 % more, 480 pixels instead lose
+    most of a crowd. Tiles find faces of 24 to 32 pixels in a megapixel, but cost 1.4 s and more without one: YuNet's
+    work.
     """
     return Search(
         long_sides=(640,),
