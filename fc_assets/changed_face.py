@@ -23,7 +23,8 @@ from imaging.gates import Gate, decide
 from imaging.mask import part_of_face
 from imaging.quality import quality_score
 from jobs.face_rules import FacePlan, denoising_strength, plan_faces
-from jobs.queue import Job, JobQueue
+from jobs.job import Job
+from jobs.queue import JobQueue
 from jobs.request import MAX_SEED
 from resources.connections import DatabaseResource, GeneratorResource, StoreResource
 from resources.generators.base import Generator, ImageTask, InpaintTask, Outcome

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from fc_assets.asset import stage_asset
 from fc_assets.stage import Done, Item, Stage, StageOutput, one_by_one
 from imaging.boxes import Face
-from jobs.queue import Job, JobQueue
+from jobs.job import Job
+from jobs.queue import JobQueue
 from resources.connections import DatabaseResource, DetectorResource, StoreResource, WriterResource
 from resources.detectors.base import largest_first
 from resources.records import DescriptionRecord, PortraitRecord, PromptRecord, StoredImage

@@ -10,7 +10,8 @@ import dagster as dg
 
 from fc_assets.asset import stage_asset
 from fc_assets.stage import Done, Item, Stage, StageOutput, one_by_one
-from jobs.queue import Job, JobQueue
+from jobs.job import Job
+from jobs.queue import JobQueue
 from resources.connections import DatabaseResource, StoreResource, WriterResource
 from resources.records import PromptRecord, RequestRecord
 from resources.writers.base import PromptDraft

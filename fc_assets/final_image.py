@@ -24,7 +24,8 @@ from imaging.errors import BackendError
 from imaging.gates import Gate, decide
 from imaging.mask import mask_bounds, part_of_face
 from imaging.quality import quality_score
-from jobs.queue import Job, JobQueue
+from jobs.job import Job
+from jobs.queue import JobQueue
 from resources.connections import DatabaseResource, DetectorResource, EncoderResource, StoreResource
 from resources.identity.base import FaceEncoder
 from resources.records import ImageRecord, PatchesRecord, PortraitRecord, StoredImage

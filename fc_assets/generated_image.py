@@ -19,7 +19,8 @@ from imaging.errors import BackendError, NeedsReviewError
 from imaging.exif import clean_exif
 from imaging.gates import Gate, decide
 from imaging.quality import quality_score, verify_output
-from jobs.queue import Job, JobQueue
+from jobs.job import Job
+from jobs.queue import JobQueue
 from resources.connections import DatabaseResource, GeneratorResource, StoreResource
 from resources.generators.base import Generator, ImageTask, Outcome
 from resources.records import ImageRecord, PromptRecord, RequestRecord

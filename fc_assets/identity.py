@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from imaging.boxes import Face
 from imaging.errors import NeedsReviewError, RejectedError, SettingsError
 from imaging.identity import judge_identity, similarity
-from jobs.queue import Job
+from jobs.job import Job
 from resources.detectors.base import Detector
 from resources.identity.base import FaceEncoder
 from resources.sources import load_reference

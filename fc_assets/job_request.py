@@ -16,7 +16,8 @@ from fc_assets.asset import stage_asset
 from fc_assets.stage import Done, Stage, StageOutput, one_by_one
 from imaging.errors import BackendError, RejectedError
 from jobs.face_rules import rule_text
-from jobs.queue import Job, JobBusyError, JobQueue
+from jobs.job import Job, JobBusyError
+from jobs.queue import JobQueue
 from jobs.request import PLACING, RESULT_OF, JobRequest, parse_request
 from jobs.retry import changed
 from jobs.stages import PLANS

@@ -17,7 +17,8 @@ from imaging.errors import NeedsReviewError
 from imaging.face_shapes import face_hull
 from imaging.mask import draw_mask
 from imaging.mask_options import MaskOptions
-from jobs.queue import Job, JobQueue
+from jobs.job import Job
+from jobs.queue import JobQueue
 from resources.connections import DatabaseResource, StoreResource
 from resources.records import ImageRecord, PortraitRecord, StoredImage
 from resources.sources import SourceInfo, load_source

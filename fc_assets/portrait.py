@@ -23,7 +23,8 @@ from imaging.face_selection import Selection, select
 from imaging.gates import Gate, decide
 from imaging.portrait_checks import SOFT, verify_portrait
 from jobs.face_rules import FacePlan, plan_faces
-from jobs.queue import Job, JobQueue
+from jobs.job import Job
+from jobs.queue import JobQueue
 from resources.connections import DatabaseResource, DetectorResource, StoreResource
 from resources.records import DroppedFace, FaceRecord, PortraitRecord, StoredImage
 from resources.settings import Settings

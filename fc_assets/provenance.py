@@ -10,7 +10,7 @@ from importlib.metadata import version
 from typing import Any
 
 from imaging.provenance import Provenance, a1111_parameters, digital_source_type
-from jobs.queue import Job
+from jobs.job import Job
 from resources.generators.base import ImageTask
 from resources.sources import SourceInfo
 

@@ -43,8 +43,9 @@ from imaging.errors import BackendError, FaceChangerError, NeedsReviewError, Rej
 from imaging.provenance import encode_png
 from imaging.thumbnail import thumbnail_markdown
 from jobs.faults import fault_of, most_attempts
+from jobs.job import ImageRow, Job, JobBusyError, StageResult
 from jobs.lifecycle import BATCH_TAG, settle_if_over
-from jobs.queue import ImageRow, Job, JobBusyError, JobQueue, StageResult
+from jobs.queue import JobQueue
 from jobs.stages import PLANS
 from jobs.transitions import FINAL
 from resources import stage_files

@@ -26,7 +26,7 @@ from jobs.transitions import FINAL, JobStatus
 from resources.database import Database, JobRow, utc_now
 
 if TYPE_CHECKING:
-    from jobs.queue import Job
+    from jobs.job import Job
 
 _RELATIONS_LOCK: Final = 0x66616D696C79  # any fixed number: the key of Postgres' advisory lock around new relations
 _MOST_NAMED: Final = 5

@@ -24,7 +24,8 @@ from pathlib import Path
 from typing import Final
 
 from imaging.errors import RejectedError, SettingsError
-from jobs.queue import Job, JobQueue
+from jobs.job import Job
+from jobs.queue import JobQueue
 from jobs.request import JobRequest
 from jobs.submit import (
     REQUEST_SUFFIXES,

@@ -13,7 +13,8 @@ from typing import Final, Literal
 import dagster as dg
 from dagster._core.storage.tags import GRPC_INFO_TAG
 
-from jobs.queue import Job, JobQueue
+from jobs.job import Job
+from jobs.queue import JobQueue
 from jobs.run_process import is_dead
 from jobs.transitions import JobStatus
 from resources.settings import Settings

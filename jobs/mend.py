@@ -17,8 +17,9 @@ from typing import Any, Final
 
 import dagster as dg
 
+from jobs.job import ImageRow
 from jobs.lifecycle import BATCH_TAG, dead_runs, fail_dead_runs, lost_jobs, settle_lost_runs
-from jobs.queue import ImageRow, JobQueue
+from jobs.queue import JobQueue
 from jobs.stages import PARTITIONS, PLANS, STAGES
 from resources.database import utc_now
 from resources.settings import Settings

@@ -14,8 +14,9 @@ from typing import Final
 
 import dagster as dg
 
+from jobs.job import JobBusyError
 from jobs.lifecycle import OUTCOMES, PARTITION_TAG, RANGE_END_TAG, RANGE_START_TAG
-from jobs.queue import JobBusyError, JobQueue
+from jobs.queue import JobQueue
 from jobs.stages import PARTITIONS
 from resources.database import utc_now
 from resources.store import ImageStore

@@ -12,7 +12,8 @@ from typing import Any, Final
 import numpy as np
 
 from imaging.errors import InvalidImageError, RejectedError
-from jobs.queue import Job, JobQueue
+from jobs.job import Job
+from jobs.queue import JobQueue
 from jobs.request import PLACING, JobRequest, parse_request
 from jobs.stages import PLANS
 from jobs.submit import as_kept, cell_value, check_prompts, import_photo, with_reference

@@ -20,7 +20,8 @@ from sqlalchemy import ColumnElement, select, update
 from sqlalchemy.exc import IntegrityError
 
 from imaging.errors import FaceChangerError, RejectedError
-from jobs.queue import JobQueue, UnknownJobError
+from jobs.job import UnknownJobError
+from jobs.queue import JobQueue
 from jobs.request import JobRequest
 from jobs.submit import check_prompts, import_photo, submit
 from jobs.times import next_time

@@ -19,7 +19,8 @@ import yaml
 
 from imaging.errors import BackendError, FaceChangerError, RejectedError, SettingsError
 from jobs.ids import check_job_id, new_job_id
-from jobs.queue import Job, JobQueue, NewJob, Origin
+from jobs.job import Job, NewJob, Origin
+from jobs.queue import JobQueue
 from jobs.request import MAX_SEED, JobRequest, parse_request
 from resources.settings import Settings
 from resources.sources import Fetch, import_reference, import_source, kept_name

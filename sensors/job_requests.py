@@ -32,9 +32,10 @@ import dagster as dg
 
 from imaging.errors import FaceChangerError
 from jobs.inbox import take_inbox
+from jobs.job import Job
 from jobs.lifecycle import BATCH_TAG, RANGE_END_TAG, RANGE_START_TAG, fail_dead_runs, settle_lost_runs
 from jobs.pipelines import PIPELINES
-from jobs.queue import Job, JobQueue
+from jobs.queue import JobQueue
 from jobs.schedules import make_due_jobs
 from jobs.stages import PARTITIONS, PLANS, needs_gpu
 from resources.connections import DatabaseResource, StoreResource

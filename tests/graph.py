@@ -16,8 +16,9 @@ from PIL import Image
 
 from fc_assets.asset import op_name
 from fc_assets.definitions import build_defs
+from jobs.job import Job
 from jobs.lifecycle import BATCH_TAG, RANGE_END_TAG, RANGE_START_TAG
-from jobs.queue import Job, JobQueue
+from jobs.queue import JobQueue
 from jobs.request import parse_request
 from jobs.stages import PARTITIONS
 from jobs.submit import submit

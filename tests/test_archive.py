@@ -10,7 +10,8 @@ import dagster as dg
 import pytest
 from sqlalchemy import update
 
-from jobs.queue import JobBusyError, JobQueue, NewJob, UnknownJobError
+from jobs.job import JobBusyError, NewJob, UnknownJobError
+from jobs.queue import JobQueue
 from jobs.request import JobRequest
 from jobs.retention import expired, restore, retire
 from jobs.stages import PARTITIONS

@@ -26,7 +26,8 @@ from jobs.cli.main import main
 from jobs.cli.output import printable, short
 from jobs.cli.up import answers, webserver_command
 from jobs.cli.waiting import wait_until_over
-from jobs.queue import ImageRow, JobQueue, NewJob
+from jobs.job import ImageRow, NewJob
+from jobs.queue import JobQueue
 from jobs.request import PLACING, JobRequest
 from jobs.stages import STAGES
 from jobs.transitions import JobStatus

@@ -20,7 +20,8 @@ from sqlalchemy import event
 
 from imaging.errors import BackendError, SettingsError
 from jobs.inbox import take_inbox
-from jobs.queue import JobQueue, NewJob
+from jobs.job import NewJob
+from jobs.queue import JobQueue
 from jobs.request import parse_request
 from jobs.stages import STAGES
 from resources.database import Database, open_database

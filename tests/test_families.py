@@ -13,7 +13,8 @@ from sqlalchemy import delete, event
 
 from imaging.errors import RejectedError
 from jobs.inbox import take_inbox
-from jobs.queue import JobBusyError, JobQueue, NewJob
+from jobs.job import JobBusyError, NewJob
+from jobs.queue import JobQueue
 from jobs.request import parse_request
 from jobs.submit import submit
 from jobs.transitions import JobStatus

@@ -281,7 +281,7 @@ def test_storage_that_goes_away_costs_one_attempt_of_one_job(
     instance: dg.DagsterInstance, queue: JobQueue, store: ImageStore, monkeypatch: pytest.MonkeyPatch,
     what: str, method: str, error: Exception, left: str | None,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr("jobs.queue.seconds_before_next", lambda *_: 0.0)
+    monkeypatch.setattr("jobs.endings.seconds_before_next", lambda *_: 0.0)
     stages = PLANS["sdxl_generation"]
     add_jobs(queue, store, *[{"pony_prompt": ONE_PERSON, "job_type": "sdxl_generation"}] * 2)
     claim_batch(queue, "one")

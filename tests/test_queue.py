@@ -16,14 +16,8 @@ from sqlalchemy import event, func, select, update
 
 from imaging.errors import RejectedError
 from jobs.faults import Fault
-from jobs.queue import (
-    ImageRow,
-    Job,
-    JobBusyError,
-    JobQueue,
-    NewJob,
-    UnknownJobError,
-)
+from jobs.job import ImageRow, Job, JobBusyError, NewJob, UnknownJobError
+from jobs.queue import JobQueue
 from jobs.request import parse_request
 from jobs.stages import PLANS, STAGES
 from jobs.transitions import FINAL, JOB_STATUSES, JobStatus

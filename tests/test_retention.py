@@ -13,8 +13,9 @@ from sqlalchemy.exc import OperationalError
 
 from fc_assets.definitions import build_defs
 from jobs.cli.main import main
+from jobs.job import NewJob
 from jobs.lifecycle import RANGE_END_TAG, RANGE_START_TAG
-from jobs.queue import FINAL, JOB_STATUSES, JobQueue, NewJob
+from jobs.queue import FINAL, JOB_STATUSES, JobQueue
 from jobs.request import JobRequest
 from jobs.retention import expired, retire
 from jobs.stages import PARTITIONS

@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fc_assets.definitions import build_defs
+from jobs.job import Job
 from jobs.lifecycle import BATCH_TAG, RANGE_END_TAG, RANGE_START_TAG, settle_lost_runs
-from jobs.queue import Job, JobQueue
+from jobs.queue import JobQueue
 from jobs.stages import PARTITIONS, PLANS
 from resources.settings import load_settings
 from resources.store import ImageStore

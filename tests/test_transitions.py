@@ -11,7 +11,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from sqlalchemy import select
 
 from jobs.faults import Fault
-from jobs.queue import Job, JobBusyError, JobQueue, NewJob
+from jobs.job import Job, JobBusyError, NewJob
+from jobs.queue import JobQueue
 from jobs.request import parse_request
 from jobs.stages import PLANS, STAGES
 from jobs.transitions import FINAL, FIRST, JOB_STATUSES, TRANSITIONS, Actor, JobStatus, sources

@@ -25,7 +25,7 @@ from resources.settings import PROJECT_ROOT, dagster_home
 if TYPE_CHECKING:
     import dagster as dg
 
-    from jobs.queue import Job
+    from jobs.job import Job
 
 FRESH_SECONDS: Final = 90.0
 """A daemon writes a heartbeat every 30 s; Dagster itself calls one alive for half an hour after its last."""

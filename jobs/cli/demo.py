@@ -28,7 +28,7 @@ from resources.settings import environment, load_settings
 
 if TYPE_CHECKING:
     from jobs.cli.contact_sheet import Row
-    from jobs.queue import Job
+    from jobs.job import Job
 
 MARKER: Final = ".face-changer-demo"
 START_SECONDS: Final = 120.0

@@ -16,7 +16,7 @@ from jobs.cli.output import out, print_json, say, short, table
 from resources.settings import load_settings
 
 if TYPE_CHECKING:
-    from jobs.queue import Attempt
+    from jobs.job import Attempt
     from resources.store import ImageStore
 
 

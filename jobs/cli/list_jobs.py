@@ -16,7 +16,7 @@ from jobs.cli.output import ago, job_json, out, print_json, say, short, status_t
 if TYPE_CHECKING:
     from rich.text import Text
 
-    from jobs.queue import Job
+    from jobs.job import Job
 
 T = TypeVar("T", bound=str)
 

@@ -18,7 +18,7 @@ from rich.text import Text
 from imaging.errors import FaceChangerError, InvalidImageError, RejectedError, SettingsError
 
 if TYPE_CHECKING:
-    from jobs.queue import Job
+    from jobs.job import Job
 
 FAILED: Final = 1
 BAD_INPUT: Final = 2
@@ -82,7 +82,7 @@ def print_error(error: FaceChangerError) -> None:
 
 def exit_code(error: FaceChangerError) -> int:
     """The exit code that stands for an error."""
-    from jobs.queue import UnknownJobError
+    from jobs.job import UnknownJobError
 
     if isinstance(error, UnknownJobError):
         return NOT_FOUND

@@ -19,7 +19,8 @@ from resources.settings import dagster_home, load_settings
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from jobs.queue import Job, JobQueue
+    from jobs.job import Job
+    from jobs.queue import JobQueue
 
 Jobs = Annotated[list[str], typer.Argument(metavar="JOB...", help="The jobs' ids.")]
 

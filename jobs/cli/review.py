@@ -14,7 +14,8 @@ from jobs.cli.opening import opened_queue
 from jobs.cli.output import print_json, say
 
 if TYPE_CHECKING:
-    from jobs.queue import Job, JobQueue
+    from jobs.job import Job
+    from jobs.queue import JobQueue
 
 JobId = Annotated[str, typer.Argument(metavar="JOB", help="The job's id.")]
 

@@ -35,7 +35,7 @@ from jobs.stages import PLANS
 MOST_RELATED: Final = 50
 
 if TYPE_CHECKING:
-    from jobs.queue import ImageRow, Job, LogEntry, StageResult
+    from jobs.job import ImageRow, Job, LogEntry, StageResult
 
 
 def show(

@@ -23,7 +23,7 @@ from jobs.faults import counted
 from resources.settings import load_settings
 
 if TYPE_CHECKING:
-    from jobs.queue import Job
+    from jobs.job import Job
     from resources.database import Database
     from resources.workers import Worker
 

@@ -22,7 +22,8 @@ from jobs.request import RESULT_OF, JobRequest, Scheduler, parse_request
 from resources.settings import Settings, dagster_home, load_settings
 
 if TYPE_CHECKING:
-    from jobs.queue import Job, JobQueue
+    from jobs.job import Job
+    from jobs.queue import JobQueue
 
 
 def _field(name: str, *flags: str, metavar: str | None = None, note: str = "") -> Any:  # noqa: ANN401 - typer.Option says Any as well

@@ -18,7 +18,8 @@ from jobs.cli.output import err, say, seconds_taken, short, status_text, table, 
 from jobs.stages import PLANS
 
 if TYPE_CHECKING:
-    from jobs.queue import Job, JobQueue
+    from jobs.job import Job
+    from jobs.queue import JobQueue
 
 POLL_SECONDS: Final = 0.5
 
