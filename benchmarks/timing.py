@@ -23,7 +23,7 @@ from scenes import Placed, Scene, compose
 from fc_assets.final_image import merge_faces
 from imaging.align import Frame, cut, frame_around, put_back
 from imaging.boxes import Box, Face
-from imaging.mask import draw_mask
+from imaging.mask import MASK_MARGIN, draw_mask, mask_bounds, part_of_face
 from resources.records import FaceRecord, Patch, PatchesRecord, PortraitRecord
 
 SIDE = 1024  # pixels of the picture
@@ -88,8 +88,8 @@ def cost(shown: Picture, rounds: int = ROUNDS) -> Cost:
     image, faces = shown.scene.image, shown.faces
     cut_time, (frames, cuts) = least(lambda: _cut(image, faces), rounds)
     made = [np.clip(one + np.array([12, 0, -12]), 0, 255).astype(np.uint8) for one in cuts]
-    back_time, patches = least(lambda: _back(made, frames), rounds)
     mask_time, mask = least(lambda: draw_mask(faces, image.shape[:2]), rounds)
+    back_time, patches = least(lambda: _back(made, frames, mask, faces), rounds)
     record = PortraitRecord(
         detector="known",
         width=SIDE,
@@ -103,7 +103,7 @@ def cost(shown: Picture, rounds: int = ROUNDS) -> Cost:
     merge_time, _ = least(lambda: merge_faces(image, mask, record, put), rounds)
     peak = max(
         peak_of(lambda: _cut(image, faces[:1])),  # the stages hold one face at a time
-        peak_of(lambda: _back(made[:1], frames[:1])),
+        peak_of(lambda: _back(made[:1], frames[:1], mask, faces)),
         peak_of(lambda: draw_mask(faces, image.shape[:2])),
         peak_of(lambda: merge_faces(image, mask, record, put)),
     )
@@ -115,11 +115,19 @@ def _cut(image: NDArray[np.uint8], faces: tuple[Face, ...]) -> tuple[list[Frame]
     return frames, [cut(image, frame, FACE_SIZE) for frame in frames]
 
 
-def _back(made: list[NDArray[np.uint8]], frames: list[Frame]) -> tuple[Patch, ...]:
-    boxes = [frame.bounds((SIDE, SIDE)) for frame in frames]
-    return tuple(
-        Patch(box.as_tuple(), put_back(one, frame, box)) for one, frame, box in zip(made, frames, boxes, strict=True)
-    )
+def _back(
+    made: list[NDArray[np.uint8]], frames: list[Frame], mask: NDArray[np.uint8], faces: tuple[Face, ...]
+) -> tuple[Patch, ...]:
+    """As the asset `changed_face` does: as far as the mask goes."""
+    patches = []
+    for number, (one, frame) in enumerate(zip(made, frames, strict=True)):
+        box = frame.bounds((SIDE, SIDE))
+        used = mask_bounds(part_of_face(mask, faces, number, box), MASK_MARGIN)
+        place = box
+        if used is not None:
+            place = Box(box.left + used.left, box.top + used.top, box.left + used.right, box.top + used.bottom)
+        patches.append(Patch(place.as_tuple(), put_back(one, frame, place)))
+    return tuple(patches)
 
 
 def least(work: Callable[[], Result], rounds: int) -> tuple[float, Result]:

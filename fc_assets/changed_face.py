@@ -20,7 +20,7 @@ from imaging.align import Frame, coverage, cut, put_back
 from imaging.boxes import Box, Face
 from imaging.crop import crop, resize
 from imaging.gates import Gate, decide
-from imaging.mask import part_of_face
+from imaging.mask import MASK_MARGIN, mask_bounds, part_of_face
 from imaging.quality import quality_score
 from jobs.face_rules import FacePlan, denoising_strength, plan_faces
 from jobs.job import Job
@@ -93,10 +93,11 @@ _SAMPLING = {"seed", "steps", "cfg_scale", "scheduler", "face_strength", "large_
 
 @dataclass(frozen=True, slots=True)
 class FacePass:
-    """One face of one picture on its way through the generator: what is asked, and where it belongs."""
+    """One face of one picture on its way through the generator: what is asked, and the box that its mask needs."""
 
     record: FaceRecord
     task: InpaintTask
+    used: Box
 
 
 def _passes(item: Item, words: FixedWords, size: int) -> list[FacePass]:
@@ -144,9 +145,17 @@ def _passes(item: Item, words: FixedWords, size: int) -> list[FacePass]:
                     denoising_strength=usual if strength is None else strength,
                     face=_in_cut(shapes[number], frame, size),
                 ),
+                _moved(mask_bounds(own, MASK_MARGIN), box) or box,
             )
         )
     return passes
+
+
+def _moved(part: Box | None, box: Box) -> Box | None:
+    """A part of a box, from its own coordinates to those of the picture."""
+    if part is None:
+        return None
+    return Box(box.left + part.left, box.top + part.top, box.left + part.right, box.top + part.bottom)
 
 
 def _prompts(item: Item, words: FixedWords, number: int, plan: FacePlan) -> tuple[str, str]:
@@ -188,7 +197,7 @@ def _done(
             return outcome
         quality, parts = quality_score(outcome.pixels)
         warnings.append(decide(gate, quality, parts))
-        patches.append(Patch(face.record.crop, _back(original, outcome.pixels, face.record)))
+        patches.append(_back(original, outcome.pixels, face))
         asked = face.task.task
         details.append(
             {
@@ -221,11 +230,11 @@ def _done(
     )
 
 
-def _back(original: NDArray[np.uint8], made: NDArray[np.uint8], face: FaceRecord) -> NDArray[np.uint8]:
-    """The new face where it belongs: RGB uint8 of its crop's size, the original where the turned square is not."""
-    frame, box = face.upright(), Box(*face.crop)
-    patch = put_back(made, frame, box)
-    return np.where(coverage(frame, box)[:, :, None] > 0, patch, crop(original, box))
+def _back(original: NDArray[np.uint8], made: NDArray[np.uint8], face: FacePass) -> Patch:
+    """The new face where it belongs, as far as its mask goes; the original where the turned square is not."""
+    frame, box = face.record.upright(), face.used
+    pixels = np.where(coverage(frame, box)[:, :, None] > 0, put_back(made, frame, box), crop(original, box))
+    return Patch(box.as_tuple(), pixels)
 
 
 def _row(pictures: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:

@@ -22,7 +22,7 @@ from imaging.boxes import Box
 from imaging.crop import crop, fit_within, resize
 from imaging.errors import BackendError
 from imaging.gates import Gate, decide
-from imaging.mask import mask_bounds, part_of_face
+from imaging.mask import MASK_MARGIN, mask_bounds, part_of_face
 from imaging.quality import quality_score
 from jobs.job import Job
 from jobs.queue import JobQueue
@@ -31,7 +31,6 @@ from resources.identity.base import FaceEncoder
 from resources.records import ImageRecord, PatchesRecord, PortraitRecord, StoredImage
 
 _RGBA = 4  # channels
-_MARGIN = 12  # pixels around a face's mask; its edges must lie inside what is compared
 
 
 @stage_asset(
@@ -160,7 +159,7 @@ def merge_faces(
     for number, patch in enumerate(patches.patches):
         box = Box(*patch.box)
         own = part_of_face(mask, faces, number, box)
-        used = mask_bounds(own, _MARGIN)
+        used = mask_bounds(own, MASK_MARGIN)
         if used is None:
             continue
         place = Box(box.left + used.left, box.top + used.top, box.left + used.right, box.top + used.bottom)

@@ -63,7 +63,8 @@ def match_ring_color(patch: NDArray[np.uint8], target: NDArray[np.uint8], mask: 
     ring = edge_ring(mask)
     if np.count_nonzero(ring) < _LEAST_RING:
         return patch.copy()
-    new, old = _smooth_colors(patch, ring), _smooth_colors(target, ring)
+    weight = cv2.GaussianBlur(ring.astype(np.float32), (0, 0), _SMOOTH)[ring]
+    new, old = _smooth_colors(patch, ring, weight), _smooth_colors(target, ring, weight)
     rows, columns = np.nonzero(ring)
     places = np.stack([rows - rows.mean(), columns - columns.mean()], axis=1)
     # Light from the side is a plane over the face, and no contrast: each picture's own is told apart first.
@@ -77,10 +78,17 @@ def match_ring_color(patch: NDArray[np.uint8], target: NDArray[np.uint8], mask: 
     x = (np.arange(patch.shape[1], dtype=np.float32) - np.float32(columns.mean()))[:, None]
     y = (np.arange(patch.shape[0], dtype=np.float32) - np.float32(rows.mean()))[:, None, None]
     matched = np.empty_like(patch)
+    corners = np.stack([row * down + column * across for row in (y[0, 0], y[-1, 0]) for column in (x[0], x[-1])])
+    is_steep = bool((np.abs(corners) > MOST_SLOPE).any())
     for top in range(0, patch.shape[0], _STRIP):
         strip = slice(top, top + _STRIP)
-        slope = np.clip(y[strip] * down + x * across, -MOST_SLOPE, MOST_SLOPE)
-        matched[strip] = np.clip(np.rint(patch[strip] * scale + start + slope), 0, 255)
+        slope = y[strip] * down + x * across
+        if is_steep:
+            np.clip(slope, -MOST_SLOPE, MOST_SLOPE, out=slope)
+        slope += start
+        slope += patch[strip] * scale
+        np.rint(slope, out=slope)
+        matched[strip] = np.clip(slope, 0, 255, out=slope)
     return matched
 
 
@@ -100,9 +108,10 @@ def _spread(colors: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(colors.std(axis=0) + 0.5, dtype=np.float64)
 
 
-def _smooth_colors(image: NDArray[np.uint8], ring: NDArray[np.bool_]) -> NDArray[np.float64]:
+def _smooth_colors(
+    image: NDArray[np.uint8], ring: NDArray[np.bool_], weight: NDArray[np.float32]
+) -> NDArray[np.float64]:
     """The colours on a ring, smoothed along it from its own pixels alone: float64 of shape (pixels, 3)."""
-    weight = cv2.GaussianBlur(ring.astype(np.float32), (0, 0), _SMOOTH)[ring]
     channels = [
         cv2.GaussianBlur(np.where(ring, image[..., channel], np.float32(0)), (0, 0), _SMOOTH)[ring] / weight
         for channel in range(3)

@@ -21,6 +21,7 @@ from imaging.skin import skin_depth
 
 MIN_FEATHER: Final = 8.0  # pixels
 _STRIP: Final = 64  # rows
+MASK_MARGIN: Final = 12  # pixels around a face's mask that a merge looks at; the mask's edges lie inside them
 
 
 def face_outline(face: Face, options: MaskOptions) -> Outline:

@@ -250,7 +250,9 @@ def test_a_part_of_a_picture_is_that_part_of_the_whole(angle):
     frame, part = Frame(200, 150, 90, angle), Box(190, 100, 300, 170)
     patch = cut(picture(), frame, 128)
     whole = put_back(patch, frame, Box(0, 0, 512, 512))
-    assert np.array_equal(put_back(patch, frame, part), crop(whole, part))
+    difference = np.abs(put_back(patch, frame, part).astype(int) - crop(whole, part))
+    assert difference.max() <= (3 if angle else 0)  # OpenCV warps to a 32nd of a pixel, counted from the part's corner
+    assert difference.mean() < 0.1
 
 
 def test_what_is_not_covered_is_zero():
