@@ -3,11 +3,12 @@
     .venv/bin/python benchmarks/scale.py [--finished 1000 10000 100000] [--pending 10000] [--postgres]
 
 Every size has a fresh home. Finished jobs are written behind the queue's back, with the rows that their runs leave (3
-stages, 1 image, 5 lines of log), and each has its partition in a real Dagster instance. Three processes follow one
-another, so that each peak of memory is its own: one fills, one submits (a JSONL file of `--pending` requests, then
-single ones), one looks (`fc list`, `fc status`, a tick of `job_requests` that claims and one that finds open batches, a
-tick of `retention`). Times are the best of several where that changes nothing, after a first call that pays for the
-imports. `--postgres` puts the queue on a Postgres server of its own; Dagster's storage is SQLite either way.
+stages, 1 image, 5 lines of log), and each has its partition and its materializations in a real Dagster instance. Three
+processes follow one another, so that each peak of memory is its own: one fills, one submits (a JSONL file of
+`--pending` requests, then single ones), one looks (`fc list`, `fc status`, what `fc doctor --fix` compares, a tick of
+`job_requests` that claims and one that finds open batches, a tick of `retention`). Times are the best of several where
+that changes nothing, after a first call that pays for the imports. `--postgres` puts the queue on a Postgres server of
+its own; Dagster's storage is SQLite either way.
 """
 
 from __future__ import annotations
@@ -23,12 +24,15 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from datetime import timedelta
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import dagster as dg
 
 REQUEST = {"pony_prompt": "portrait of a woman in the rain, soft light", "width": 512, "height": 512, "seed": 7}
 CHUNK = 2000
@@ -68,6 +72,7 @@ def fill(finished: int) -> dict[str, float]:
                 rows[StateRow].append({
                     "job_id": job_id, "current_stage": stages[-1], "stages_completed": list(stages),
                     "run_ids": [f"run-{number // 16}"],
+                    "final_image": f"0-generated/{job_id}.png" if well else None,
                 })  # fmt: skip
                 rows[ResultRow] += [
                     {
@@ -89,9 +94,25 @@ def fill(finished: int) -> dict[str, float]:
             with database.session() as session:
                 for table, some in rows.items():
                     session.execute(insert(table), some)
-            instance.add_dynamic_partitions(PARTITIONS, [row["id"] for row in rows[JobRow]])
+            job_ids = [row["id"] for row in rows[JobRow]]
+            instance.add_dynamic_partitions(PARTITIONS, job_ids)
+            for stage in stages:
+                _show(instance, stage, job_ids)
     database.dispose()
     return {"fill": time.monotonic() - started}
+
+
+def _show(instance: dg.DagsterInstance, stage: str, job_ids: list[str]) -> None:
+    """Materializations of one stage: the first is Dagster's own, the others are copies of its row."""
+    import dagster as dg
+    from dagster._core.storage.event_log.schema import SqlEventLogStorageTable as Events
+    from sqlalchemy import insert, select
+
+    instance.report_runless_asset_event(dg.AssetMaterialization(stage, partition=job_ids[0]))
+    with instance.event_log_storage.index_connection() as connection:
+        first = connection.execute(select(Events).order_by(Events.c.id.desc()).limit(1)).mappings().one()
+        row = {name: value for name, value in first.items() if name != "id"}
+        connection.execute(insert(Events), [{**row, "partition": job_id} for job_id in job_ids[1:]])
 
 
 def submit(pending: int) -> dict[str, float]:
@@ -111,7 +132,13 @@ def look() -> dict[str, float]:
     """Look at the jobs, and do one tick of each sensor."""
     import dagster as dg
 
+    from jobs.mend import Sides
+    from jobs.mend import look as disagreements
+    from jobs.queue import JobQueue
     from resources.connections import DatabaseResource, StoreResource
+    from resources.database import open_database
+    from resources.settings import load_settings
+    from resources.store import ImageStore
     from sensors.job_requests import job_requests
     from sensors.retention import retention
 
@@ -124,6 +151,10 @@ def look() -> dict[str, float]:
         _fc(*arguments)
         found[name] = min(_seconds(lambda given=arguments: _fc(*given)) for _ in range(3))
     with dg.DagsterInstance.from_config(os.environ["DAGSTER_HOME"]) as instance:
+        settings = load_settings()
+        queue = JobQueue(open_database(settings.resolved_database_url))
+        sides = Sides(instance, queue, ImageStore(settings.resolved_data_dir), settings)
+        found["doctor"] = _seconds(lambda: _expect_none(disagreements(sides, fix=True)))
         both = {"database": DatabaseResource(), "store": StoreResource()}
         for name, sensor, resources in (
             ("claiming", job_requests, both),
@@ -147,6 +178,12 @@ def _fc(*arguments: str) -> None:
         except SystemExit as end:
             if end.code:
                 raise
+
+
+def _expect_none(found: Iterable[object]) -> None:
+    """Else something else was measured."""
+    if first := next(iter(found), None):
+        raise RuntimeError(f"The filled databases disagree: {str(first)[:300]}")
 
 
 def _seconds(work: Callable[[], object]) -> float:
@@ -199,11 +236,12 @@ ROWS = (
     ("`fc list`, s", "list", 1),
     ("`fc list --status failed`, s", "list_failed", 1),
     ("`fc status`, s", "status", 1),
+    ("what `fc doctor --fix` compares, s", "doctor", 1),
     ("tick of job_requests that claims 64, s", "claiming", 1),
     ("tick of job_requests with 4 open batches, s", "waiting", 1),
     ("tick of retention that removes 200, s", "retention", 1),
     ("peak memory of submitting, MB", "submit_mb", 1),
-    ("peak memory of list, status and job_requests, MB", "waiting_mb", 1),
+    ("peak memory of list, status, doctor and job_requests, MB", "waiting_mb", 1),
     ("peak memory with retention, MB", "look_mb", 1),
 )
 

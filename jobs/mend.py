@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import dagster as dg
 
-from jobs.job import ImageRow
+from jobs.job import ImageRow, StageResult
 from jobs.lifecycle import BATCH_TAG, dead_runs, fail_dead_runs, lost_jobs, settle_lost_runs
 from jobs.queue import JobQueue
 from jobs.stages import PARTITIONS, PLANS, STAGES
@@ -214,8 +214,10 @@ def _missing_pictures(sides: Sides, *, fix: bool) -> Finding | None:
 
     def make_again() -> None:
         for job_id, image in wrong:
+            results = {result.stage: result for result in sides.queue.stage_results(job_id)}
             plan = PLANS[sides.queue.get(job_id).job_type]
-            first = next(one for one in plan if one == image.stage or not sides.store.exists(*main_file(one, job_id)))
+            # A stage reads the files of those before it, so it begins with the first whose file is another one.
+            first = next(one for one in plan if one == image.stage or not _has_file(sides.store, results.get(one)))
             sides.queue.make_again(job_id, first, reason="put back by fc doctor: its picture is missing or changed")
 
     return _finding(
@@ -266,7 +268,18 @@ def _parts(image: ImageRow) -> tuple[str, str]:
 
 
 def _is_whole(store: ImageStore, image: ImageRow) -> bool:
+    return _is_there(store, *_parts(image), sha256=image.sha256)
+
+
+def _has_file(store: ImageStore, result: StageResult | None) -> bool:
+    """Whether the file of a stage's result is the one that was recorded."""
+    if result is None or not result.output:
+        return False
+    return _is_there(store, *main_file(result.stage, result.job_id), sha256=result.output["sha256"])
+
+
+def _is_there(store: ImageStore, *parts: str, sha256: str) -> bool:
     try:
-        return store.sha256_of(*_parts(image)) == image.sha256
+        return store.sha256_of(*parts) == sha256
     except FileNotFoundError:
         return False

@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import math
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 
@@ -99,8 +99,9 @@ def _look_into_inbox(
 def form_batches(instance: dg.DagsterInstance, queue: JobQueue, batch_size: int) -> list[str]:
     """Give every claimed job a partition and a batch; the new batches' ids.
 
-    The jobs of one batch have the same type and the same next stage, and their partitions follow one another. What one
-    batch could hold is shared out to as many as run at once.
+    The jobs of one batch have the same type and the same next stage, and their partitions follow one another in claim
+    order: a run's range is told by the first and the last. What one batch could hold is shared out to as many as run
+    at once.
     """
     claimed = queue.unbatched()
     if not claimed:
@@ -128,19 +129,18 @@ def runs_at_once(instance: dg.DagsterInstance) -> int:
     return max(1, queue.max_concurrent_runs) if queue else 1
 
 
-def contiguous(jobs: Iterable[Job], place: Mapping[str, int], most: int) -> Iterator[list[Job]]:
+def contiguous(jobs: Sequence[Job], place: Mapping[str, int], most: int) -> Iterator[list[Job]]:
     """Runs of jobs whose partitions follow one another, at most `most` each; a job that must run alone is alone.
 
     Args:
-        jobs: the jobs.
+        jobs: the jobs; each run keeps their order.
         place: where each job's partition stands in the set.
         most: the largest number of jobs together, at least 1.
     """
-    ordered = sorted(jobs, key=lambda job: place[job.id])
-    for job in ordered:
+    for job in jobs:
         if job.solo:
             yield [job]
-    others = [job for job in ordered if not job.solo]
+    others = [job for job in jobs if not job.solo]
     for _, chain in groupby(enumerate(others), key=lambda pair: place[pair[1].id] - pair[0]):
         together = [job for _, job in chain]
         for start in range(0, len(together), most):
@@ -148,7 +148,7 @@ def contiguous(jobs: Iterable[Job], place: Mapping[str, int], most: int) -> Iter
 
 
 def run_request(batch_id: str, jobs: Sequence[Job], stage_timeout: float) -> dg.RunRequest:
-    """The run that carries one batch, from its jobs' next stage on."""
+    """The run that carries one batch, from its jobs' next stage on; the jobs in the order of their partitions."""
     first = jobs[0]
     plan = PLANS[first.job_type]
     stages = plan[plan.index(first.next_stage or plan[-1]) :]

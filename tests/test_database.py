@@ -6,17 +6,20 @@ import subprocess
 import sys
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
+from typing import Any
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import inspect, select, text
+from sqlalchemy import MetaData, create_engine, inspect, select, text
 from sqlalchemy.exc import IntegrityError, StatementError
 
 import resources.database as database_module
 from imaging.errors import SettingsError
+from jobs.queue import JobQueue
 from resources.database import HEAD, Base, Database, ImageMetadataRow, LogRow, open_database, utc_now
 from tests.postgres import run_sql
 
@@ -24,6 +27,43 @@ from tests.postgres import run_sql
 @pytest.fixture
 def database(any_database: Database) -> Database:
     return any_database
+
+
+AT = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
+OLD_ROWS: dict[str, dict[str, Any]] = {
+    "job_queue": {
+        "id": "old", "job_type": "pony_flux", "status": "completed", "priority": 3,
+        "request": {"pony_prompt": "a knight", "job_type": "pony_flux"}, "attempts": 1, "origin": "cli",
+        "error": "é 🙂", "solo": False, "created_at": AT, "updated_at": AT,
+    },
+    "pipeline_state": {
+        "job_id": "old", "stages_completed": ["job_request"], "run_ids": ["run"], "final_image": "6-final/old.png",
+    },
+    "pipeline_results": {
+        "job_id": "old", "stage": "job_request", "status": "completed", "output": {"sha256": "0"}, "cached": False,
+        "runs": 2, "started_at": AT, "finished_at": AT,
+    },
+    "image_metadata": {
+        "job_id": "old", "path": "6-final/old.png", "stage": "final_image", "width": 8, "height": 9, "format": "PNG",
+        "bytes": 2**40, "sha256": "0", "face_boxes": [[1, 2, 3, 4]],
+    },
+    "controller_log": {"at": AT, "level": "info", "job_id": "old", "message": "added by cli"},
+    "stage_attempts": {"job_id": "old", "stage": "job_request", "verdict": "completed", "started_at": AT},
+    "schedules": {
+        "id": "daily", "request": {"pony_prompt": "a knight"}, "every": "1d", "next_at": AT, "enabled": True,
+        "created_at": AT,
+    },
+    "workers": {
+        "name": "one", "queues": ["gpu"], "host": "here", "pid": 7, "started_at": AT, "beat_at": AT, "run_ids": [],
+    },
+}  # fmt: skip
+"""A row for each table that an older version may have; the columns that the first of these tables had."""
+
+
+def _migrations() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(Path(database_module.__file__).parent / "migrations"))
+    return config
 
 
 def _add_log(database: Database, at: datetime, message: str = "m", data: object = None) -> LogRow:
@@ -42,9 +82,36 @@ def test_tables_and_migrations_agree(empty_url: str) -> None:
 
 
 def test_head_is_the_newest_migration() -> None:
-    config = Config()
-    config.set_main_option("script_location", str(Path(database_module.__file__).parent / "migrations"))
-    assert ScriptDirectory.from_config(config).get_current_head() == HEAD
+    assert ScriptDirectory.from_config(_migrations()).get_current_head() == HEAD
+
+
+@pytest.mark.parametrize("version", [f"{number:04}" for number in range(1, int(HEAD))])
+def test_an_older_database_comes_to_head_with_its_rows(empty_url: str, tmp_path: Path, version: str) -> None:
+    (tmp_path / "new").mkdir(exist_ok=True)
+    engine, config = create_engine(empty_url), _migrations()
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, version)
+        tables = MetaData()
+        tables.reflect(connection)
+        old = [table for table in tables.sorted_tables if table.name in OLD_ROWS]
+        for table in old:
+            connection.execute(table.insert().values(OLD_ROWS[table.name]))
+        before = {table: dict(connection.execute(table.select()).mappings().one()) for table in old}
+    engine.dispose()
+
+    opened = open_database(empty_url)
+    with opened.engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
+        for table, row in before.items():
+            assert dict(connection.execute(table.select()).mappings().one()) == row, table.name
+    job = JobQueue(opened).get("old")
+    assert (job.status, job.request.pony_prompt, job.created_at, job.stages_completed) == (
+        "completed", "a knight", AT, ("job_request",),
+    )  # fmt: skip
+    assert (job.error, job.after_id, job.children, dict(job.salts)) == ("é 🙂", None, 0, {})
+    assert [image.bytes for image in JobQueue(opened).images("old")] == [2**40]
+    opened.dispose()
 
 
 def test_opening_again_keeps_everything(empty_url: str) -> None:

@@ -111,8 +111,10 @@ def processes(environment: dict[str, str]) -> Iterator[Live]:
         "webserver": [str(programs / "dagster-webserver"), "-h", "127.0.0.1", "-p", str(port), "-w", workspace],
     }
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("FC_", "ANTHROPIC_"))}
-    with dg.DagsterInstance.from_config(str(home)):  # two processes must not both set the storage up
-        pass
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DAGSTER_HOME", str(home))  # its dagster.yaml reads it
+        with dg.DagsterInstance.from_config(str(home)):  # two processes must not both set the storage up
+            pass
     with Services(commands, logs=home / "service-logs", env=clean | environment) as services:
         services.wait_until(lambda: answers("127.0.0.1", port), seconds=SECONDS, what="the webserver")
         yield Live(services, home, port)

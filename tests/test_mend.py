@@ -152,6 +152,20 @@ def test_a_picture_is_made_again_and_none_is_lost(sides: mend.Sides, database: D
 
 
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_a_picture_is_made_again_from_the_words_it_was_made_from(sides: mend.Sides, database: Database) -> None:
+    """A store that was copied later than its database may hold the files of a later retry."""
+    before, words = picture(sides).read_bytes(), sides.store.read("prompts", "a.json")
+    sides.store.replace("prompts", "a.json", data=words.replace(b"portrait of a woman", b"portrait of a man in red"))
+    change_picture(sides, database)
+    list(mend.look(sides, fix=True))
+    assert sides.queue.get("a").next_stage == "enhanced_prompt"
+    claim_batch(sides.queue, "again")
+    assert materialize(sides.instance, "a", selection=("enhanced_prompt", "generated_image"), batch="again").success
+    assert sides.store.read("prompts", "a.json") == words
+    assert picture(sides).read_bytes() == before
+
+
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 def test_a_store_that_is_not_mounted_is_told_and_nothing_is_made_again(
     sides: mend.Sides, database: Database, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

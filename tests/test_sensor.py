@@ -163,6 +163,16 @@ def test_jobs_go_on_from_their_next_stage_in_contiguous_runs(
         assert request.asset_selection[0].path[-1] == "enhanced_prompt"
 
 
+@pytest.mark.parametrize("there", [["c", "b", "a"], ["c"], ["b", "a"], ["b"], ["c", "a"]])
+def test_partitions_that_stand_in_another_order_than_the_queue_are_each_asked_for_once(
+    instance: dg.DagsterInstance, queue: JobQueue, store: ImageStore, there: list[str]
+) -> None:
+    instance.add_dynamic_partitions(PARTITIONS, there)
+    add_jobs(queue, store, *([PROMPT] * 3))
+    asked = [key for request in tick(instance) for key in keys_of(request, instance)]
+    assert sorted(asked) == ["a", "b", "c"]
+
+
 @given(
     places=st.lists(st.integers(0, 40), unique=True, min_size=1),
     alone=st.sets(st.integers(0, 40)),
@@ -171,12 +181,14 @@ def test_jobs_go_on_from_their_next_stage_in_contiguous_runs(
 def test_contiguous_runs_hold_each_job_once_and_nothing_else(places: list[int], alone: set[int], most: int) -> None:
     jobs = [_job(str(place), solo=place in alone) for place in places]
     runs = list(contiguous(jobs, {str(place): place for place in range(41)}, most))
+    order = [job.id for job in jobs]
     assert sorted(job.id for run in runs for job in run) == sorted(job.id for job in jobs)
     for run in runs:
         found = [int(job.id) for job in run]
         assert len(found) <= most
         assert found == list(range(found[0], found[0] + len(found)))
         assert len(run) == 1 or not any(job.solo for job in run)
+        assert [job.id for job in run] == sorted((job.id for job in run), key=order.index), "the order of the queue"
 
 
 def _job(job_id: str, *, solo: bool) -> Job:
