@@ -63,7 +63,7 @@ def match_ring_color(patch: NDArray[np.uint8], target: NDArray[np.uint8], mask: 
     ring = edge_ring(mask)
     if np.count_nonzero(ring) < _LEAST_RING:
         return patch.copy()
-    weight = cv2.GaussianBlur(ring.astype(np.float32), (0, 0), _SMOOTH)[ring]
+    weight = np.asarray(cv2.GaussianBlur(ring.astype(np.float32), (0, 0), _SMOOTH)[ring], dtype=np.float32)
     new, old = _smooth_colors(patch, ring, weight), _smooth_colors(target, ring, weight)
     rows, columns = np.nonzero(ring)
     places = np.stack([rows - rows.mean(), columns - columns.mean()], axis=1)
