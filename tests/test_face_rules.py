@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from imaging.boxes import Box, Face
 from imaging.errors import RejectedError
-from jobs.face_rules import FaceRule, matching, plan_faces
+from jobs.face_rules import FaceRule, denoising_strength, matching, plan_faces
 from jobs.request import parse_request
 from jobs.submit import cell_value, check_prompts
 from resources.writers.base import PromptDraft
@@ -199,3 +199,15 @@ def test_the_prompt_of_a_rule_is_checked_like_any_other() -> None:
     request = parse_request({"pony_prompt": "a 12 year old girl", "face_rules": ["all: prompt=nude"]})
     with pytest.raises(RejectedError, match="face_rules"):
         check_prompts("job-1", request)
+
+
+@given(st.floats(0, 1), st.floats(0, 1), st.floats(0, 1))
+def test_the_strength_lies_between_those_of_small_and_large_faces(usual: float, large: float, share: float) -> None:
+    found = denoising_strength(usual, large, share)
+    assert min(usual, large) - 1e-4 <= found <= max(usual, large) + 1e-4
+
+
+@pytest.mark.parametrize(("share", "strength"), [(0, 0.8), (0.01, 0.8), (0.09, 0.5), (0.25, 0.2), (1, 0.2)])
+def test_the_strength_goes_over_with_the_faces_width(share: float, strength: float) -> None:
+    assert denoising_strength(0.8, 0.2, share) == pytest.approx(strength)
+    assert denoising_strength(0.8, None, share) == 0.8

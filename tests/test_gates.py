@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imaging.gates import Gate, decide
+from imaging.gates import Gate, decide, read_gate
 
 NAME = "the quality of the generated image"
 PARTS = {"sharpness": 0.02, "contrast": 0.9, "exposure": 1.0, "artefacts": 0.31}
@@ -46,3 +46,17 @@ def test_what_is_no_share_is_refused(wrong):
         Gate(NAME, "warn", wrong)
     with pytest.raises(ValueError, match=f"0 to 1.*{NAME}"):
         decide(Gate(NAME, "off", 0.5), wrong)
+
+
+@pytest.mark.parametrize(
+    ("text", "mode", "minimum"),
+    [("off", "off", 0), ("warn 0.4", "warn", 0.4), (" review  1 ", "review", 1), ("review .5", "review", 0.5)],
+)
+def test_a_gate_is_read_from_a_setting(text, mode, minimum):
+    assert read_gate("a score", text) == Gate("a score", mode, minimum)
+
+
+@pytest.mark.parametrize("text", ["", "on", "warn", "review 1.5", "warn -1", "warn 0,4", "0.5"])
+def test_what_is_no_gate_is_refused_with_an_example(text):
+    with pytest.raises(ValueError, match=r"review 0\.5"):
+        read_gate("a score", text)
