@@ -47,6 +47,8 @@ def main() -> None:
     given = parser.parse_args()
     if set(given.parts) - set(PARTS) or given.places < 1:
         parser.error(f"the parts are {', '.join(PARTS)}, and --places is 1 or more")
+    if given.images:
+        given.images.mkdir(parents=True, exist_ok=True)
     cv2.setNumThreads(1)
     parts = given.parts or PARTS
     print(

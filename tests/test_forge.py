@@ -306,8 +306,8 @@ def test_an_image_is_never_asked_for_twice_and_the_lost_one_is_interrupted() -> 
 
 def test_an_image_that_takes_too_long_is_interrupted() -> None:
     with forge_server(ForgeState(manners=["hang", "paint"])) as (url, state):
-        slow, good = ForgeGenerator(url, image_timeout=0.3).generate([TASK, replace(TASK, job_id="job-2")])
-    assert isinstance(failed(slow, "0.3 s", "interrupted there", "FC_IMAGE_TIMEOUT"), TransientError)
+        slow, good = ForgeGenerator(url, image_timeout=3).generate([TASK, replace(TASK, job_id="job-2")])
+    assert isinstance(failed(slow, "3 s", "interrupted there", "FC_IMAGE_TIMEOUT"), TransientError)
     assert state.interrupts == 1
     assert isinstance(good, Generated)
 
