@@ -206,6 +206,7 @@ def fresh_home(*, postgres: bool) -> Iterator[None]:
         shutil.copy(PROJECT_ROOT / "dagster.yaml", home)
         url = f"sqlite:///{home}/face-changer.sqlite"
         if postgres:
+            sys.path.insert(0, str(PROJECT_ROOT))
             from tests.postgres import running_postgres
 
             url = stack.enter_context(running_postgres())
