@@ -144,13 +144,21 @@ class View:
         return Face(Box(*inside), min(1.0, max(0.0, seen.score)), landmarks)
 
 
-def search(image: NDArray[np.uint8], look: Look, how: Search) -> list[Face]:
+def search(image: NDArray[np.uint8], look: Look, how: Search, closer: Look | None = None) -> list[Face]:
     """The faces of an RGB uint8 picture of shape (height, width, 3), best first, no two of them one face.
 
     Faces under `how.confidence` are candidates: nearly found.
+
+    Args:
+        image: the picture.
+        look: one look of the detector.
+        how: the sizes, turns and tiles.
+        closer: a slower look that misses less, for when the first one was not sure of a face.
     """
     size = (image.shape[1], image.shape[0])
     faces = look_at(image, whole(size, how), look, how.candidates)
+    if closer is not None and not _any(faces, how.sure):
+        faces += look_at(image, whole(size, how), closer, how.candidates)
     if not _any(faces, how.sure):
         faces += look_at(image, whole(size, how, TURNS), look, how.sure)
     if how.tile and not _any(faces, how.confidence):

@@ -26,7 +26,9 @@ from resources.detectors.base import largest_first
 OVERLAP: Final = 0.35
 SMALLEST_FACE: Final = 24  # pixels at the size looked at; both cascades' own window is 20
 NEIGHBOURS: Final = 3
-STEP: Final = 1.2  # from one size that is looked for to the next; 1.1 takes twice as long
+# From one size that is looked for to the next: the second when the first sees no sure face. Of 400 painted portraits of
+# 256 pixels the first misses 2, both together none; the second takes twice as long.
+STEPS: Final = (1.2, 1.1)
 FILES: Final = {
     "default": "haarcascade_frontalface_default.xml",
     "alt2": "haarcascade_frontalface_alt2.xml",
@@ -89,7 +91,7 @@ class HaarDetector:
             "detector": self.name,
             "model": sorted(FILES.values()),
             "search": asdict(self._how),
-            "step": STEP,
+            "steps": STEPS,
             "eyes": "darkest spot",
             "opencv": cv2.__version__,
         }
@@ -100,13 +102,20 @@ class HaarDetector:
         Landmarks are None unless both eyes are found where eyes belong. Nose and mouth are then not seen but
         placed below the eyes as on the mean frontal face.
         """
-        return largest_first(search(image, self.look, self._how))
+        return largest_first(search(image, self.look, self._how, self.look_closer))
 
     def look(self, image: NDArray[np.uint8]) -> Iterator[Sighting]:
         """What the cascades see in an RGB image."""
+        return self._look(image, STEPS[0])
+
+    def look_closer(self, image: NDArray[np.uint8]) -> Iterator[Sighting]:
+        """The same with more sizes, for a picture in which no face was sure."""
+        return self._look(image, STEPS[1])
+
+    def _look(self, image: NDArray[np.uint8], step: float) -> Iterator[Sighting]:
         grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
         try:
-            votes = {key: nms(self._hits(grey, key), OVERLAP) for key in CURVES}
+            votes = {key: nms(self._hits(grey, key, step), OVERLAP) for key in CURVES}
             faces = [self._with_eyes(grey, face) for face in _agree(votes["default"], votes["alt2"])]
         except cv2.error as error:
             raise BackendError(
@@ -115,12 +124,12 @@ class HaarDetector:
             ) from error
         return (Sighting(face.box.as_tuple(), face.score, face.landmarks) for face in faces)
 
-    def _hits(self, grey: NDArray[Any], key: str) -> list[Face]:
+    def _hits(self, grey: NDArray[Any], key: str, step: float) -> list[Face]:
         """What one cascade sees, each place with a score of 0 to 1."""
         middle, spread = CURVES[key]
         boxes, _, weights = self._cascades[key].detectMultiScale3(
             grey,
-            scaleFactor=STEP,
+            scaleFactor=step,
             minNeighbors=NEIGHBOURS,
             minSize=(SMALLEST_FACE, SMALLEST_FACE),
             outputRejectLevels=True,
