@@ -25,7 +25,8 @@ from jobs.submit import submit
 from resources import stage_files
 from resources.connections import DatabaseResource, StoreResource
 from resources.records import RequestRecord
-from resources.sources import SourceInfo, keep_source, kept_name
+from resources.source_names import kept_name
+from resources.sources import SourceInfo, keep_source
 
 
 def _config_fields() -> dict[str, Any]:

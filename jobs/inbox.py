@@ -37,7 +37,8 @@ from jobs.submit import (
     submit,
 )
 from resources.settings import Settings
-from resources.sources import fetcher, is_url
+from resources.source_names import is_url
+from resources.sources import fetcher
 from resources.store import ImageStore
 
 QUIET_SECONDS: Final = 1.0

@@ -27,7 +27,7 @@ from jobs.submit import check_prompts, import_photo, submit
 from jobs.times import next_time
 from resources.database import Database, ScheduleRow, utc_now
 from resources.settings import Settings
-from resources.sources import is_url, kept_name
+from resources.source_names import is_url, kept_name
 from resources.store import ImageStore
 
 MOST_DUE: Final = 50

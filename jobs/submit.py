@@ -23,7 +23,8 @@ from jobs.job import Job, NewJob, Origin
 from jobs.queue import JobQueue
 from jobs.request import MAX_SEED, JobRequest, parse_request
 from resources.settings import Settings
-from resources.sources import Fetch, import_reference, import_source, kept_name
+from resources.source_names import kept_name
+from resources.sources import Fetch, import_reference, import_source
 from resources.store import ImageStore
 from resources.writers.safety import check_prompt_safety
 

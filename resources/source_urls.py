@@ -23,7 +23,7 @@ import httpcore2
 import httpx2
 
 from imaging.errors import InvalidImageError
-from resources.sources import kept_name
+from resources.source_names import kept_name
 
 SECONDS: Final = 30.0
 MAX_REDIRECTS: Final = 5

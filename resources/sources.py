@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict
 from imaging.decode import ACCEPTED, DecodedImage, decode_image
 from imaging.errors import InvalidImageError
 from resources.settings import Settings
+from resources.source_names import is_url, kept_name
 from resources.store import SOURCES, ImageStore
 
 MAX_BYTES: Final = 50_000_000
@@ -54,16 +55,6 @@ class SourceInfo(BaseModel):
     format: str
     bytes: int
     notes: tuple[str, ...] = ()
-
-
-def is_url(source: str) -> bool:
-    """Whether a request means a URL by its `source_image`, of any scheme, and not a path."""
-    return re.match(r"[a-z][a-z0-9+.-]*://", source, re.IGNORECASE) is not None
-
-
-def kept_name(source: str) -> str:
-    """What is kept of a `source_image`: a URL without user and query, which may hold a key; a path as it is."""
-    return re.sub(r"(?<=://)[^/?#]*@|[?#].*", "", source, flags=re.DOTALL) if is_url(source) else source
 
 
 def import_source(path: str, *, settings: Settings, store: ImageStore, fetch: Fetch | None = None) -> SourceInfo:

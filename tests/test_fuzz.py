@@ -34,8 +34,9 @@ from jobs.request import JobRequest, parse_request
 from jobs.submit import REQUEST_SUFFIXES
 from resources.database import Database, open_database
 from resources.settings import Settings
+from resources.source_names import kept_name
 from resources.source_urls import fetch_photo
-from resources.sources import import_source, kept_name, load_source
+from resources.sources import import_source, load_source
 from resources.store import ImageStore
 
 # The folders and databases of the fixtures serve all examples of a test; each example makes its own files in them.

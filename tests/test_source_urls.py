@@ -23,8 +23,9 @@ from jobs.queue import JobQueue
 from jobs.request import parse_request
 from jobs.submit import submit
 from resources.settings import Settings
+from resources.source_names import kept_name
 from resources.source_urls import fetch_photo, is_public
-from resources.sources import MAX_BYTES, import_source, kept_name, load_source
+from resources.sources import MAX_BYTES, import_source, load_source
 from resources.store import ImageStore
 from tests.http_server import Handler, Server, closed_port, picture_file, serving
 

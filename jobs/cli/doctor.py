@@ -440,7 +440,7 @@ def check_sensors(instance: dg.DagsterInstance) -> Check:
 
 def check_redis(settings: Settings) -> Check:
     """The Redis that hands runs to workers."""
-    from jobs.cli.worker import ping_redis
+    from jobs.cli.redis_side import ping_redis
 
     ping_redis(settings)
     return Check("redis", "OK", "answers")

@@ -30,13 +30,13 @@ from jobs.cli.dagster_side import open_instance, short_reason
 from jobs.cli.doctor import check_data
 from jobs.cli.opening import opened_database
 from jobs.cli.output import FAILED, INTERRUPTED, err, say
+from jobs.cli.redis_side import ping_redis
 from resources.settings import Settings, dagster_home, load_settings
 
 if TYPE_CHECKING:
     from resources.launcher import WorkerRunLauncher
 
 BEATS_PER_SILENCE: Final = 6
-_REDIS_SECONDS: Final = 5.0
 _DIE_WITH_PARENT: Final = 1  # PR_SET_PDEATHSIG of Linux
 
 _log = logging.getLogger(__name__)
@@ -77,29 +77,6 @@ def worker(
             workers.leave(name)
     if code:
         raise typer.Exit(code)
-
-
-def ping_redis(settings: Settings) -> None:
-    """Make sure that Redis answers.
-
-    Raises:
-        SettingsError: it does not; says why, without the password.
-    """
-    import redis
-
-    try:
-        with redis.Redis.from_url(
-            settings.redis_url.get_secret_value(),
-            socket_connect_timeout=_REDIS_SECONDS,
-            socket_timeout=_REDIS_SECONDS,
-        ) as client:
-            client.ping()
-    except ValueError as error:
-        raise SettingsError(f"FC_REDIS_URL cannot be read: {error}.", "Write it as redis://host:6379/0.") from None
-    except redis.RedisError as error:
-        raise SettingsError(
-            f"Redis does not answer: {short_reason(error)}.", "Start it, or correct FC_REDIS_URL."
-        ) from None
 
 
 def _launcher() -> WorkerRunLauncher:
