@@ -12,12 +12,13 @@ import dagster as dg
 
 from fc_assets.asset import stage_asset
 from fc_assets.prompts import FixedWords, scene_words
-from fc_assets.provenance import generated_provenance, imported_provenance
+from fc_assets.provenance import generated_provenance, imported_provenance, inherited_provenance
 from fc_assets.quality_gates import low_quality
 from fc_assets.stage import Done, Item, Stage, StageOutput
 from imaging.errors import BackendError, NeedsReviewError
 from imaging.exif import clean_exif
 from imaging.gates import Gate, decide
+from imaging.provenance import read_provenance
 from imaging.quality import quality_score, verify_output
 from jobs.job import Job
 from jobs.queue import JobQueue
@@ -30,7 +31,7 @@ from resources.store import ImageStore
 
 
 @stage_asset(
-    code_version="2",
+    code_version="3",
     group="image",
     kinds={"diffusers", "pytorch"},
     ins=("job_request", "enhanced_prompt"),
@@ -138,16 +139,17 @@ def _generated(item: Item, task: ImageTask, outcome: Outcome, tool: Generator, g
 def _imported(item: Item, store: ImageStore, gate: Gate, *, keep_exif: bool) -> Done:
     source = SourceInfo.model_validate(item.job.source)
     decoded = load_source(source, store)
+    made = read_provenance(store.read(*source.stored.split("/"))) if item.job.request.result_of else None
     quality, parts = quality_score(decoded.pixels)
     decision = decide(gate, quality, parts)
     return Done(
         ImageRecord(
             decoded.pixels if decoded.rgba is None else decoded.rgba,
-            imported_provenance(item.job, source),
+            inherited_provenance(item.job, source, made) if made else imported_provenance(item.job, source),
             decoded.exif if keep_exif else clean_exif(decoded.exif),
         ),
         {
-            "generator": "none: imported photo",
+            "generator": "none: the picture of another job" if made else "none: imported photo",
             "source_image": source.path,
             "source_sha256": source.sha256,
             "transparent": decoded.had_alpha,

@@ -50,6 +50,25 @@ def imported_provenance(job: Job, source: SourceInfo) -> Provenance:
     return Provenance("", record, None, TOOL)
 
 
+def inherited_provenance(job: Job, source: SourceInfo, made: Mapping[str, Any]) -> Provenance:
+    """For the picture of another job: what its PNG says of how it was made goes on.
+
+    Args:
+        job: the job that works on it.
+        source: the picture as it was taken.
+        made: what `imaging.provenance.read_provenance` finds in it.
+    """
+    record = {
+        **(made["record"] or {}),
+        **_common(job),
+        "source_job": job.request.result_of,
+        "source_sha256": source.sha256,
+        "width": source.width,
+        "height": source.height,
+    }
+    return Provenance(made["parameters"] or "", record, made["digital_source_type"], TOOL)
+
+
 def final_provenance(
     job: Job, before: Mapping[str, Any], faces: Mapping[str, Any], size: tuple[int, int]
 ) -> Provenance:
@@ -61,14 +80,14 @@ def final_provenance(
         faces: how the faces were made anew.
         size: (width, height) of the finished picture.
     """
-    from_photo = before.get("origin") == "photo"
+    from_photo = before.get("origin") in ("photo", "edited photo")
     if not faces["faces"]:  # a person took the picture as it is, without a face
         record = {**before, **_common(job), "width": size[0], "height": size[1]}
-        if from_photo:
+        if before.get("origin") == "photo":
             return Provenance("", record, None, TOOL)
         trained = record["generator"] not in PAINTERS
         return Provenance(
-            _parameters(record, size), record, digital_source_type(trained=trained, from_photo=False), TOOL
+            _parameters(record, size), record, digital_source_type(trained=trained, from_photo=from_photo), TOOL
         )
     generator = str(faces["generator"])
     record = {

@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy import delete, event
 
 from imaging.errors import RejectedError
+from imaging.provenance import read_provenance
 from jobs.inbox import take_inbox
 from jobs.job import JobBusyError, NewJob
 from jobs.queue import JobQueue
@@ -336,6 +337,22 @@ def test_a_child_takes_the_picture_of_the_job_before_it(
     record = json.loads(store.read("requests", "b.json"))
     assert record["source"]["sha256"] == done.source["sha256"]
     assert record["request"]["source_image"] == "job:a"
+    parent, child = (read_provenance(store.read("6-final", f"{name}.png")) for name in "ab")
+    assert child["digital_source_type"] == parent["digital_source_type"] == "algorithmicMedia"
+    assert (child["record"]["origin"], child["record"]["source_job"]) == ("generated", "a")
+    assert child["record"]["prompt"] == parent["record"]["prompt"]
+
+
+def test_a_picture_of_another_job_that_is_only_described_stays_marked(
+    instance: dg.DagsterInstance, queue: JobQueue, store: ImageStore
+) -> None:
+    add_jobs(queue, store, PROMPT, result_of("a") | {"job_type": "description"})
+    (request,) = tick(instance)
+    assert materialize(instance, "a", batch=request.run_key).success
+    (request,) = tick(instance)
+    assert materialize(instance, "b", batch=request.run_key).success
+    assert read_provenance(store.read("0-generated", "b.png"))["digital_source_type"] == "algorithmicMedia"
+    assert "photo" not in json.loads(store.read("descriptions", "b.json"))["answer"]["text"].split(".")[0].lower()
 
 
 def test_started_too_early_it_fails_and_says_what_to_do(

@@ -81,7 +81,7 @@ def test_metadata_tells_how_it_was_made(instance: dg.DagsterInstance, queue: Job
     assert len(shown["preview"].value) < 17_000  # 12 KB as base64
     assert shown["path"].value == str(store.path("0-generated", "a.png"))
     assert event.asset_materialization.tags["dagster/data_version"]
-    assert event.asset_materialization.tags["dagster/code_version"] == "2"
+    assert event.asset_materialization.tags["dagster/code_version"] == "3"
 
     record = read_provenance(store.read("6-final", "a.png"))
     assert record["record"]["job_id"] == "a"

@@ -166,6 +166,8 @@ def where(job: Job) -> str:
         return f"waiting for {job.after_id or ('its jobs' if job.children else 'its first job')}"
     if job.status == "pending" and job.not_before is not None and job.not_before > datetime.now(UTC):
         return f"pending until {local_time(job.not_before)}"
+    if job.job_type == "group":
+        return job.status
     stage = job.error_stage if job.error_stage and job.status != "running" else job.current_stage
     if job.status in ("running", "failed", "needs_review", "rejected") and stage:
         return f"{job.status} at {stage}"

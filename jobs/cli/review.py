@@ -41,7 +41,7 @@ def review(*, as_json: Annotated[bool, typer.Option("--json", help="Print JSON."
         say("No job waits for a person.")
         return
     for one in waiting:  # no table: a path that is broken over lines cannot be opened
-        say(f"{one['job_id']} at {one['stage']}: {one['reason']}")
+        say(f"{one['job_id']}{' at ' + one['stage'] if one['stage'] else ''}: {one['reason']}")
         say(f"    {one['picture'] or 'There is no picture yet.'}")
     say("`fc approve JOB` takes it as it is, `fc retry JOB` tries it again, `fc reject JOB` ends it.")
 
