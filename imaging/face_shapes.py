@@ -100,8 +100,12 @@ class Ellipse:
         return _inside((self.x - reach_x, self.y - reach_y, self.x + reach_x, self.y + reach_y), shape)
 
     def grown(self, pixels: float) -> Ellipse:
-        """With half axes that are longer by so many pixels, but at least half a pixel."""
-        return replace(self, across=max(0.5, self.across + pixels), along=max(0.5, self.along + pixels))
+        """With half axes that are longer by so many pixels; one that shrinks keeps half a pixel, if it had it."""
+        return replace(
+            self,
+            across=max(self.across + pixels, min(self.across, 0.5)),
+            along=max(self.along + pixels, min(self.along, 0.5)),
+        )
 
     def moved(self, x: float, y: float) -> Ellipse:
         """Moved by so many pixels."""
