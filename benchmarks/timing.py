@@ -123,9 +123,7 @@ def _back(
     for number, (one, frame) in enumerate(zip(made, frames, strict=True)):
         box = frame.bounds((SIDE, SIDE))
         used = mask_bounds(part_of_face(mask, faces, number, box), MASK_MARGIN)
-        place = box
-        if used is not None:
-            place = Box(box.left + used.left, box.top + used.top, box.left + used.right, box.top + used.bottom)
+        place = used.moved(box.left, box.top) if used else box
         patches.append(Patch(place.as_tuple(), put_back(one, frame, place)))
     return tuple(patches)
 

@@ -14,14 +14,13 @@ from numpy.typing import NDArray
 from fc_assets.asset import stage_asset
 from fc_assets.enhanced_prompt import DEFAULT_FACE_PROMPT
 from fc_assets.prompts import FixedWords, face_words
-from fc_assets.quality_gates import low_quality
+from fc_assets.quality_gates import judge
 from fc_assets.stage import Done, Item, Stage, StageOutput
 from imaging.align import Frame, coverage, cut, put_back
 from imaging.boxes import Box, Face
 from imaging.crop import crop, resize
-from imaging.gates import Gate, decide
+from imaging.gates import Gate
 from imaging.mask import MASK_MARGIN, mask_bounds, part_of_face
-from imaging.quality import quality_score
 from jobs.face_rules import FacePlan, denoising_strength, plan_faces
 from jobs.job import Job
 from jobs.queue import JobQueue
@@ -104,7 +103,7 @@ def _passes(item: Item, words: FixedWords, size: int) -> list[FacePass]:
     """The faces of a picture that are made anew, at `size` pixels square."""
     record: PortraitRecord = item.needs("portrait")
     chosen = record.faces_to_change()
-    places = [place for place, face in enumerate(record.faces) if face in chosen]
+    places = [place for place, face in enumerate(record.faces) if face.is_to_change]
     if not chosen:
         return []
     request = item.job.request
@@ -132,6 +131,7 @@ def _passes(item: Item, words: FixedWords, size: int) -> list[FacePass]:
         )
         inside = replace(frame, x=frame.x - box.left, y=frame.y - box.top)
         own = part_of_face(mask, shapes, number, box)
+        used = mask_bounds(own, MASK_MARGIN)
         share = shapes[number].box.area / (record.width * record.height)
         usual = denoising_strength(request.face_strength, request.large_face_strength, share)
         strength = plans[place].strength
@@ -145,17 +145,10 @@ def _passes(item: Item, words: FixedWords, size: int) -> list[FacePass]:
                     denoising_strength=usual if strength is None else strength,
                     face=_in_cut(shapes[number], frame, size),
                 ),
-                _moved(mask_bounds(own, MASK_MARGIN), box) or box,
+                used.moved(box.left, box.top) if used else box,
             )
         )
     return passes
-
-
-def _moved(part: Box | None, box: Box) -> Box | None:
-    """A part of a box, from its own coordinates to those of the picture."""
-    if part is None:
-        return None
-    return Box(box.left + part.left, box.top + part.top, box.left + part.right, box.top + part.bottom)
 
 
 def _prompts(item: Item, words: FixedWords, number: int, plan: FacePlan) -> tuple[str, str]:
@@ -191,12 +184,12 @@ def _done(
     gate: Gate,
 ) -> Done | Exception:
     original: NDArray[np.uint8] = item.needs("generated_image").pixels
-    patches, details, warnings = [], [], []
+    patches, details, judgements = [], [], []
     for face, outcome in zip(faces, outcomes, strict=True):
         if isinstance(outcome, Exception):
             return outcome
-        quality, parts = quality_score(outcome.pixels)
-        warnings.append(decide(gate, quality, parts))
+        judged = judge(outcome.pixels, gate)
+        judgements.append(judged)
         patches.append(_back(original, outcome.pixels, face))
         asked = face.task.task
         details.append(
@@ -207,7 +200,7 @@ def _done(
                 "seed": asked.seed,
                 "strength": face.task.denoising_strength,
                 "angle": round(face.record.upright().angle, 2),
-                "quality": round(quality, 3),
+                "quality": judged.quality,
             }
         )
     first = faces[0].task.task if faces else None
@@ -220,11 +213,11 @@ def _done(
         "back_end": tool.describe(),
         "faces": details,
     }
-    texts = [decision.text for decision in warnings if decision.text]
-    errors = [low_quality(item.job.id, "new face", decision, "FC_GATE_FACE") for decision in warnings]
+    warnings = [text for judged in judgements for text in judged.warnings]
+    errors = [judged.turned_down(item.job.id, "new face", "FC_GATE_FACE") for judged in judgements]
     return Done(
         PatchesRecord(tuple(patches), made_by),
-        {**made_by, "faces_changed": len(patches), "warnings": texts},
+        {**made_by, "faces_changed": len(patches), "warnings": warnings},
         picture=_row([patch.pixels for patch in patches]) if patches else None,
         turned_down=next((error for error in errors if error is not None), None),
     )

@@ -17,7 +17,7 @@ from imaging.boxes import Face
 from jobs.job import Job
 from jobs.queue import JobQueue
 from resources.connections import DatabaseResource, DetectorResource, StoreResource, WriterResource
-from resources.detectors.base import largest_first
+from resources.detectors.base import largest_first, sure_faces
 from resources.records import DescriptionRecord, PortraitRecord, PromptRecord, StoredImage
 from resources.writers.base import Picture
 
@@ -59,7 +59,7 @@ def description(
     def faces_in(item: Item, pixels: NDArray[np.uint8]) -> list[Face]:
         confidence = stage.settings.detector_confidence
         if "portrait" not in item.inputs:
-            return [face for face in detector.get()[0].detect(pixels) if face.score >= confidence]
+            return sure_faces(detector.get()[0], pixels, confidence)
         record: PortraitRecord = item.inputs["portrait"]
         return largest_first(record.seen_in((pixels.shape[1], pixels.shape[0]), confidence))
 

@@ -14,16 +14,15 @@ from numpy.typing import NDArray
 from fc_assets.asset import stage_asset
 from fc_assets.identity import compare_faces, embed_reference
 from fc_assets.provenance import final_provenance
-from fc_assets.quality_gates import low_quality
+from fc_assets.quality_gates import judge
 from fc_assets.stage import Done, ExtraImage, Item, Stage, StageOutput, one_by_one
 from imaging.alpha import on_white, resize_rgba
 from imaging.blend import has_color, match_ring_color, merge_into, without_color
 from imaging.boxes import Box
 from imaging.crop import crop, fit_within, resize
 from imaging.errors import BackendError
-from imaging.gates import Gate, decide
+from imaging.gates import Gate
 from imaging.mask import MASK_MARGIN, mask_bounds, part_of_face
-from imaging.quality import quality_score
 from jobs.job import Job
 from jobs.queue import JobQueue
 from resources.connections import DatabaseResource, DetectorResource, EncoderResource, StoreResource
@@ -74,11 +73,16 @@ def final_image(
     stage = Stage(context, images, JobQueue(database.get()), inputs)
     gate = stage.settings.gates["final"]
 
+    embedded: dict[str, NDArray[np.float32]] = {}  # of the references; the jobs of a run often share one
+
     def finish(item: Item) -> Done:
         tool, why = encoder.get()
         stage.tell_once(f"Faces compared by {why}")
-        reference = None if tool is None else embed_reference(item.job, images, detector.get()[0], tool)
-        return _final(item, gate, tool, reference)
+        kept = item.job.request.reference_face
+        if tool is not None and kept is not None and kept not in embedded:
+            confidence = stage.settings.detector_confidence
+            embedded[kept] = embed_reference(item.job.id, kept, images, detector.get()[0], confidence, tool)
+        return _final(item, gate, tool, embedded.get(kept or ""))
 
     yield from stage.run(one_by_one(finish), decides)
 
@@ -108,10 +112,9 @@ def _final(item: Item, gate: Gate, encoder: FaceEncoder | None, reference: NDArr
         finished = resize(finished, size) if alpha is None else resize_rgba(finished, size)
         extras.append(ExtraImage("5-resized", f"{item.job.id}.png", finished))
     seen = finished if alpha is None else on_white(finished)
-    quality, parts = quality_score(seen)
+    judged = judge(seen, gate)
     changed = [face.face() for face in record.faces_to_change()]
     similarities, not_as_asked = compare_faces(item.job, original, merged, changed, encoder, reference)
-    decision = decide(gate, quality, parts)
     scale = size[0] / original.shape[1]
     boxes = [tuple(round(side * scale) for side in face.box) for face in record.faces]
     return Done(
@@ -122,16 +125,14 @@ def _final(item: Item, gate: Gate, encoder: FaceEncoder | None, reference: NDArr
             "faces_changed": len(patches.patches),
             "pixels_changed_outside_mask": outside,
             "transparent": alpha is not None,
-            "quality": round(quality, 3),
-            "quality_parts": parts,
-            "warnings": [decision.text] if decision.text else [],
+            **judged.metadata,
             "similarities": similarities,
         },
         picture=seen,
         extras=extras,
         face_boxes=boxes,
-        quality=quality,
-        turned_down=not_as_asked or low_quality(item.job.id, "final image", decision, "FC_GATE_FINAL"),
+        quality=judged.quality,
+        turned_down=not_as_asked or judged.turned_down(item.job.id, "final image", "FC_GATE_FINAL"),
     )
 
 
@@ -162,7 +163,7 @@ def merge_faces(
         used = mask_bounds(own, MASK_MARGIN)
         if used is None:
             continue
-        place = Box(box.left + used.left, box.top + used.top, box.left + used.right, box.top + used.bottom)
+        place = used.moved(box.left, box.top)
         pixels = crop(patch.pixels, used)
         pixels = without_color(pixels) if is_grey else pixels
         own = crop(own, used)

@@ -13,20 +13,21 @@ import dagster as dg
 from fc_assets.asset import stage_asset
 from fc_assets.prompts import FixedWords, scene_words
 from fc_assets.provenance import generated_provenance, imported_provenance, inherited_provenance
-from fc_assets.quality_gates import low_quality
+from fc_assets.quality_gates import judge
 from fc_assets.stage import Done, Item, Stage, StageOutput
+from imaging.decode import decode_image
 from imaging.errors import BackendError, NeedsReviewError
 from imaging.exif import clean_exif
-from imaging.gates import Gate, decide
+from imaging.gates import Gate
 from imaging.provenance import read_provenance
-from imaging.quality import quality_score, verify_output
+from imaging.quality import verify_output
 from jobs.job import Job
 from jobs.queue import JobQueue
 from resources.connections import DatabaseResource, GeneratorResource, StoreResource
 from resources.generators.base import Generator, ImageTask, Outcome
 from resources.records import ImageRecord, PromptRecord, RequestRecord
 from resources.settings import load_settings
-from resources.sources import SourceInfo, load_source
+from resources.sources import SourceInfo, read_source
 from resources.store import ImageStore
 
 
@@ -106,9 +107,8 @@ def _generated(item: Item, task: ImageTask, outcome: Outcome, tool: Generator, g
     if isinstance(outcome, Exception):
         return outcome
     verdict = verify_output(outcome.pixels, (task.width, task.height))
-    quality, parts = quality_score(outcome.pixels)
-    decision = decide(gate, quality, parts)
-    turned_down = low_quality(item.job.id, "generated image", decision, "FC_GATE_IMAGE")
+    judged = judge(outcome.pixels, gate)
+    turned_down = judged.turned_down(item.job.id, "generated image", "FC_GATE_IMAGE")
     if not verdict.passed:
         turned_down = NeedsReviewError(
             f"The generated image of job {item.job.id} was turned down: {'; '.join(verdict.reasons)}.",
@@ -126,22 +126,20 @@ def _generated(item: Item, task: ImageTask, outcome: Outcome, tool: Generator, g
             "negative_prompt": task.negative_prompt,
             "made_by": made_by,
             "checks": verdict.scores,
-            "quality": round(quality, 3),
-            "quality_parts": parts,
-            "warnings": [decision.text] if decision.text else [],
+            **judged.metadata,
         },
         picture=outcome.pixels,
-        quality=quality,
+        quality=judged.quality,
         turned_down=turned_down,
     )
 
 
 def _imported(item: Item, store: ImageStore, gate: Gate, *, keep_exif: bool) -> Done:
     source = SourceInfo.model_validate(item.job.source)
-    decoded = load_source(source, store)
-    made = read_provenance(store.read(*source.stored.split("/"))) if item.job.request.result_of else None
-    quality, parts = quality_score(decoded.pixels)
-    decision = decide(gate, quality, parts)
+    data = read_source(source, store)
+    decoded = decode_image(data, name=source.path)
+    made = read_provenance(data) if item.job.request.result_of else None
+    judged = judge(decoded.pixels, gate)
     return Done(
         ImageRecord(
             decoded.pixels if decoded.rgba is None else decoded.rgba,
@@ -156,11 +154,9 @@ def _imported(item: Item, store: ImageStore, gate: Gate, *, keep_exif: bool) -> 
             "notes": list(decoded.notes),
             "width": decoded.pixels.shape[1],
             "height": decoded.pixels.shape[0],
-            "quality": round(quality, 3),
-            "quality_parts": parts,
-            "warnings": [decision.text] if decision.text else [],
+            **judged.metadata,
         },
         picture=decoded.pixels,
-        quality=quality,
-        turned_down=low_quality(item.job.id, "photo", decision, "FC_GATE_IMAGE"),
+        quality=judged.quality,
+        turned_down=judged.turned_down(item.job.id, "photo", "FC_GATE_IMAGE"),
     )

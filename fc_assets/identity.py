@@ -15,7 +15,7 @@ from imaging.boxes import Face
 from imaging.errors import NeedsReviewError, RejectedError, SettingsError
 from imaging.identity import judge_identity, similarity
 from jobs.job import Job
-from resources.detectors.base import Detector
+from resources.detectors.base import Detector, sure_faces
 from resources.identity.base import FaceEncoder
 from resources.sources import load_reference
 from resources.store import ImageStore
@@ -74,21 +74,18 @@ def compare_faces(
 
 
 def embed_reference(
-    job: Job, store: ImageStore, detector: Detector, encoder: FaceEncoder
-) -> NDArray[np.float32] | None:
-    """The embedding of the largest face in the request's reference photo; None when it names none.
+    job_id: str, kept: str, store: ImageStore, detector: Detector, confidence: float, encoder: FaceEncoder
+) -> NDArray[np.float32]:
+    """The embedding of the largest sure face in a job's reference photo, named by what its request keeps of it.
 
     Raises:
         RejectedError: there is no face in it.
     """
-    kept = job.request.reference_face
-    if kept is None:
-        return None
     pixels = load_reference(kept, store).pixels
-    faces = detector.detect(pixels)
+    faces = sure_faces(detector, pixels, confidence)
     if not faces:
         raise RejectedError(
-            f"Job {job.id}: reference_face: no face was found in {kept.partition('@sha256:')[0]}.",
+            f"Job {job_id}: reference_face: no face was found in {kept.partition('@sha256:')[0]}.",
             "Give a photo with one clear face.",
         )
-    return encoder.embed(pixels, max(faces, key=lambda face: face.box.area))
+    return encoder.embed(pixels, faces[0])

@@ -5,7 +5,7 @@ Belongs here: which faces go on. Does not: how faces are found (`resources.detec
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import dagster as dg
@@ -170,7 +170,7 @@ def _check(pixels: NDArray[np.uint8], faces: Sequence[Face], number: int, plan: 
     face = faces[number]
     size = (pixels.shape[1], pixels.shape[0])
     padding = how.padding if plan.padding is None else plan.padding
-    frame = frame_around(face if how.align else replace(face, landmarks=None), size, padding)
+    frame = frame_around(face, size, padding, align=how.align)
     others = [other for place, other in enumerate(faces) if place != number]
     verdict = verify_portrait(crop(pixels, face.box), face, size, others)
     left = plan.left

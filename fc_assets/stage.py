@@ -426,12 +426,19 @@ class Stage:
         for stage, sha256 in item.input_hashes.items():
             tags[f"dagster/input_data_version/{stage}"] = sha256[:16]
             tags[f"dagster/input_event_pointer/{stage}"] = str(self._input_events[stage].get(item.job.id, "NULL"))
-        event = dg.AssetMaterialization(self.context.asset_key, partition=item.job.id, metadata=shown, tags=tags)
+        self._show(dg.AssetMaterialization(self.context.asset_key, partition=item.job.id, metadata=shown, tags=tags))
+
+    def _show(self, event: dg.AssetMaterialization | dg.AssetObservation) -> None:
+        """Log an event of a job's partition.
+
+        Raises:
+            TransientError: Dagster's storage did not take it.
+        """
         try:
             self.context.log_event(event)
         except (SQLAlchemyError, DagsterPostgresException) as error:
             raise TransientError(
-                f"Dagster's storage did not take the {self.name} of job {item.job.id}: {type(error).__name__}.",
+                f"Dagster's storage did not take the {self.name} of job {event.partition}: {type(error).__name__}.",
                 "The job is tried again by itself; `fc doctor` says whether the storage answers.",
             ) from error
 
@@ -488,11 +495,8 @@ class Stage:
         self.context.log.warning(f"{job_id}: {error}")
         said = {"status": status, "why": error.what, "mend": error.mend, **(metadata or {})}
         shown = {name: _shown(name, value) for name, value in said.items()}
-        self.context.log_event(
-            dg.AssetObservation(
-                self.context.asset_key, partition=job_id, description=f"{status}: {error.what}", metadata=shown
-            )
-        )
+        why = f"{status}: {error.what}"
+        self._show(dg.AssetObservation(self.context.asset_key, partition=job_id, description=why, metadata=shown))
 
     def _fail(self, job_id: str, error: Exception) -> None:
         if isinstance(error, JobBusyError):

@@ -115,7 +115,7 @@ def upright_angle(face: Face) -> float:
     return math.degrees(math.atan2(across[1], across[0]))
 
 
-def frame_around(face: Face, size: tuple[int, int], padding: float) -> Frame:
+def frame_around(face: Face, size: tuple[int, int], padding: float, *, align: bool = True) -> Frame:
     """The square around a face in which the face is upright and its eyes are level.
 
     A roll within 5 degrees of a whole quarter turn counts as that turn. Such a frame lies on whole pixels, and is moved
@@ -125,13 +125,14 @@ def frame_around(face: Face, size: tuple[int, int], padding: float) -> Frame:
         face: the face; must touch the picture.
         size: (width, height) of the picture in pixels.
         padding: room on each side as a share of the face's longer side, 0 or more.
+        align: False: the face stays turned as it is.
 
     Raises:
         ValueError: negative padding, or a face outside the picture.
     """
     box, inside = portrait_box(face.box, size, padding), clamp(face.box, size)
     side = round(max(inside.width, inside.height) * (1 + 2 * padding))
-    angle = upright_angle(face)
+    angle = upright_angle(face) if align else 0.0
     quarter = 90.0 * round(angle / 90)
     x, y = inside.center
     if abs(angle - quarter) > LEFT_AS_IT_IS:

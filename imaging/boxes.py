@@ -47,6 +47,10 @@ class Box:
         """The middle as (x, y), in pixels."""
         return ((self.left + self.right) / 2, (self.top + self.bottom) / 2)
 
+    def moved(self, right: int, down: int) -> Box:
+        """The same box so many pixels further right and down."""
+        return Box(self.left + right, self.top + down, self.right + right, self.bottom + down)
+
     def as_tuple(self) -> tuple[int, int, int, int]:
         """(left, top, right, bottom), as PIL takes it."""
         return (self.left, self.top, self.right, self.bottom)

@@ -73,6 +73,11 @@ class FaceRecord(Record):
         """The face as detectors and masks know it."""
         return Face(Box(*self.box), self.score, self.landmarks)
 
+    @property
+    def is_to_change(self) -> bool:
+        """Whether it passed its checks and is not left as it is."""
+        return self.passed and not self.left
+
     def upright(self) -> Frame:
         """The square that is cut out for the face pass."""
         if self.frame is not None:
@@ -103,8 +108,8 @@ class PortraitRecord(Record):
     dropped: tuple[DroppedFace, ...] = ()
 
     def faces_to_change(self) -> list[FaceRecord]:
-        """The faces that passed their checks and are not left as they are, in the order of `faces`."""
-        return [face for face in self.faces if face.passed and not face.left]
+        """The faces that are made anew, in the order of `faces`."""
+        return [face for face in self.faces if face.is_to_change]
 
     def seen_in(self, size: tuple[int, int], confidence: float) -> list[Face]:
         """Every face of the picture, worked on or not, once it has been brought to `size` (width, height).

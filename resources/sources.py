@@ -145,7 +145,7 @@ def load_reference(kept: str, store: ImageStore) -> DecodedImage:
         BackendError: the store cannot be read.
     """
     path, sha256, extension = re.fullmatch(_KEPT_REFERENCE, kept, re.DOTALL).groups()  # type: ignore[union-attr]
-    return _load(path, sha256, f"{SOURCES}/{sha256}.{extension}", store)
+    return decode_image(_read_copy(path, sha256, f"{SOURCES}/{sha256}.{extension}", store), name=path)
 
 
 def load_source(info: SourceInfo, store: ImageStore) -> DecodedImage:
@@ -155,10 +155,20 @@ def load_source(info: SourceInfo, store: ImageStore) -> DecodedImage:
         InvalidImageError: the copy is missing or was changed.
         BackendError: the store cannot be read.
     """
-    return _load(info.path, info.sha256, info.stored, store)
+    return decode_image(read_source(info, store), name=info.path)
 
 
-def _load(path: str, sha256: str, stored: str, store: ImageStore) -> DecodedImage:
+def read_source(info: SourceInfo, store: ImageStore) -> bytes:
+    """The file of a source photo, whole and the one that was imported.
+
+    Raises:
+        InvalidImageError: the copy is missing or was changed.
+        BackendError: the store cannot be read.
+    """
+    return _read_copy(info.path, info.sha256, info.stored, store)
+
+
+def _read_copy(path: str, sha256: str, stored: str, store: ImageStore) -> bytes:
     mend = f"Submit the job again, so that {path} is imported anew."
     try:
         data = store.read(*stored.split("/"))
@@ -166,7 +176,7 @@ def _load(path: str, sha256: str, stored: str, store: ImageStore) -> DecodedImag
         raise InvalidImageError(f"The stored copy {stored} of {path} is missing.", mend) from None
     if hashlib.sha256(data).hexdigest() != sha256:
         raise InvalidImageError(f"The stored copy {stored} of {path} was changed or damaged.", mend)
-    return decode_image(data, name=path)
+    return data
 
 
 def _fetch(url: str, settings: Settings, fetch: Fetch | None) -> bytes:

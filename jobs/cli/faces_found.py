@@ -6,7 +6,7 @@ themselves (`imaging`), files, or what is printed (`jobs.cli.faces_told`).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,7 @@ from imaging.mask import draw_mask
 from imaging.mask_options import MaskOptions
 from imaging.portrait_checks import verify_portrait
 from imaging.quality import Verdict, measure_quality, rate_quality
-from resources.detectors.base import Detector
+from resources.detectors.base import Detector, sure_faces
 from resources.identity.base import FaceEncoder
 
 
@@ -130,7 +130,7 @@ def look_at(image: DecodedImage, how: How) -> Found:
         Portrait(
             face,
             verify_portrait(crop(pixels, face.box), face, size, [other for other in chosen.kept if other is not face]),
-            frame_around(face if how.align else replace(face, landmarks=None), size, how.padding),
+            frame_around(face, size, how.padding, align=how.align),
             _similarity(pixels, face, how.person),
         )
         for face in chosen.kept
@@ -149,7 +149,7 @@ def person_in(image: DecodedImage, path: str, how: How, encoder: FaceEncoder) ->
         InvalidImageError: there is no such face.
         BackendError: the detector gives no landmarks of it, or the encoder failed.
     """
-    found = [face for face in how.detector.detect(image.pixels) if face.score >= how.faces.confidence]
+    found = sure_faces(how.detector, image.pixels, how.faces.confidence)
     if not found:
         raise InvalidImageError(
             f"--reference: no face was found in {path} by {how.detector.name}.",

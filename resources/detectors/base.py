@@ -35,6 +35,11 @@ class Detector(Protocol):
         ...
 
 
+def sure_faces(detector: Detector, image: NDArray[np.uint8], confidence: float) -> list[Face]:
+    """The faces of an image that have at least this score, largest first; a detector may give candidates under it."""
+    return [face for face in detector.detect(image) if face.score >= confidence]
+
+
 def largest_first(faces: Iterable[Face]) -> list[Face]:
     """Faces by area, largest first; equal areas from left to right, then top to bottom."""
     return sorted(faces, key=lambda face: (-face.box.area, face.box.left, face.box.top))

@@ -15,12 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from imaging.errors import BackendError, SettingsError
+from imaging.errors import BackendError
 from resources.generators.base import Generated, ImageTask, InpaintTask, Outcome
 from resources.generators.diffusion.calls import Calls, Watch, run_batches
 from resources.generators.diffusion.flux_checkpoint import find_flux_checkpoint
 from resources.generators.diffusion.flux_model import FluxModel, load_flux
-from resources.generators.diffusion.outcomes import failure, sampling_of, settings_told, versions
+from resources.generators.diffusion.outcomes import failure, sampling_of, settings_told, shared_values, versions
 from resources.generators.diffusion.sdxl_model import steps_done
 from resources.settings import Settings
 
@@ -75,26 +75,9 @@ class FluxGenerator(dg.ConfigurableResource):  # type: ignore[type-arg]
         Raises:
             SettingsError: names each variable that cannot be used, and why.
         """
-        faces = setting == "FC_FACE_MODEL"
-        model = settings.face_model if faces else settings.sdxl_model
-        if not model:
-            raise SettingsError(
-                f"{setting} is not set, and the generator flux needs a checkpoint.",
-                "Set it to a folder in diffusers format or to a Hub id, as black-forest-labs/FLUX.1-dev.",
-            )
-        values: dict[str, Any] = {
-            "model": model,
-            "revision": "" if faces else settings.sdxl_revision,
-            "device": settings.sdxl_device,
-            "dtype": settings.sdxl_dtype,
-            "batch_size": settings.sdxl_batch_size,
-            "face_size": settings.face_size,
-            "image_timeout": settings.image_timeout,
-            "memory": settings.model_memory,
-            "setting": setting,
-        }
+        mend = "Set it to a folder in diffusers format or to a Hub id, as black-forest-labs/FLUX.1-dev."
         with settings_told():
-            return cls(**values)
+            return cls(**shared_values(settings, setting, "flux", mend))
 
     def describe(self) -> dict[str, Any]:
         """The checkpoint and its fingerprint, device, dtype and guidance as they are set, and the libraries' versions.

@@ -1,4 +1,4 @@
-"""What SDXL and Flux have in common around a call: settings that cannot be used, a task that failed, versions.
+"""What SDXL and Flux have in common around a call: their settings, a task that failed, versions.
 
 Belongs here: words for people and for the record. Does not: any model, or when a task counts as failed (`calls`).
 """
@@ -9,13 +9,14 @@ import functools
 import importlib.metadata
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import Any, Final
 
 from pydantic import ValidationError
 
 from imaging.errors import BackendError, OutOfMemoryError, SettingsError
 from resources.generators.base import ImageTask, InpaintTask
 from resources.generators.diffusion.memory import is_out_of_memory
+from resources.settings import Settings
 
 _VARIABLES: Final = {
     "compile_mode": "FC_SDXL_COMPILE",
@@ -24,6 +25,35 @@ _VARIABLES: Final = {
     "memory": "FC_MODEL_MEMORY",
     "soft_inpaint": "FC_FACE_SOFT_INPAINT",
 }
+
+
+def shared_values(settings: Settings, setting: str, generator: str, mend: str) -> dict[str, Any]:
+    """What the settings say of the fields that every generator on diffusers has.
+
+    Args:
+        settings: all settings; device, dtype and batch size are those of SDXL.
+        setting: the variable that holds the model. A revision can be set for `FC_SDXL_MODEL` only.
+        generator: its name, for the error.
+        mend: what may be put into the variable.
+
+    Raises:
+        SettingsError: the variable is not set.
+    """
+    faces = setting == "FC_FACE_MODEL"
+    model = settings.face_model if faces else settings.sdxl_model
+    if not model:
+        raise SettingsError(f"{setting} is not set, and the generator {generator} needs a checkpoint.", mend)
+    return {
+        "model": model,
+        "revision": "" if faces else settings.sdxl_revision,
+        "device": settings.sdxl_device,
+        "dtype": settings.sdxl_dtype,
+        "batch_size": settings.sdxl_batch_size,
+        "face_size": settings.face_size,
+        "image_timeout": settings.image_timeout,
+        "memory": settings.model_memory,
+        "setting": setting,
+    }
 
 
 @contextmanager

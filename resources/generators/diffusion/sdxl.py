@@ -17,10 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from imaging.errors import BackendError, SettingsError
+from imaging.errors import BackendError
 from resources.generators.base import Generated, ImageTask, InpaintTask, Outcome
 from resources.generators.diffusion.calls import Calls, Watch, run_batches
-from resources.generators.diffusion.outcomes import failure, sampling_of, settings_told, versions
+from resources.generators.diffusion.outcomes import failure, sampling_of, settings_told, shared_values, versions
 from resources.generators.diffusion.sdxl_addons import Addons
 from resources.generators.diffusion.sdxl_checkpoint import BASE, HUB_SIZE, Checkpoint, find_checkpoint, told_of
 from resources.generators.diffusion.sdxl_model import Model, load_model, steps_done
@@ -81,30 +81,15 @@ class SdxlGenerator(dg.ConfigurableResource):  # type: ignore[type-arg]
         Raises:
             SettingsError: names each variable that cannot be used, and why.
         """
-        faces = setting == "FC_FACE_MODEL"
-        model = settings.face_model if faces else settings.sdxl_model
-        if not model:
-            raise SettingsError(
-                f"{setting} is not set, and the generator sdxl needs a checkpoint.",
-                "Set it to a .safetensors file, a folder in diffusers format or a Hub id, or set FC_GENERATOR=sketch.",
-            )
-        values: dict[str, Any] = {
-            "model": model,
-            "revision": "" if faces else settings.sdxl_revision,
+        mend = "Set it to a .safetensors file, a folder in diffusers format or a Hub id, or set FC_GENERATOR=sketch."
+        values = shared_values(settings, setting, "sdxl", mend) | {
             "config": settings.sdxl_config,
             "vae": settings.sdxl_vae,
             "loras": settings.sdxl_loras,
             "embeddings": [str(file) for file in settings.sdxl_embeddings],
-            "device": settings.sdxl_device,
-            "dtype": settings.sdxl_dtype,
-            "batch_size": settings.sdxl_batch_size,
-            "face_size": settings.face_size,
             "soft_inpaint": settings.face_soft_inpaint,
             "clip_skip": settings.sdxl_clip_skip,
             "compile_mode": settings.sdxl_compile,
-            "memory": settings.model_memory,
-            "image_timeout": settings.image_timeout,
-            "setting": setting,
         }
         with settings_told():
             return cls(**values)
