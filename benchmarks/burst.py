@@ -31,13 +31,13 @@ from pathlib import Path
 import yaml
 
 from jobs.cli.processes import Services
-from jobs.queue import JobQueue
-from jobs.request import JobRequest
-from jobs.submit import submit
-from jobs.transitions import FINAL
+from jobs.model.request import JobRequest
+from jobs.model.transitions import FINAL
+from jobs.queue.job_queue import JobQueue
+from jobs.requests.submit import submit
 from resources.database import open_database
 from resources.settings import PROJECT_ROOT, Settings, load_settings
-from resources.store import ImageStore
+from resources.store.image_store import ImageStore
 
 MINUTES = 20
 

@@ -1,7 +1,4 @@
-"""A line chart as SVG, written by hand.
-
-Belongs here: axes, lines, a legend. Does not: what the numbers mean.
-"""
+"""A line chart as SVG, written by hand."""
 
 from __future__ import annotations
 

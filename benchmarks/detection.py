@@ -1,8 +1,5 @@
 """How many faces of composed scenes a detector finds, and how much else it takes for one.
 
-Belongs here: the scenes that count, ways to look at them, and recall and precision from what is found. Does not: the
-scenes themselves (`scenes`), or what is printed and drawn (`faces`).
-
 A look at a picture does not depend on the confidence that is asked for, only which looks are needed does. So each way
 keeps what its looks saw, and can be asked again with another confidence at little cost.
 """
@@ -19,8 +16,8 @@ import scenes
 from numpy.typing import NDArray
 from scenes import Scene
 
-from imaging.boxes import Box, Face
-from imaging.face_search import Look, Search, Sighting, View, look_at, search
+from imaging.faces.search import Look, Search, Sighting, View, look_at, search
+from imaging.geometry.boxes import Box, Face
 
 LEAST = 0.15  # score under which nothing that a look sees is asked for
 CONFIDENCES = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.88, 0.9, 0.92)
@@ -69,7 +66,7 @@ def groups(per: int, least: int = 24) -> dict[str, list[Scene]]:
 
 
 def searched(look: Look, how: Search) -> Finder:
-    """The product's way: `imaging.face_search` with a detector's look and its search values."""
+    """The product's way: `imaging.faces.search` with a detector's look and its search values."""
     seen = remembered(look)
 
     def find(scene: Scene, confidence: float) -> list[Face]:

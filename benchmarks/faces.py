@@ -2,8 +2,7 @@
 
     python benchmarks/faces.py [detect] [seams] [speed] [--places 4] [--images docs/images]
 
-Belongs here: the command, its tables, and its pictures. Does not: the scenes (`scenes`), or how each part is measured
-(`detection`, `seams`, `timing`). Everything runs on one thread, and times are CPU times. YuNet's file is taken from
+Everything runs on one thread, and times are CPU times. YuNet's file is taken from
 `FC_YUNET_MODEL`; without it Haar alone is measured, and the table says so. With `--images` the curves are drawn as SVG,
 and made cases before and after as WebP.
 """
@@ -26,9 +25,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from scenes import Scene, compose
 
-from imaging.boxes import Face
-from imaging.crop import crop, portrait_box, resize
-from imaging.mask import draw_mask
+from imaging.faces.mask import draw_mask
+from imaging.geometry.boxes import Face
+from imaging.geometry.crop import crop, portrait_box, resize
 from resources.detectors import haar, yunet
 from resources.detectors.base import Detector
 

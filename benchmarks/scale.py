@@ -44,8 +44,8 @@ def fill(finished: int) -> dict[str, float]:
     import dagster as dg
     from sqlalchemy import insert
 
-    from jobs.request import JobRequest
-    from jobs.stages import PARTITIONS, PLANS
+    from jobs.model.request import JobRequest
+    from jobs.model.stages import PARTITIONS, PLANS
     from resources.database import ImageMetadataRow, JobRow, LogRow, ResultRow, StateRow, open_database, utc_now
     from resources.settings import load_settings
 
@@ -132,13 +132,13 @@ def look() -> dict[str, float]:
     """Look at the jobs, and do one tick of each sensor."""
     import dagster as dg
 
-    from jobs.mend import Sides
-    from jobs.mend import look as disagreements
-    from jobs.queue import JobQueue
+    from jobs.queue.job_queue import JobQueue
+    from jobs.runs.repair import Sides
+    from jobs.runs.repair import look as disagreements
     from resources.connections import DatabaseResource, StoreResource
     from resources.database import open_database
     from resources.settings import load_settings
-    from resources.store import ImageStore
+    from resources.store.image_store import ImageStore
     from sensors.job_requests import job_requests
     from sensors.retention import retention
 
@@ -207,7 +207,7 @@ def fresh_home(*, postgres: bool) -> Iterator[None]:
         url = f"sqlite:///{home}/face-changer.sqlite"
         if postgres:
             sys.path.insert(0, str(PROJECT_ROOT))
-            from tests.postgres import running_postgres
+            from tests.support.postgres import running_postgres
 
             url = stack.enter_context(running_postgres())
         os.environ.update(

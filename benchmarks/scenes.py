@@ -1,8 +1,5 @@
 """Scenes with faces at known places: one photographed face, pasted at any size, turn, light and blur.
 
-Belongs here: composing the scenes and their true boxes, the same bytes for the same seed, and how found boxes are
-matched with true ones. Does not: detectors, or what is drawn from the numbers.
-
 The face is `skimage.data.astronaut` (NASA, public domain); the backgrounds are pictures of scikit-image without a face.
 """
 
@@ -18,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from skimage import data
 
-from imaging.boxes import Box
-from imaging.crop import resize
-from imaging.nms import iou
+from imaging.geometry.boxes import Box
+from imaging.geometry.crop import resize
+from imaging.geometry.nms import iou
 
 FACE = Box(178, 62, 270, 175)  # brow to chin in the astronaut
 HEAD = Box(132, 2, 324, 218)  # the face with its hair: what is pasted

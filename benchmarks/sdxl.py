@@ -27,14 +27,14 @@ from typing import Any
 
 import dagster as dg
 
-from imaging.quality import Verdict
-from jobs.queue import JobQueue
-from jobs.request import JobRequest
-from jobs.submit import submit
+from imaging.quality.score import Verdict
+from jobs.model.request import JobRequest
+from jobs.queue.job_queue import JobQueue
+from jobs.requests.submit import submit
 from resources.database import open_database
 from resources.generators.diffusion.model_cache import MODELS
 from resources.settings import PROJECT_ROOT, load_settings
-from resources.store import ImageStore
+from resources.store.image_store import ImageStore
 
 CFG_SCALE = 8.0
 SAMPLER = "Euler"
@@ -91,8 +91,8 @@ def bare(work: Work, model: Any) -> float:  # noqa: ANN401
 def through_the_asset(work: Work) -> float:
     """Seconds of the step `generated_image` of a Dagster run over as many jobs, on a fresh home."""
     from fc_assets.definitions import build_defs
-    from jobs.lifecycle import RANGE_END_TAG, RANGE_START_TAG
-    from jobs.stages import PARTITIONS
+    from jobs.model.stages import PARTITIONS
+    from jobs.runs.lifecycle import RANGE_END_TAG, RANGE_START_TAG
 
     with tempfile.TemporaryDirectory(prefix="face-changer-sdxl-") as folder:
         home = Path(folder)
@@ -160,14 +160,14 @@ def make_checkpoint(folder: Path) -> Path:
     import torch
 
     sys.path.insert(0, str(PROJECT_ROOT))
-    from tests.tiny_sdxl import build_full_sdxl, build_tiny_sdxl
+    from tests.support.tiny_sdxl import build_full_sdxl, build_tiny_sdxl
 
     return build_full_sdxl(folder) if torch.cuda.is_available() else build_tiny_sdxl(folder)
 
 
 def accept_anything() -> None:
     """Let random images through: the check of a generated image is made, and its verdict left aside."""
-    from fc_assets import generated_image
+    from fc_assets.stages import generated_image
 
     check = generated_image.verify_output
 

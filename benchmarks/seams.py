@@ -27,13 +27,13 @@ import numpy as np
 from numpy.typing import NDArray
 from skimage import data
 
-from fc_assets.final_image import merge_faces
-from imaging.blend import edge_ring
-from imaging.boxes import Box, Face
-from imaging.crop import crop, portrait_box
-from imaging.mask import draw_mask
-from imaging.mask_options import MaskOptions
-from resources.records import FaceRecord, Patch, PatchesRecord, PortraitRecord
+from fc_assets.stages.final_image import merge_faces
+from imaging.faces.blend import edge_ring
+from imaging.faces.mask import draw_mask
+from imaging.faces.mask_options import MaskOptions
+from imaging.geometry.boxes import Box, Face
+from imaging.geometry.crop import crop, portrait_box
+from resources.artifacts.records import FaceRecord, Patch, PatchesRecord, PortraitRecord
 
 Picture = NDArray[np.uint8]
 

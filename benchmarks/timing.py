@@ -1,8 +1,5 @@
 """What the face work costs on one core, and how much memory it takes beside the picture.
 
-Belongs here: pictures with 1, 4 and 16 faces, the CPU time of each step on them, and the peak of the memory. Does not:
-what is printed (`faces`).
-
 Times are CPU times of the process with one thread, the least of some rounds: what else the machine does is not in them.
 Memory is what NumPy allocates, by tracemalloc; OpenCV's scratch buffers inside a call are not seen by it.
 """
@@ -20,11 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scenes import Placed, Scene, compose
 
-from fc_assets.final_image import merge_faces
-from imaging.align import Frame, cut, frame_around, put_back
-from imaging.boxes import Box, Face
-from imaging.mask import MASK_MARGIN, draw_mask, mask_bounds, part_of_face
-from resources.records import FaceRecord, Patch, PatchesRecord, PortraitRecord
+from fc_assets.stages.final_image import merge_faces
+from imaging.faces.mask import MASK_MARGIN, draw_mask, mask_bounds, part_of_face
+from imaging.geometry.align import Frame, cut, frame_around, put_back
+from imaging.geometry.boxes import Box, Face
+from resources.artifacts.records import FaceRecord, Patch, PatchesRecord, PortraitRecord
 
 SIDE = 1024  # pixels of the picture
 FACE_SIZE = 1024  # pixels at which a face is made anew: SDXL's own

@@ -1,7 +1,4 @@
-"""The definitions that Dagster loads; this module alone composes the product.
-
-Belongs here: putting assets, jobs, sensors and resources together. Does not: any of them.
-"""
+"""The definitions that Dagster loads; this module alone composes the product."""
 
 from __future__ import annotations
 
@@ -10,15 +7,15 @@ from typing import Any
 
 import dagster as dg
 
-from fc_assets.changed_face import changed_face
-from fc_assets.description import description
-from fc_assets.enhanced_prompt import enhanced_prompt
-from fc_assets.final_image import final_image
-from fc_assets.generated_image import generated_image
-from fc_assets.job_request import job_request
-from fc_assets.mask import mask
-from fc_assets.portrait import portrait
-from jobs.pipelines import PIPELINES
+from fc_assets.stages.changed_face import changed_face
+from fc_assets.stages.description import description
+from fc_assets.stages.enhanced_prompt import enhanced_prompt
+from fc_assets.stages.final_image import final_image
+from fc_assets.stages.generated_image import generated_image
+from fc_assets.stages.job_request import job_request
+from fc_assets.stages.mask import mask
+from fc_assets.stages.portrait import portrait
+from jobs.runs.pipelines import PIPELINES
 from resources.connections import (
     DatabaseResource,
     DetectorResource,

@@ -1,8 +1,4 @@
-"""The errors that face-changer shows to people.
-
-Belongs here: the base class and the errors that any room may raise. Does not: how an error changes a job's
-status, which the assets decide.
-"""
+"""The errors that face-changer shows to people."""
 
 import copy
 from typing import Any, Self

@@ -1,7 +1,4 @@
-"""The Dagster resources: each hands out one connection, store or back end, opened once per process.
-
-Belongs here: what an asset or sensor asks for by name. Does not: the back ends themselves.
-"""
+"""The Dagster resources: each hands out one connection, store or back end, opened once per process."""
 
 from __future__ import annotations
 
@@ -12,16 +9,16 @@ from typing import Any, TypeVar
 import dagster as dg
 from pydantic import Field
 
+from resources.artifacts.io_manager import StageIOManager
 from resources.database import Database, open_database
 from resources.detectors.base import Detector
 from resources.detectors.select import make_detector
+from resources.encoders.base import FaceEncoder
+from resources.encoders.select import make_encoder
 from resources.generators.base import Generator
 from resources.generators.select import make_face_generator, make_generator
-from resources.identity.base import FaceEncoder
-from resources.identity.select import make_encoder
-from resources.io_manager import StageIOManager
 from resources.settings import Settings, load_settings
-from resources.store import ImageStore
+from resources.store.image_store import ImageStore
 from resources.writers.base import Writer
 from resources.writers.select import make_writer
 

@@ -1,8 +1,5 @@
 """The old lines of Dagster's event log: which may go, and taking them out.
 
-Belongs here: the event log's table and the captured output of runs that ended long ago. Does not: when that is done
-(`sensors.retention`, `fc prune`), or the partition set (`jobs.retention`).
-
 Dagster has no call for it: `delete_run` takes a run's materializations along, and then no asset shows what was made.
 So what tells of assets stays (materializations, planned ones, observations, checks: any event with an asset), and so
 do the changes of a run's status, which sensors read and from which a run's page has its times. What goes are the

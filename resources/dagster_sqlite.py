@@ -1,9 +1,5 @@
 """Dagster's own SQLite storage, with connections to its event log that stay open.
 
-Belongs here: how a connection to a file of events is made and kept, and what is known of its tables. Does not: what is
-stored there, which stays Dagster's, in Dagster's own files: taking this class out of `dagster.yaml` changes nothing but
-the speed.
-
 Dagster makes an engine and opens and closes the file for every single event, and closing the last connection makes
 SQLite move its write-ahead log into the file: 7 ms of CPU an event, 16 events a job. It also looks at every event
 whether its tables and columns are those of an older Dagster.

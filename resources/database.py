@@ -1,8 +1,5 @@
 """The face-changer database: its tables, how it is opened, and its transactions.
 
-Belongs here: table definitions, column types, the engine's set-up on SQLite and on Postgres, and bringing the
-schema up to date. Does not: what a job's status means, or any rule of the queue (`jobs.queue`).
-
 Every change of a table needs a new file in `resources/migrations/versions` and its number in `HEAD`.
 """
 

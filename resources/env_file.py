@@ -1,7 +1,4 @@
-"""Writing one variable into a `.env` file.
-
-Belongs here: the line, and that nothing else changes. Does not: reading settings (`resources.settings`).
-"""
+"""Writing one variable into a `.env` file."""
 
 from __future__ import annotations
 

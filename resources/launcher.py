@@ -1,8 +1,5 @@
 """The Dagster run launcher that hands runs to workers by way of Redis, and notices workers that are gone.
 
-Belongs here: the queues, Celery's settings, and what becomes of a run whose worker is gone or that a person cancels.
-Does not: the worker's own process (`jobs.cli.worker`), or which run goes to which queue (`sensors.job_requests`).
-
 It is dagster-celery's launcher, with these gaps closed:
 
 - Celery takes a task of a killed worker for started for ever, so a worker's signs of life are looked at as well.

@@ -1,8 +1,4 @@
-"""Back ends by dotted path: `package.module:Class`, called with the settings.
-
-Belongs here: finding and loading what a setting names. Does not: which back ends there are (each kind's
-`select` module knows).
-"""
+"""Back ends by dotted path: `package.module:Class`, called with the settings."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""The `Retry-After` header: how long a server asks to be left alone.
-
-Belongs here: reading it. Does not: who waits, and for how long at most (the writers and generators, `jobs.faults`).
-"""
+"""The `Retry-After` header: how long a server asks to be left alone."""
 
 from __future__ import annotations
 

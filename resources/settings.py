@@ -1,6 +1,5 @@
 """Every setting of face-changer, read from the environment and from `.env`.
 
-Belongs here: names, defaults, what each setting means, and where the data lies. Does not: what is done with them.
 A variable that is set in the environment wins over `.env`.
 """
 
@@ -17,9 +16,9 @@ from pydantic import AfterValidator, Field, SecretStr, ValidationError, field_va
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from imaging.errors import SettingsError
-from imaging.face_selection import MOST_FACES, FaceOptions, FaceOrder
-from imaging.gates import Gate, read_gate
-from imaging.mask_options import MaskKind, MaskOptions
+from imaging.faces.mask_options import MaskKind, MaskOptions
+from imaging.faces.selection import MOST_FACES, FaceOptions, FaceOrder
+from imaging.quality.gates import Gate, read_gate
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
 ENV_FILES = (PROJECT_ROOT / ".env", Path(".env"))  # the later one wins; Dagster's own commands read the second

@@ -1,8 +1,5 @@
 """Workers and their signs of life: the table `workers`.
 
-Belongs here: who takes runs from the queues, what each is at, and how long each has been silent. Does not: starting a
-worker (`jobs.cli.worker`), or what becomes of a run whose worker is gone (`resources.launcher`).
-
 All times are the database's own, so clocks of machines that differ do no harm.
 """
 

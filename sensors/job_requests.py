@@ -1,8 +1,5 @@
 """The sensor `job_requests`: pending jobs become partitions and runs.
 
-Belongs here: how claimed jobs are put together into runs. Does not: the queue's rules (`jobs.queue`), the inbox's
-(`jobs.inbox`).
-
 What a tick does. A crash between any two steps loses nothing and runs nothing twice, because the next tick starts from
 what the database says:
 
@@ -31,16 +28,16 @@ from pathlib import Path
 import dagster as dg
 
 from imaging.errors import FaceChangerError
-from jobs.inbox import take_inbox
-from jobs.job import Job
-from jobs.lifecycle import BATCH_TAG, RANGE_END_TAG, RANGE_START_TAG, fail_dead_runs, settle_lost_runs
-from jobs.pipelines import PIPELINES
-from jobs.queue import JobQueue
-from jobs.schedules import make_due_jobs
-from jobs.stages import PARTITIONS, PLANS, needs_gpu
+from jobs.model.job import Job
+from jobs.model.stages import PARTITIONS, PLANS, needs_gpu
+from jobs.queue.job_queue import JobQueue
+from jobs.requests.inbox import take_inbox
+from jobs.requests.schedules import make_due_jobs
+from jobs.runs.lifecycle import BATCH_TAG, RANGE_END_TAG, RANGE_START_TAG, fail_dead_runs, settle_lost_runs
+from jobs.runs.pipelines import PIPELINES
 from resources.connections import DatabaseResource, StoreResource
 from resources.settings import Settings, load_settings
-from resources.store import ImageStore
+from resources.store.image_store import ImageStore
 
 MOST_CLAIMED_BATCHES = 4  # more waits in the queue, where priority still counts
 LEAST_SHARED = 16  # jobs; a run takes 3 to 5 seconds to start, so for fewer a second one is not worth it

@@ -1,7 +1,5 @@
 """The outcome sensors: how a run ended, brought back to the queue.
 
-Belongs here: listening to the ends of runs. Does not: what an end means for a job (`jobs.lifecycle`).
-
 The stages themselves record nearly everything; what is left is a run that ended without them: a crashed worker, a
 cancelled run, a run that never started.
 """
@@ -10,8 +8,8 @@ from __future__ import annotations
 
 import dagster as dg
 
-from jobs.lifecycle import settle_run, why_failed
-from jobs.queue import JobQueue
+from jobs.queue.job_queue import JobQueue
+from jobs.runs.lifecycle import settle_run, why_failed
 from resources.connections import DatabaseResource
 from resources.settings import load_settings
 

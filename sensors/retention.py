@@ -1,15 +1,11 @@
-"""The sensor `retention`: what is old leaves Dagster's storage, a bit in every tick; a schedule by its interval.
-
-Belongs here: how much is done in one tick. Does not: which jobs and how (`jobs.retention`), or which lines of the event
-log (`resources.dagster_events`).
-"""
+"""The sensor `retention`: what is old leaves Dagster's storage, a bit in every tick; a schedule by its interval."""
 
 from __future__ import annotations
 
 import dagster as dg
 
-from jobs.queue import JobQueue
-from jobs.retention import expired, retire
+from jobs.queue.job_queue import JobQueue
+from jobs.runs.retention import expired, retire
 from resources.connections import DatabaseResource
 from resources.dagster_events import prune_events
 from resources.settings import load_settings

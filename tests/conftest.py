@@ -12,16 +12,16 @@ import dagster as dg
 import pytest
 from hypothesis import settings as hypothesis_settings
 
-from jobs.queue import JobQueue
+from jobs.queue.job_queue import JobQueue
 from resources.database import Database, open_database
 from resources.settings import PROJECT_ROOT, Settings, load_settings
-from resources.store import ImageStore
+from resources.store.image_store import ImageStore
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell's background jobs ignore SIGINT, and what they start inherits that; the tests of Ctrl-C need it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-pytest_plugins = ["tests.databases", "tests.sdxl", "tests.commands"]
+pytest_plugins = ["tests.support.databases", "tests.support.sdxl", "tests.support.commands"]
 
 hypothesis_settings.register_profile("default", deadline=None)
 hypothesis_settings.load_profile("default")

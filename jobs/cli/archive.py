@@ -1,8 +1,4 @@
-"""`fc archive` and `fc remove`: putting jobs that have ended out of sight, or out of the world.
-
-Belongs here: their command lines, and telling what a removal takes. Does not: removing (`jobs.retention`), or changing
-a status (`jobs.queue`).
-"""
+"""`fc archive` and `fc remove`: putting jobs that have ended out of sight, or out of the world."""
 
 from __future__ import annotations
 
@@ -18,8 +14,8 @@ from jobs.cli.output import FAILED, NOT_FOUND, err, exit_code, print_error, say
 from resources.settings import load_settings
 
 if TYPE_CHECKING:
-    from jobs.queue import JobQueue
-    from resources.store import ImageStore
+    from jobs.queue.job_queue import JobQueue
+    from resources.store.image_store import ImageStore
 
 
 def archive(
@@ -80,8 +76,8 @@ def remove(
     What stays: imported photos, which other jobs may share; the lines of the log; Dagster's runs and materializations.
     """
     from jobs.cli.dagster_side import open_instance
-    from jobs.retention import remove as remove_job
-    from resources.store import ImageStore
+    from jobs.runs.retention import remove as remove_job
+    from resources.store.image_store import ImageStore
 
     store = ImageStore(load_settings().resolved_data_dir)
     worst = 0

@@ -1,7 +1,4 @@
-"""The contact sheet: one row per job or picture, with its images from left to right.
-
-Belongs here: arranging finished images and captions on one page. Does not: which images, or changing one.
-"""
+"""The contact sheet: one row per job or picture, with its images from left to right."""
 
 from __future__ import annotations
 
@@ -14,7 +11,7 @@ from typing import Final
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from resources.whole_file import write_whole
+from resources.store.whole_file import write_whole
 
 Ink = tuple[int, int, int]
 

@@ -1,8 +1,4 @@
-"""What the commands ask Dagster itself: is the daemon alive, and how is a partition started by hand.
-
-Belongs here: the Dagster instance as the commands see it. Does not: processes (`jobs.cli.processes`), or what a run's
-end means for a job (`jobs.lifecycle`).
-"""
+"""What the commands ask Dagster itself: is the daemon alive, and how is a partition started by hand."""
 
 from __future__ import annotations
 
@@ -18,14 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from imaging.errors import SettingsError
-from jobs.request import JobType
-from jobs.stages import PARTITIONS, PLANS, STAGES
+from jobs.model.request import JobType
+from jobs.model.stages import PARTITIONS, PLANS, STAGES
 from resources.settings import PROJECT_ROOT, dagster_home
 
 if TYPE_CHECKING:
     import dagster as dg
 
-    from jobs.job import Job
+    from jobs.model.job import Job
 
 FRESH_SECONDS: Final = 90.0
 """A daemon writes a heartbeat every 30 s; Dagster itself calls one alive for half an hour after its last."""

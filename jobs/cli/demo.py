@@ -1,8 +1,4 @@
-"""`fc demo`: a fresh home, a few jobs of every kind, and a contact sheet of what came out.
-
-Belongs here: the demo's home, its jobs and its report. Does not: process handling (`jobs.cli.processes`), or the
-layout of the sheet (`jobs.cli.contact_sheet`).
-"""
+"""`fc demo`: a fresh home, a few jobs of every kind, and a contact sheet of what came out."""
 
 from __future__ import annotations
 
@@ -23,12 +19,12 @@ from jobs.cli.dagster_side import open_instance, prepare_home, sensors_work, ser
 from jobs.cli.opening import opened_queue
 from jobs.cli.output import FAILED, INTERRUPTED, err, out, reason, say, short, where
 from jobs.cli.processes import Services, StopRequested, stoppable
-from jobs.request import JobRequest
+from jobs.model.request import JobRequest
 from resources.settings import environment, load_settings
 
 if TYPE_CHECKING:
     from jobs.cli.contact_sheet import Row
-    from jobs.job import Job
+    from jobs.model.job import Job
 
 MARKER: Final = ".face-changer-demo"
 START_SECONDS: Final = 120.0
@@ -170,8 +166,8 @@ def _environment(variables: dict[str, str]) -> Iterator[None]:
 def _run(home: Path, requests: Sequence[JobRequest]) -> list[Job]:
     from jobs.cli.up import daemon_command, print_trouble
     from jobs.cli.waiting import wait_until_over
-    from jobs.submit import submit
-    from resources.store import ImageStore
+    from jobs.requests.submit import submit
+    from resources.store.image_store import ImageStore
 
     settings = load_settings()
     store = ImageStore(settings.resolved_data_dir)
@@ -210,7 +206,7 @@ def _draw(home: Path, jobs: Sequence[Job]) -> Path:
 
 def _row(home: Path, data: Path, job: Job) -> Row:
     from jobs.cli.contact_sheet import Row
-    from resources.stage_files import main_file
+    from resources.artifacts.stage_files import main_file
 
     files = [data.joinpath(*main_file(stage, job.id)) for stage in STAGES_SHOWN.values()]
     before, mask, after = (file if file.is_file() else None for file in files)
@@ -238,7 +234,7 @@ def _close_up(image: Path, mask: Path, path: Path) -> Path | None:
 
 
 def _description(data: Path, job: Job) -> str:
-    from resources.stage_files import main_file
+    from resources.artifacts.stage_files import main_file
 
     path = data.joinpath(*main_file("description", job.id))
     if not path.is_file():

@@ -1,8 +1,4 @@
-"""`fc doctor`: what is up, what is missing, and how to mend it.
-
-Belongs here: one function per check; each looks, and changes nothing but what it must to look. Does not: mending what
-a crash left (`jobs.mend`), which `--fix` asks for.
-"""
+"""`fc doctor`: what is up, what is missing, and how to mend it."""
 
 from __future__ import annotations
 
@@ -26,7 +22,7 @@ from resources.settings import PROJECT_ROOT, Settings, dagster_home, load_settin
 if TYPE_CHECKING:
     import dagster as dg
 
-    from jobs.mend import Finding
+    from jobs.runs.repair import Finding
 
 Level = Literal["OK", "WARN", "FAIL"]
 
@@ -148,8 +144,8 @@ def _dagster_checks(records: Callable[[dg.DagsterInstance], list[Check]]) -> Ite
 def _records(instance: dg.DagsterInstance, settings: Settings, *, fix: bool, all_jobs: bool) -> list[Check]:
     """What the databases, Dagster and the image store disagree about; mended if `fix`."""
     from jobs.cli.opening import opened_queue
-    from jobs.mend import Sides, look
-    from resources.store import ImageStore
+    from jobs.runs.repair import Sides, look
+    from resources.store.image_store import ImageStore
 
     with opened_queue() as queue:
         store = ImageStore(settings.resolved_data_dir)
@@ -242,7 +238,7 @@ def check_database(settings: Settings) -> Check:
 
 def check_data(settings: Settings) -> Check:
     """The image store can be written, and there is space."""
-    from resources.store import ImageStore
+    from resources.store.image_store import ImageStore
 
     folder = _local(ImageStore(settings.resolved_data_dir).root)
     if folder is None:
@@ -262,7 +258,7 @@ def check_data(settings: Settings) -> Check:
 
 
 def _check_remote_store(settings: Settings) -> Check:
-    from resources.store import ImageStore
+    from resources.store.image_store import ImageStore
 
     store = ImageStore(settings.resolved_data_dir)
     store.exists("doctor", "nothing")  # raises when the store cannot be reached
@@ -370,7 +366,7 @@ def check_yunet(settings: Settings) -> Check:
 
 def check_sface(settings: Settings) -> Check:
     """The model file that tells whose face it is."""
-    from resources.identity.select import make_encoder
+    from resources.encoders.select import make_encoder
 
     encoder, _why = make_encoder(settings)  # raises when the file is missing or another one
     if encoder is None:

@@ -1,8 +1,4 @@
-"""`fc faces`: faces, portraits, masks and scores of any picture, without a job.
-
-Belongs here: its command line, what is refused before it begins, and going through the pictures one by one. Does not:
-what is found (`jobs.cli.faces_found`), told (`jobs.cli.faces_told`) or written (`jobs.cli.faces_files`).
-"""
+"""`fc faces`: faces, portraits, masks and scores of any picture, without a job."""
 
 from __future__ import annotations
 
@@ -16,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from imaging.errors import BackendError, InvalidImageError, RejectedError, SettingsError
-from imaging.face_selection import MOST_FACES, FaceOrder
-from imaging.mask_options import MaskKind
+from imaging.faces.mask_options import MaskKind
+from imaging.faces.selection import MOST_FACES, FaceOrder
 from jobs.cli.output import FAILED, counted, err, out, print_error, print_json, say, warn
 from resources.settings import Settings, load_settings
 
@@ -177,8 +173,8 @@ def _check_sheet(sheet: Path | None, pictures: int) -> None:
 def _how(settings: Settings, reference: Path | None) -> How:
     from jobs.cli.faces_found import How, person_in
     from resources.detectors.select import make_detector
-    from resources.identity.select import make_encoder
-    from resources.sources import read_picture
+    from resources.encoders.select import make_encoder
+    from resources.sources.photos import read_picture
 
     encoder = make_encoder(settings)[0] if reference else None
     if reference and encoder is None:
@@ -215,7 +211,7 @@ class _Teller:
         from jobs.cli.faces_files import write_files
         from jobs.cli.faces_found import look_at
         from jobs.cli.faces_told import error_json, found_json, print_table
-        from resources.sources import read_picture
+        from resources.sources.photos import read_picture
 
         path = str(picture)
         try:

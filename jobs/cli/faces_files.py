@@ -1,8 +1,4 @@
-"""The files that `fc faces` writes: portraits, masks, pictures with boxes, and the contact sheet.
-
-Belongs here: their names and what they show. Does not: what is found (`jobs.cli.faces_found`), or the layout of a sheet
-(`jobs.cli.contact_sheet`).
-"""
+"""The files that `fc faces` writes: portraits, masks, pictures with boxes, and the contact sheet."""
 
 from __future__ import annotations
 
@@ -17,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from imaging.debug_picture import debug_picture
 from imaging.errors import BackendError, FaceChangerError
-from imaging.montage import montage
+from imaging.files.debug_picture import debug_picture
+from imaging.files.montage import montage
 from jobs.cli.contact_sheet import CELL, PAPER, Row, write_contact_sheet
 from jobs.cli.faces_found import Found, Portrait
-from resources.whole_file import write_whole
+from resources.store.whole_file import write_whole
 
 COLUMNS: Final = ("faces", "portraits", "mask")
 ROWS: Final = 40  # of one page of the sheet, so that it can be opened and held in memory

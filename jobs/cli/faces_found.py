@@ -1,8 +1,4 @@
-"""What is found in one picture without a job: its faces, portraits, mask and scores.
-
-Belongs here: calling the steps of the pipeline one after the other, with the same rules. Does not: the steps
-themselves (`imaging`), files, or what is printed (`jobs.cli.faces_told`).
-"""
+"""What is found in one picture without a job: its faces, portraits, mask and scores."""
 
 from __future__ import annotations
 
@@ -11,19 +7,19 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from imaging.align import Frame, cut, frame_around
-from imaging.boxes import Face
-from imaging.crop import crop
-from imaging.decode import DecodedImage
 from imaging.errors import InvalidImageError
-from imaging.face_selection import FaceOptions, Selection, select
-from imaging.identity import similarity
-from imaging.mask import draw_mask
-from imaging.mask_options import MaskOptions
-from imaging.portrait_checks import verify_portrait
-from imaging.quality import Verdict, measure_quality, rate_quality
+from imaging.faces.identity import similarity
+from imaging.faces.mask import draw_mask
+from imaging.faces.mask_options import MaskOptions
+from imaging.faces.portrait_checks import verify_portrait
+from imaging.faces.selection import FaceOptions, Selection, select
+from imaging.files.decode import DecodedImage
+from imaging.geometry.align import Frame, cut, frame_around
+from imaging.geometry.boxes import Face
+from imaging.geometry.crop import crop
+from imaging.quality.score import Verdict, measure_quality, rate_quality
 from resources.detectors.base import Detector, sure_faces
-from resources.identity.base import FaceEncoder
+from resources.encoders.base import FaceEncoder
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -1,8 +1,4 @@
-"""What `fc faces` tells of a picture: its table and its JSON.
-
-Belongs here: which numbers, and how they are written. Does not: what is found (`jobs.cli.faces_found`), or files
-(`jobs.cli.faces_files`).
-"""
+"""What `fc faces` tells of a picture: its table and its JSON."""
 
 from __future__ import annotations
 
@@ -12,10 +8,10 @@ from typing import Any
 import numpy as np
 from rich.text import Text
 
-from imaging.boxes import Face
 from imaging.errors import FaceChangerError
-from imaging.face_selection import Dropped, shown_score
-from imaging.identity import SAME_PERSON
+from imaging.faces.identity import SAME_PERSON
+from imaging.faces.selection import Dropped, shown_score
+from imaging.geometry.boxes import Face
 from jobs.cli.faces_found import Found, How, Portrait
 from jobs.cli.output import counted, out, say, table
 

@@ -1,7 +1,4 @@
-"""`fc history`: every attempt of a job at every stage.
-
-Belongs here: laying it out. Does not: recording attempts (`jobs.queue`), or keeping old files (`resources.store`).
-"""
+"""`fc history`: every attempt of a job at every stage."""
 
 from __future__ import annotations
 
@@ -16,8 +13,8 @@ from jobs.cli.output import out, print_json, say, short, table
 from resources.settings import load_settings
 
 if TYPE_CHECKING:
-    from jobs.job import Attempt
-    from resources.store import ImageStore
+    from jobs.model.job import Attempt
+    from resources.store.image_store import ImageStore
 
 
 def history(
@@ -30,7 +27,7 @@ def history(
     A failed one says which kind of fault it was: service (busy, down or too slow), crash (the run died), memory (too
     short) or permanent (would fail again). A stage whose earlier result was used again is no attempt.
     """
-    from resources.store import ImageStore
+    from resources.store.image_store import ImageStore
 
     store = ImageStore(load_settings().resolved_data_dir)
     with opened_queue() as queue:
@@ -53,8 +50,8 @@ def _described(attempt: Attempt, store: ImageStore) -> dict[str, Any]:
 
 def _file(attempt: Attempt, store: ImageStore) -> str | None:
     """Where the attempt's file lies now: in its place, or under `history`; None if neither has it."""
-    from resources.stage_files import main_file
-    from resources.store import kept
+    from resources.artifacts.stage_files import main_file
+    from resources.store.image_store import kept
 
     sha256 = (attempt.output or {}).get("sha256")
     if not sha256:

@@ -1,7 +1,4 @@
-"""`fc list`: the jobs in a table.
-
-Belongs here: choosing and showing rows. Does not: changing any.
-"""
+"""`fc list`: the jobs in a table."""
 
 from __future__ import annotations
 
@@ -16,7 +13,7 @@ from jobs.cli.output import ago, job_json, out, print_json, say, short, status_t
 if TYPE_CHECKING:
     from rich.text import Text
 
-    from jobs.job import Job
+    from jobs.model.job import Job
 
 T = TypeVar("T", bound=str)
 
@@ -35,8 +32,8 @@ def list_jobs(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """List jobs, newest first; archived ones only with --all or --status archived. Nothing is claimed or changed."""
-    from jobs.request import JOB_TYPES
-    from jobs.transitions import JOB_STATUSES
+    from jobs.model.request import JOB_TYPES
+    from jobs.model.transitions import JOB_STATUSES
 
     shown = [name for name in JOB_STATUSES if everything or name != "archived"]
     statuses = _chosen("status", status, JOB_STATUSES) or shown

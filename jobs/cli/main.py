@@ -1,7 +1,4 @@
-"""The `fc` command, put together.
-
-Belongs here: the list of subcommands, and what an error becomes. Does not: any subcommand.
-"""
+"""The `fc` command, put together."""
 
 from __future__ import annotations
 

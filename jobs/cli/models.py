@@ -1,8 +1,4 @@
-"""`fc models`: the model files that the settings name, and how fast the generator is.
-
-Belongs here: `list`, `check` and `bench`. Does not: `pull` (`jobs.cli.models_pull`), or reading the files
-(`resources.model_files`).
-"""
+"""`fc models`: the model files that the settings name, and how fast the generator is."""
 
 from __future__ import annotations
 
@@ -21,7 +17,7 @@ from resources.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from resources.generators.base import Generator, Outcome
-    from resources.model_files import CheckedFile, NamedModel
+    from resources.models.model_files import CheckedFile, NamedModel
 
 NONE_NAMED = (
     "The settings name no model: sketch paints and haar finds the faces. `fc models pull yunet --save` fetches a "
@@ -40,7 +36,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 @models.command("list")
 def list_models(*, as_json: Json = False) -> None:
     """List every model that the settings name: what it is for, where it lies, its size, whether it is there."""
-    from resources.model_files import named_models
+    from resources.models.model_files import named_models
 
     found = named_models(load_settings())
     if as_json:
@@ -67,7 +63,7 @@ def check(
     as_json: Json = False,
 ) -> None:
     """Read every model file whole: SHA-256, headers, length. Exit code 1 if one cannot be used."""
-    from resources.model_files import check_files, named_models
+    from resources.models.model_files import check_files, named_models
 
     settings = load_settings()
     found = named_models(settings)

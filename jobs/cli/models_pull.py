@@ -1,8 +1,4 @@
-"""`fc models pull`: fetch YuNet or SFace, a Hub id, or a file by its address, and say which setting it is for.
-
-Belongs here: reading the command line, progress, the setting. Does not: fetching (`resources.downloads`,
-`resources.hub`).
-"""
+"""`fc models pull`: fetch YuNet or SFace, a Hub id, or a file by its address, and say which setting it is for."""
 
 from __future__ import annotations
 
@@ -20,7 +16,7 @@ from resources import settings as known
 from resources.settings import PROJECT_ROOT, dagster_home, environment, load_settings
 
 if TYPE_CHECKING:
-    from resources.weights import Progress
+    from resources.models.weights import Progress
 
 LISTS: Final = {"FC_SDXL_LORAS": ";", "FC_SDXL_EMBEDDINGS": os.pathsep}
 SETTINGS: Final = ("FC_SDXL_MODEL", "FC_SDXL_VAE", *LISTS, "FC_FACE_MODEL", "FC_YUNET_MODEL", "FC_SFACE_MODEL")
@@ -50,7 +46,7 @@ def pull(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Fetch a model, and say which setting names it. The same command again goes on where it stopped."""
-    from resources.model_files import published
+    from resources.models.model_files import published
 
     if setting and setting not in SETTINGS:
         raise RejectedError(f"--setting: {setting} names no model.", f"Use one of {', '.join(SETTINGS)}.")
@@ -87,9 +83,9 @@ def pull(
 
 
 def _pull_file(what: str, to: Path | None, *, name: str, sha256: str, token_env: str, mirror: str) -> dict[str, Any]:
-    from resources.downloads import check_name, fetch, file_name, shown, token_for
-    from resources.model_files import published
-    from resources.weights import read_tensors, setting_of
+    from resources.models.downloads import check_name, fetch, file_name, shown, token_for
+    from resources.models.model_files import published
+    from resources.models.weights import read_tensors, setting_of
 
     known = published().get(what)
     if known is not None:
@@ -114,9 +110,9 @@ def _pull_file(what: str, to: Path | None, *, name: str, sha256: str, token_env:
 
 
 def _pull_repository(hub_id: str, to: Path | None, *, revision: str, configs: bool) -> dict[str, Any]:
-    from resources.hub import HUB_ID, fetch_repository, kind_setting
-    from resources.model_files import INDEX, choose, read_json
-    from resources.weights import read_tensors, setting_of
+    from resources.models.hub import HUB_ID, fetch_repository, kind_setting
+    from resources.models.model_files import INDEX, choose, read_json
+    from resources.models.weights import read_tensors, setting_of
 
     if not HUB_ID.fullmatch(hub_id):
         raise RejectedError(
@@ -178,7 +174,7 @@ def _with_the_others(name: str, value: str) -> str:
     if name not in LISTS:
         return value
     present = [str(entry) for entry in getattr(load_settings(), name.removeprefix("FC_").lower())]
-    from resources.model_files import split_weight
+    from resources.models.model_files import split_weight
 
     if value in (split_weight(entry)[0] for entry in present):
         return LISTS[name].join(present)

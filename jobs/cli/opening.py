@@ -1,7 +1,4 @@
-"""Opening the database for a command.
-
-Belongs here: connections that every command opens and closes alike. Does not: what is asked of them.
-"""
+"""Opening the database for a command."""
 
 from __future__ import annotations
 
@@ -13,7 +10,7 @@ from imaging.errors import SettingsError
 from resources.settings import load_settings
 
 if TYPE_CHECKING:
-    from jobs.queue import JobQueue
+    from jobs.queue.job_queue import JobQueue
     from resources.database import Database
 
 
@@ -44,7 +41,7 @@ def opened_database() -> Iterator[Database]:
 @contextmanager
 def opened_queue() -> Iterator[JobQueue]:
     """The queue over the database; errors as in `opened_database`."""
-    from jobs.queue import JobQueue
+    from jobs.queue.job_queue import JobQueue
 
     with opened_database() as database:
         yield JobQueue(database)

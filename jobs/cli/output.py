@@ -1,7 +1,4 @@
-"""How the commands print, and the exit codes.
-
-Belongs here: the two consoles, JSON, tables' small parts, errors. Does not: what is printed (each command knows).
-"""
+"""How the commands print, and the exit codes."""
 
 from __future__ import annotations
 
@@ -18,7 +15,7 @@ from rich.text import Text
 from imaging.errors import FaceChangerError, InvalidImageError, RejectedError, SettingsError
 
 if TYPE_CHECKING:
-    from jobs.job import Job
+    from jobs.model.job import Job
 
 FAILED: Final = 1
 BAD_INPUT: Final = 2
@@ -82,7 +79,7 @@ def print_error(error: FaceChangerError) -> None:
 
 def exit_code(error: FaceChangerError) -> int:
     """The exit code that stands for an error."""
-    from jobs.job import UnknownJobError
+    from jobs.model.job import UnknownJobError
 
     if isinstance(error, UnknownJobError):
         return NOT_FOUND

@@ -1,7 +1,4 @@
-"""Which pictures a command line means, and what is written about them is called.
-
-Belongs here: folders into files, and a name of its own for each. Does not: reading them (`resources.sources`).
-"""
+"""Which pictures a command line means, and what is written about them is called."""
 
 from __future__ import annotations
 

@@ -1,8 +1,5 @@
 """Child processes that live and die together, such as the Dagster webserver and daemon.
 
-Belongs here: starting them, noticing that one died, stopping them and everything that they started. Does not: which
-commands they are (`jobs.cli.up`, `jobs.cli.demo`).
-
 Each child leads its own session and so its own process group. What it starts itself (Dagster's code servers, the
 processes of runs) belongs to that group, which is how nothing is left behind.
 

@@ -1,8 +1,4 @@
-"""`fc prune` and `fc restore`: jobs leave Dagster's partition set and come back; old runs lose their log lines.
-
-Belongs here: the command line and what it prints. Does not: which jobs, and how (`jobs.retention`), or which lines
-(`resources.dagster_events`).
-"""
+"""`fc prune` and `fc restore`: jobs leave Dagster's partition set and come back; old runs lose their log lines."""
 
 from __future__ import annotations
 
@@ -36,7 +32,7 @@ def prune(
     one that is to be looked at, or run by hand. Log lines stay for FC_KEEP_LOG_DAYS.
     """
     from jobs.cli.dagster_side import open_instance
-    from jobs.retention import expired, retire
+    from jobs.runs.retention import expired, retire
     from resources.dagster_events import old_events, prune_events
 
     settings = load_settings()
@@ -68,7 +64,7 @@ def restore(*, job_ids: Annotated[list[str], typer.Argument(metavar="JOB...", he
     They keep them as long as jobs that have just ended.
     """
     from jobs.cli.dagster_side import open_instance
-    from jobs.retention import restore as restore_job
+    from jobs.runs.retention import restore as restore_job
 
     instance = open_instance()
     worst = 0

@@ -1,7 +1,4 @@
-"""The Redis that hands runs to workers: whether it answers.
-
-Belongs here: one ping, and what is said when there is no answer. Does not: what goes through it (`resources.launcher`).
-"""
+"""The Redis that hands runs to workers: whether it answers."""
 
 from __future__ import annotations
 

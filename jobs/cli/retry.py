@@ -1,8 +1,4 @@
-"""`fc cancel` and `fc retry`: ending a job, and trying it again.
-
-Belongs here: their command lines. Does not: what may be changed (`jobs.retry`), or when a run is stopped
-(`jobs.lifecycle`).
-"""
+"""`fc cancel` and `fc retry`: ending a job, and trying it again."""
 
 from __future__ import annotations
 
@@ -13,14 +9,14 @@ import typer
 from imaging.errors import FaceChangerError
 from jobs.cli.opening import opened_queue
 from jobs.cli.output import FAILED, err, exit_code, print_error, say, warn, where
-from jobs.stages import STAGES
+from jobs.model.stages import STAGES
 from resources.settings import dagster_home, load_settings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from jobs.job import Job
-    from jobs.queue import JobQueue
+    from jobs.model.job import Job
+    from jobs.queue.job_queue import JobQueue
 
 Jobs = Annotated[list[str], typer.Argument(metavar="JOB...", help="The jobs' ids.")]
 
@@ -51,7 +47,7 @@ def _stop_runs(queue: JobQueue, before: Sequence[Job]) -> None:
     if not any(job.run_id or job.batch_id for job in before) or not dagster_home().is_dir():
         return
     from jobs.cli.dagster_side import open_instance, short_reason
-    from jobs.lifecycle import stop_idle_runs
+    from jobs.runs.lifecycle import stop_idle_runs
 
     try:
         for run_id in stop_idle_runs(open_instance(), queue, before):
@@ -87,9 +83,9 @@ def retry(
     Without a change, the job goes on where it stopped. Files that become different are kept under history/ in the
     image store. `fc history JOB` shows every attempt.
     """
-    from jobs.retry import read_changes
-    from jobs.retry import retry as retry_job
-    from resources.store import ImageStore
+    from jobs.requests.retry import read_changes
+    from jobs.requests.retry import retry as retry_job
+    from resources.store.image_store import ImageStore
 
     fields = read_changes(changes or []) | ({} if seed is None else {"seed": seed})
     settings = load_settings()

@@ -1,8 +1,4 @@
-"""`fc review`, `fc approve`, `fc reject`: what waits for a person, and what the person says.
-
-Belongs here: their command lines. Does not: which checks stop a job (the stages), or what approval means for its row
-(`jobs.queue`).
-"""
+"""`fc review`, `fc approve`, `fc reject`: what waits for a person, and what the person says."""
 
 from __future__ import annotations
 
@@ -14,8 +10,8 @@ from jobs.cli.opening import opened_queue
 from jobs.cli.output import print_json, say
 
 if TYPE_CHECKING:
-    from jobs.job import Job
-    from jobs.queue import JobQueue
+    from jobs.model.job import Job
+    from jobs.queue.job_queue import JobQueue
 
 JobId = Annotated[str, typer.Argument(metavar="JOB", help="The job's id.")]
 

@@ -1,8 +1,4 @@
-"""`fc schedule`: the requests that become jobs again and again.
-
-Belongs here: the command lines, and how schedules are printed. Does not: adding one (`fc submit --every`), or making
-the jobs (`jobs.schedules`).
-"""
+"""`fc schedule`: the requests that become jobs again and again."""
 
 from __future__ import annotations
 
@@ -17,7 +13,7 @@ from jobs.cli.opening import opened_database
 from jobs.cli.output import local_time, out, print_json, say, short, table
 
 if TYPE_CHECKING:
-    from jobs.schedules import Schedule
+    from jobs.requests.schedules import Schedule
 
 schedule = typer.Typer(help="List, show and stop schedules; `fc submit --every` adds one.", no_args_is_help=True)
 
@@ -28,7 +24,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 @schedule.command("list")
 def list_schedules(*, as_json: AsJson = False) -> None:
     """List all schedules, also those that were stopped."""
-    from jobs.schedules import find_schedules
+    from jobs.requests.schedules import find_schedules
 
     with opened_database() as database:
         found = find_schedules(database)
@@ -43,7 +39,7 @@ def list_schedules(*, as_json: AsJson = False) -> None:
 @schedule.command("show")
 def show(*, schedule_id: ScheduleId, as_json: AsJson = False) -> None:
     """Show one schedule and its request."""
-    from jobs.schedules import get_schedule
+    from jobs.requests.schedules import get_schedule
 
     with opened_database() as database:
         found = get_schedule(database, schedule_id)
@@ -61,7 +57,7 @@ def show(*, schedule_id: ScheduleId, as_json: AsJson = False) -> None:
 @schedule.command("stop")
 def stop(*, schedule_id: ScheduleId) -> None:
     """Make no more jobs from a schedule. Those that it made go on."""
-    from jobs.schedules import stop_schedule
+    from jobs.requests.schedules import stop_schedule
 
     with opened_database() as database:
         stop_schedule(database, schedule_id)

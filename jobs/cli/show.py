@@ -1,7 +1,4 @@
-"""`fc show`: everything that is known about one job.
-
-Belongs here: reading and laying it out. Does not: changing the job.
-"""
+"""`fc show`: everything that is known about one job."""
 
 from __future__ import annotations
 
@@ -29,13 +26,13 @@ from jobs.cli.output import (
     until,
     where,
 )
-from jobs.faults import counted
-from jobs.stages import PLANS
+from jobs.model.faults import counted
+from jobs.model.stages import PLANS
 
 MOST_RELATED: Final = 50
 
 if TYPE_CHECKING:
-    from jobs.job import ImageRow, Job, LogEntry, StageResult
+    from jobs.model.job import ImageRow, Job, LogEntry, StageResult
 
 
 def show(
@@ -116,7 +113,7 @@ def _print_state(job: Job) -> None:
 def _print_partition(job: Job) -> None:
     """Say that the Dagster UI does not list an ended job, and how it does again."""
     from jobs.cli.dagster_side import has_partition
-    from jobs.transitions import FINAL
+    from jobs.model.transitions import FINAL
 
     if job.status not in FINAL or job.job_type == "group":
         return

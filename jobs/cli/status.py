@@ -1,8 +1,4 @@
-"""`fc status`: what runs now, what waits, what failed, and whether the daemon and the workers live.
-
-Belongs here: one look at the queue, the workers and Dagster's heartbeats. Does not: finding out why something is wrong
-(`jobs.cli.doctor`).
-"""
+"""`fc status`: what runs now, what waits, what failed, and whether the daemon and the workers live."""
 
 from __future__ import annotations
 
@@ -19,11 +15,11 @@ from rich.text import Text
 from imaging.errors import SettingsError
 from jobs.cli.opening import opened_database
 from jobs.cli.output import ago, job_json, out, print_json, short, status_text, table, until, where
-from jobs.faults import counted
+from jobs.model.faults import counted
 from resources.settings import load_settings
 
 if TYPE_CHECKING:
-    from jobs.job import Job
+    from jobs.model.job import Job
     from resources.database import Database
     from resources.workers import Worker
 
@@ -71,7 +67,7 @@ class Look:
 
 
 def _look(database: Database) -> Look:
-    from jobs.queue import JobQueue
+    from jobs.queue.job_queue import JobQueue
     from resources.workers import Workers
 
     queue = JobQueue(database)

@@ -1,8 +1,4 @@
-"""`fc submit`: requests from flags, a file or standard input into the queue.
-
-Belongs here: the command line of a request. Does not: the fields and their ranges (`jobs.request`), file formats and
-checks (`jobs.submit`).
-"""
+"""`fc submit`: requests from flags, a file or standard input into the queue."""
 
 from __future__ import annotations
 
@@ -17,13 +13,13 @@ import typer
 from imaging.errors import BackendError, RejectedError, SettingsError, TransientError
 from jobs.cli.opening import opened_database, opened_queue
 from jobs.cli.output import FAILED, INTERRUPTED, err, job_json, out, print_json, say, table, warn
-from jobs.ids import check_job_id, new_job_id
-from jobs.request import RESULT_OF, JobRequest, Scheduler, parse_request
+from jobs.model.ids import check_job_id, new_job_id
+from jobs.model.request import RESULT_OF, JobRequest, Scheduler, parse_request
 from resources.settings import Settings, dagster_home, load_settings
 
 if TYPE_CHECKING:
-    from jobs.job import Job
-    from jobs.queue import JobQueue
+    from jobs.model.job import Job
+    from jobs.queue.job_queue import JobQueue
 
 
 def _field(name: str, *flags: str, metavar: str | None = None, note: str = "") -> Any:  # noqa: ANN401 - typer.Option says Any as well
@@ -144,7 +140,7 @@ def _check_options(
 def _read(
     fields: dict[str, Any], job_id: str | None, file: str | None, variants: int | None
 ) -> list[tuple[str | None, JobRequest]]:
-    from jobs.submit import variants as make_variants
+    from jobs.requests.submit import variants as make_variants
 
     if file is not None:
         if variants is not None:
@@ -158,8 +154,8 @@ def _read(
 
 def _keep_schedules(requests: Sequence[tuple[str | None, JobRequest]], every: str, *, as_json: bool) -> None:
     from jobs.cli.schedule import schedule_json, schedule_table
-    from jobs.schedules import add_schedules
-    from resources.store import ImageStore
+    from jobs.requests.schedules import add_schedules
+    from resources.store.image_store import ImageStore
 
     settings = load_settings()
     named = [(new_job_id() if one is None else check_job_id(one), request) for one, request in requests]
@@ -184,7 +180,7 @@ def _with_tags(fields: dict[str, Any]) -> dict[str, Any]:
 
 
 def _from_file(file: str, fields: dict[str, Any], job_id: str | None) -> list[tuple[str | None, JobRequest]]:
-    from jobs.submit import MAX_FILE_BYTES, load_requests, parse_entries, read_entries
+    from jobs.requests.submit import MAX_FILE_BYTES, load_requests, parse_entries, read_entries
 
     also = [*fields, *(["id"] if job_id is not None else [])]
     if also:
@@ -200,8 +196,8 @@ def _from_file(file: str, fields: dict[str, Any], job_id: str | None) -> list[tu
 
 
 def _add(requests: Sequence[tuple[str | None, JobRequest]], queue: JobQueue, *, hold: bool) -> list[Job]:
-    from jobs.submit import submit as submit_all
-    from resources.store import ImageStore
+    from jobs.requests.submit import submit as submit_all
+    from resources.store.image_store import ImageStore
 
     settings = load_settings()
     if any(request.job_type != "description" for _, request in requests):

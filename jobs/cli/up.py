@@ -1,8 +1,4 @@
-"""`fc up`: the webserver and the daemon, started together and stopped together.
-
-Belongs here: which two commands these are, and when they count as up. Does not: process handling
-(`jobs.cli.processes`).
-"""
+"""`fc up`: the webserver and the daemon, started together and stopped together."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Waiting for jobs, with a line of progress for each.
-
-Belongs here: looking at the queue until jobs are over. Does not: starting them.
-"""
+"""Waiting for jobs, with a line of progress for each."""
 
 from __future__ import annotations
 
@@ -15,11 +12,11 @@ from rich.table import Table
 
 from imaging.errors import BackendError
 from jobs.cli.output import err, say, seconds_taken, short, status_text, table, where
-from jobs.stages import PLANS
+from jobs.model.stages import PLANS
 
 if TYPE_CHECKING:
-    from jobs.job import Job
-    from jobs.queue import JobQueue
+    from jobs.model.job import Job
+    from jobs.queue.job_queue import JobQueue
 
 POLL_SECONDS: Final = 0.5
 
@@ -49,7 +46,7 @@ def wait_until_over(
     Raises:
         BackendError: it took longer than `most_seconds`.
     """
-    from jobs.transitions import FINAL
+    from jobs.model.transitions import FINAL
 
     deadline = time.monotonic() + most_seconds
     seen: dict[str, str] = {}

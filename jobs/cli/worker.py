@@ -1,8 +1,5 @@
 """`fc worker`: a process that takes runs from Redis and does them, one after another, with its model kept loaded.
 
-Belongs here: what is checked before it starts, its processes and signals, its signs of life. Does not: the queues and
-what becomes of a run whose worker is gone (`resources.launcher`).
-
 Two processes: this one listens and gives signs of life, and its child does the runs. The child lives as long as the
 worker, so what it has loaded is there for the next run; if a run kills it (out of memory, a fault of the driver), the
 run fails at once and another child takes its place.

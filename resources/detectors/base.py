@@ -1,7 +1,4 @@
-"""What every face detector promises.
-
-Belongs here: the protocol and the order of faces. Does not: any back end.
-"""
+"""What every face detector promises."""
 
 from __future__ import annotations
 
@@ -11,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from imaging.boxes import Face
+from imaging.geometry.boxes import Face
 
 
 class Detector(Protocol):
@@ -27,7 +24,7 @@ class Detector(Protocol):
         """Find the faces in an RGB uint8 image of shape (height, width, 3), largest first.
 
         Returns an empty list when there is none. Boxes lie inside the image. Faces under `FC_DETECTOR_CONFIDENCE` may
-        be among them, so that a person sees what was nearly found: `imaging.face_selection` drops them.
+        be among them, so that a person sees what was nearly found: `imaging.faces.selection` drops them.
 
         Raises:
             BackendError: when the detector itself fails; never for an image without faces.

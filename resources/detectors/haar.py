@@ -1,7 +1,5 @@
 """Face detection with the Haar cascades that OpenCV 4 ships: nothing to fetch, frontal faces only.
 
-Belongs here: which cascades vote, how their weights become a score, and the sizes that suit them. Does not: where in a
-picture they look (`imaging.face_search`), or what is done with the faces.
 Method: Viola and Jones (2001); cascades by Rainer Lienhart.
 """
 
@@ -17,10 +15,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from imaging.boxes import Box, Face
 from imaging.errors import BackendError
-from imaging.face_search import Search, Sighting, search
-from imaging.nms import iou, nms
+from imaging.faces.search import Search, Sighting, search
+from imaging.geometry.boxes import Box, Face
+from imaging.geometry.nms import iou, nms
 from resources.detectors.base import largest_first
 
 OVERLAP: Final = 0.35

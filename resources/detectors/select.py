@@ -1,7 +1,4 @@
-"""Which face detector the settings ask for.
-
-Belongs here: the choice and its reason. Does not: the detectors.
-"""
+"""Which face detector the settings ask for."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
 """Face detection with YuNet through OpenCV's `FaceDetectorYN`.
 
-Belongs here: the model file and its check, one look with it, and the sizes that suit it. Does not: where in a picture
-it looks (`imaging.face_search`), or what is done with the faces. Model: Wu, Peng and Yu, "YuNet: A Tiny
+Model: Wu, Peng and Yu, "YuNet: A Tiny
 Millisecond-level Face Detector" (2023), MIT licence, from opencv_zoo.
 """
 
@@ -16,11 +15,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from imaging.boxes import Face
 from imaging.errors import BackendError
-from imaging.face_search import Search, Sighting, search
+from imaging.faces.search import Search, Sighting, search
+from imaging.geometry.boxes import Face
 from resources.detectors.base import largest_first
-from resources.weights import check_known_file
+from resources.models.weights import check_known_file
 
 MODEL_SHA256: Final = "8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4"
 MODEL_URL: Final = (

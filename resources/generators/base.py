@@ -1,7 +1,4 @@
-"""What every image generator promises: a batch of tasks in, one outcome per task out.
-
-Belongs here: the tasks, the outcome and the protocol. Does not: any back end.
-"""
+"""What every image generator promises: a batch of tasks in, one outcome per task out."""
 
 from __future__ import annotations
 
@@ -12,8 +9,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from imaging.boxes import Face
 from imaging.errors import BackendError, NeedsReviewError
+from imaging.geometry.boxes import Face
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,4 @@
-"""Which image generator the settings ask for.
-
-Belongs here: the choice and its reason. Does not: the generators.
-"""
+"""Which image generator the settings ask for."""
 
 from __future__ import annotations
 
@@ -39,7 +36,7 @@ def make_generator(settings: Settings) -> tuple[Generator, str]:
     if server is not None:
         return server, told
     if name == "sketch":
-        from resources.generators.sketch import SketchGenerator
+        from sketch.generator import SketchGenerator
 
         return SketchGenerator(), told
     return _with_diffusers(settings, "FC_SDXL_MODEL", why), told
@@ -68,8 +65,8 @@ def _with_diffusers(settings: Settings, setting: Literal["FC_SDXL_MODEL", "FC_FA
             "Run: pip install 'face-changer[sdxl]'",
         )
     from resources.generators.diffusion.flux import FluxGenerator
-    from resources.generators.diffusion.flux_checkpoint import model_kind
     from resources.generators.diffusion.sdxl import SdxlGenerator
+    from resources.models.flux_checkpoint import model_kind
 
     faces = setting == "FC_FACE_MODEL"
     model, revision = (settings.face_model, "") if faces else (settings.sdxl_model, settings.sdxl_revision)

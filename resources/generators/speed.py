@@ -1,8 +1,4 @@
-"""How many images per second the configured generator makes.
-
-Belongs here: the tasks, the clock. Does not: printing (`jobs.cli.models`), or what the figures mean
-(`docs/performance.md`).
-"""
+"""How many images per second the configured generator makes."""
 
 from __future__ import annotations
 

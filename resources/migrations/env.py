@@ -1,7 +1,4 @@
-"""What Alembic runs for each upgrade: the migrations, on the connection and in the transaction of the caller.
-
-Belongs here: nothing but that. The connection comes from `resources.database`, which also holds the lock.
-"""
+"""What Alembic runs for each upgrade: the migrations, on the connection and in the transaction of the caller."""
 
 from typing import Literal
 

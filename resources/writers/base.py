@@ -1,7 +1,4 @@
-"""What every writer promises: better prompts, and a description of a finished image.
-
-Belongs here: the records, the protocol. Does not: any back end.
-"""
+"""What every writer promises: better prompts, and a description of a finished image."""
 
 from __future__ import annotations
 
@@ -11,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from imaging.boxes import Face
+from imaging.geometry.boxes import Face
 
 
 class Usage(BaseModel):

@@ -1,8 +1,5 @@
 """The writer that asks Claude over the Messages API.
 
-Belongs here: requests, time limits, retries, reading answers, and what each failure means for a job. Does not: the
-words of the prompts (`claude_prompts`), prices (`claude_prices`).
-
 The key is held as a secret and reaches the SDK only. No error raised here is chained to the SDK's own: those carry
 the request with its headers.
 """

@@ -1,7 +1,5 @@
 """What Claude costs: one table, dated, and the sum for one answer.
 
-Belongs here: prices in US dollars per million tokens. Does not: how tokens are counted.
-
 Source: https://platform.claude.com/docs/en/about-claude/pricing and the model pages beside it, as of 2026-10-24;
 standard tier, five-minute cache writes. Prices change: raise `PRICES_DATED` with every change of the table.
 """

@@ -1,7 +1,6 @@
 """What Claude is told, the shape of what it must answer, and the facts that go with each question.
 
-Belongs here: the system prompts, the answer models, how user text is set apart as data. Does not: requests,
-retries, prices. Whoever changes a word that Claude reads raises `PROMPT_VERSION`: it is part of content keys.
+Whoever changes a word that Claude reads raises `PROMPT_VERSION`: it is part of content keys.
 """
 
 from __future__ import annotations

@@ -1,8 +1,5 @@
 """The tags in a face prompt, which say what each face of a picture gets.
 
-Belongs here: reading the tags, and changing the words between them. Does not: rules by size or place
-(`jobs.face_rules`), or improving words (the writers).
-
 The tags are those that users of ADetailer and of Impact Pack know. `[SEP]` parts a face prompt, one part per face in
 the faces' order; when there are more faces than parts, the last part goes on. A part may be `[SKIP]` (leave this
 face), `[STOP]` (leave this one and all behind it), begin with `[CONCAT]` (put behind the scene's prompt), or hold

@@ -1,7 +1,6 @@
 """The writer that needs nothing: prompts by rules, descriptions by measurement.
 
-Belongs here: the rules, the word tables, the measurements that a description rests on. Does not: any model,
-any network, any guess at what an image shows. Every record it writes says that no model wrote it.
+Every record it writes says that no model wrote it.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from imaging.boxes import Face
+from imaging.geometry.boxes import Face
 from resources.writers.base import DescriptionAnswer, Picture, PromptAnswer, PromptDraft, Usage
 from resources.writers.face_tags import map_parts
 

@@ -1,9 +1,5 @@
 """A word check that turns down prompts which plainly ask for sexual content, before anything runs.
 
-Belongs here: the word lists, how text is normalised for them, and `check_prompt_safety`. Does not: who calls
-it (the submit path does, for the prompts that say what to show; never for a negative prompt, where "nsfw" is
-welcome).
-
 It is a floor and not a judge: it needs no model and no network, so it catches plain English words only. A
 writer with a model reads for meaning as well.
 """

@@ -1,7 +1,4 @@
-"""Which writer the settings ask for.
-
-Belongs here: the choice and its reason. Does not: the writers.
-"""
+"""Which writer the settings ask for."""
 
 from __future__ import annotations
 

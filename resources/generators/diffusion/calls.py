@@ -1,8 +1,4 @@
-"""One pipeline call after another: which tasks share a call, calls made ahead, and a watch over each.
-
-Belongs here: batching, the thread that keeps the device busy while finished images are put away, progress, time limits
-and cancellation between steps, and what becomes of a batch that fails. Does not: any model.
-"""
+"""One pipeline call after another: which tasks share a call, calls made ahead, and a watch over each."""
 
 from __future__ import annotations
 

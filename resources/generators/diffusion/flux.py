@@ -1,8 +1,4 @@
-"""The generator `flux`: Flux.1 through diffusers, made for the face pass; from text too.
-
-Belongs here: which images share a pipeline call, and one outcome per image. Does not: the checkpoint's files
-(`flux_checkpoint`), its weights and the call itself (`flux_model`).
-"""
+"""The generator `flux`: Flux.1 through diffusers, made for the face pass; from text too."""
 
 from __future__ import annotations
 
@@ -18,10 +14,10 @@ from pydantic import Field
 from imaging.errors import BackendError
 from resources.generators.base import Generated, ImageTask, InpaintTask, Outcome
 from resources.generators.diffusion.calls import Calls, Watch, run_batches
-from resources.generators.diffusion.flux_checkpoint import find_flux_checkpoint
 from resources.generators.diffusion.flux_model import FluxModel, load_flux
 from resources.generators.diffusion.outcomes import failure, sampling_of, settings_told, shared_values, versions
 from resources.generators.diffusion.sdxl_model import steps_done
+from resources.models.flux_checkpoint import find_flux_checkpoint
 from resources.settings import Settings
 
 NATIVE_SIZE: Final = 1024  # pixels; diffusers' own default for Flux

@@ -1,8 +1,4 @@
-"""A loaded Flux checkpoint: its weights, and one pipeline call over them.
-
-Belongs here: torch and diffusers, download and load, what Flux takes of a task. Does not: which images share a call, or
-what becomes of an error (`resources.generators.diffusion.flux`).
-"""
+"""A loaded Flux checkpoint: its weights, and one pipeline call over them."""
 
 from __future__ import annotations
 
@@ -19,14 +15,14 @@ from numpy.typing import NDArray
 from imaging.errors import BackendError
 from resources.generators.base import ImageTask, InpaintTask
 from resources.generators.diffusion.calls import Watch
-from resources.generators.diffusion.flux_checkpoint import find_flux_checkpoint
 from resources.generators.diffusion.memory import Memory
 from resources.generators.diffusion.model_cache import MODELS, memory_budget
 from resources.generators.diffusion.outcomes import check_size
-from resources.generators.diffusion.sdxl_checkpoint import Checkpoint
 from resources.generators.diffusion.sdxl_loading import first_line, pick_device, pick_dtype
 from resources.generators.diffusion.sdxl_model import steps_done
-from resources.weights import parameters
+from resources.models.checkpoint import Checkpoint
+from resources.models.flux_checkpoint import find_flux_checkpoint
+from resources.models.weights import parameters
 
 _log = logging.getLogger(__name__)
 

@@ -1,8 +1,4 @@
-"""What a model does when the device's memory is too short for a call, and what it has learned from that.
-
-Belongs here: the ladder of savings, from the cheapest to the slowest. Does not: which error means short memory, or the
-calls themselves (`calls`).
-"""
+"""What a model does when the device's memory is too short for a call, and what it has learned from that."""
 
 from __future__ import annotations
 

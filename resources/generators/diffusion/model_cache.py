@@ -1,7 +1,4 @@
-"""The models that this process holds on its device, within a memory budget.
-
-Belongs here: what is kept, and what goes when another needs the room. Does not: loading (`sdxl_loading`, `flux`).
-"""
+"""The models that this process holds on its device, within a memory budget."""
 
 from __future__ import annotations
 

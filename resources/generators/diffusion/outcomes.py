@@ -1,7 +1,4 @@
-"""What SDXL and Flux have in common around a call: their settings, a task that failed, versions.
-
-Belongs here: words for people and for the record. Does not: any model, or when a task counts as failed (`calls`).
-"""
+"""What SDXL and Flux have in common around a call: their settings, a task that failed, versions."""
 
 from __future__ import annotations
 

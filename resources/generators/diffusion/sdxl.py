@@ -1,9 +1,4 @@
-"""The generator `sdxl`: Stable Diffusion XL through diffusers, from text and inside masks.
-
-Belongs here: which images share a pipeline call, and one outcome per image. Does not: the checkpoint's files
-(`sdxl_checkpoint`), what is added to them (`sdxl_addons`), the weights and the call itself (`sdxl_model`), the samplers
-(`sdxl_schedulers`).
-"""
+"""The generator `sdxl`: Stable Diffusion XL through diffusers, from text and inside masks."""
 
 from __future__ import annotations
 
@@ -21,10 +16,10 @@ from imaging.errors import BackendError
 from resources.generators.base import Generated, ImageTask, InpaintTask, Outcome
 from resources.generators.diffusion.calls import Calls, Watch, run_batches
 from resources.generators.diffusion.outcomes import failure, sampling_of, settings_told, shared_values, versions
-from resources.generators.diffusion.sdxl_addons import Addons
-from resources.generators.diffusion.sdxl_checkpoint import BASE, HUB_SIZE, Checkpoint, find_checkpoint, told_of
 from resources.generators.diffusion.sdxl_model import Model, load_model, steps_done
 from resources.generators.diffusion.sdxl_schedulers import SCHEDULERS
+from resources.models.addons import Addons
+from resources.models.checkpoint import BASE, HUB_SIZE, Checkpoint, find_checkpoint, told_of
 from resources.settings import Settings
 
 Task = TypeVar("Task", ImageTask, InpaintTask)

@@ -1,8 +1,4 @@
-"""Bringing an SDXL checkpoint into memory: device, dtype, download, load.
-
-Belongs here: torch and diffusers until the weights lie on the device. Does not: calling the model
-(`sdxl_model`), or what can be known of the files without torch (`sdxl_checkpoint`, `sdxl_addons`).
-"""
+"""Bringing an SDXL checkpoint into memory: device, dtype, download, load."""
 
 from __future__ import annotations
 
@@ -15,10 +11,10 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from imaging.errors import BackendError, FaceChangerError, SettingsError
-from resources.generators.diffusion.sdxl_addons import Addon, Addons
-from resources.generators.diffusion.sdxl_checkpoint import BASE, Checkpoint, find_checkpoint
 from resources.generators.diffusion.sdxl_lora import add_lora
 from resources.generators.diffusion.sdxl_words import add_word
+from resources.models.addons import Addon, Addons
+from resources.models.checkpoint import BASE, Checkpoint, find_checkpoint
 
 _log = logging.getLogger(__name__)
 

@@ -1,7 +1,5 @@
 """Adding a LoRA to the weights of an SDXL checkpoint in memory.
 
-Belongs here: the names that trainers give to modules, and the sum. Does not: finding the file (`sdxl_addons`).
-
 This is not left to diffusers 0.42, which is right for an ordinary kohya LoRA and wrong for others, without an error:
 where alphas differ between the layers of a text encoder, as after resizing, their scales are mixed up; where a text
 encoder has no `out_proj`, its attention is left out.
@@ -15,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from imaging.errors import SettingsError
-from resources.generators.diffusion.sdxl_addons import Addon
+from resources.models.addons import Addon
 
 if TYPE_CHECKING:
     import torch

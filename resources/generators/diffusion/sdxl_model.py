@@ -1,8 +1,4 @@
-"""A loaded SDXL checkpoint: one pipeline call over its weights, compiled or not, in as much memory as there is.
-
-Belongs here: torch and diffusers, and what a call needs besides its tasks. Does not: loading (`sdxl_loading`), which
-images share a call, or what becomes of an error (`resources.generators.diffusion.sdxl`).
-"""
+"""A loaded SDXL checkpoint: one pipeline call over its weights, compiled or not, in as much memory as there is."""
 
 from __future__ import annotations
 
@@ -24,14 +20,14 @@ from resources.generators.diffusion.calls import Watch
 from resources.generators.diffusion.memory import Memory
 from resources.generators.diffusion.model_cache import MODELS, memory_budget
 from resources.generators.diffusion.outcomes import check_size
-from resources.generators.diffusion.sdxl_addons import Addons
-from resources.generators.diffusion.sdxl_checkpoint import BASE, find_checkpoint
 from resources.generators.diffusion.sdxl_loading import download, fetch_addons, load_parts, pick_device, pick_dtype
 from resources.generators.diffusion.sdxl_prompts import PromptEncoder
 from resources.generators.diffusion.sdxl_schedulers import make_scheduler
 from resources.generators.diffusion.soft_mask import SoftMask, free_cells
+from resources.models.addons import Addons
+from resources.models.checkpoint import BASE, find_checkpoint
+from resources.models.weights import parameters
 from resources.settings import dagster_home
-from resources.weights import parameters
 
 _log = logging.getLogger(__name__)
 

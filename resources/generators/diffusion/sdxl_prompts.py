@@ -1,8 +1,5 @@
 """Prompts as people write them for A1111, and what SDXL's two text encoders make of them.
 
-Belongs here: the syntax for emphasis, cutting long prompts into chunks, and the embeddings that a pipeline takes.
-Does not: the fixed words around a prompt (`fc_assets.prompts`), or running the pipeline (`sdxl_model`).
-
 The conventions are those of AUTOMATIC1111's stable-diffusion-webui 1.10 (its wiki page "Features", and the behaviour of
 `modules/prompt_parser.py` and `modules/sd_hijack_clip.py`). Prompt editing (`[from:to:when]`), alternation (`[a|b]`),
 `AND` and `<lora:...>` are not done; they are read as words.

@@ -1,7 +1,4 @@
-"""The samplers that a request may name, as diffusers schedulers.
-
-Belongs here: which scheduler a name means, and making a fresh one for a checkpoint. Does not: running it.
-"""
+"""The samplers that a request may name, as diffusers schedulers."""
 
 from __future__ import annotations
 

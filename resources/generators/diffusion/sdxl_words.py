@@ -1,7 +1,4 @@
-"""Adding a textual inversion to an SDXL checkpoint in memory: a word that stands for vectors of its own.
-
-Belongs here: the two tokenizers and the two tables of token vectors. Does not: finding the file (`sdxl_addons`).
-"""
+"""Adding a textual inversion to an SDXL checkpoint in memory: a word that stands for vectors of its own."""
 
 from __future__ import annotations
 
@@ -10,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from imaging.errors import SettingsError
-from resources.generators.diffusion.sdxl_addons import Addon
+from resources.models.addons import Addon
 
 if TYPE_CHECKING:
     import torch

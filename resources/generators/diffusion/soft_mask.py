@@ -1,7 +1,5 @@
 """Soft inpainting: how much of a cell's noise is taken away follows the mask, so that strength fades at its edge.
 
-Belongs here: which cells of the latent grid are free at which step. Does not: the pipeline call (`sdxl_model`).
-
 Levin and Fried, "Differential Diffusion: Giving Each Pixel Its Strength", arXiv:2306.00950 (2023): a cell of strength s
 is held to the re-noised original for the first 1 - s of the steps, and is free from then on. Diffusers' inpainting
 holds the cells outside of its mask to the re-noised original after every step, with the image's own noise, so all that

@@ -1,8 +1,4 @@
-"""The generator `comfyui`: a ComfyUI server that runs the user's own workflows over its HTTP API.
-
-Belongs here: that API's requests and answers, the names of its samplers, and whether the server has what is needed.
-Does not: the workflow's and the pack's files (`comfyui_workflow`), HTTP itself (`http_api`).
-"""
+"""The generator `comfyui`: a ComfyUI server that runs the user's own workflows over its HTTP API."""
 
 from __future__ import annotations
 

@@ -1,7 +1,5 @@
 """A ComfyUI workflow with marked inputs, and the pack of models and nodes that it needs, as files.
 
-Belongs here: reading both files, the marks, filling in a task's values. Does not: the server (`comfyui`).
-
 The marks are titles of nodes, as people set them in ComfyUI's editor (right click, Title), and as File > Export (API)
 writes them into `_meta.title`. A title that holds `fc:` marks the node; behind it stand inputs of that node, each with
 the value that it takes: `fc: text=prompt`, or `Sampler fc: seed, steps, cfg=cfg_scale`. A value alone stands for the

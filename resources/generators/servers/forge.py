@@ -1,7 +1,5 @@
 """The generator `forge`: a Forge or A1111 server over its HTTP API.
 
-Belongs here: that API's requests and answers, and the names of its samplers. Does not: HTTP itself (`http_api`).
-
 One request makes one image: the seeds of a batch there are the first one and those that follow it, so images with seeds
 of their own cannot share a request.
 """

@@ -1,8 +1,5 @@
 """Talking to an image server over HTTP: Forge, A1111 and ComfyUI alike.
 
-Belongs here: address, sign-in, time limits, which requests may be sent again, what a failed one means, and pictures to
-and from PNG. Does not: any server's own paths and bodies (`forge`, `comfyui`).
-
 A request that could not be delivered is sent again. One that the server may have received is only sent again where that
 does no harm: a POST that starts an image is not. No error raised here is chained to httpx2's own: those carry the
 request with its headers.
@@ -23,9 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import SecretStr
 
-from imaging.decode import decode_image
 from imaging.errors import BackendError, InvalidImageError, OutOfMemoryError, SettingsError, TransientError
-from imaging.provenance import encode_png
+from imaging.files.decode import decode_image
+from imaging.files.provenance import encode_png
 from resources.generators.base import ImageTask, InpaintTask, Outcome
 from resources.retry_after import retry_after
 

@@ -1,0 +1,1 @@
+"""What is asked of a result before its job goes on: quality gates, and whose the new faces are."""

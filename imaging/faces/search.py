@@ -1,0 +1,207 @@
+"""Searching a picture for faces: where to look, at what size and turn, and when to stop.
+
+A detector sees faces of a limited range of sizes, and upright ones best. So a picture is looked at in steps, each only
+if the ones before it did not find enough:
+
+1. the whole picture, at each of the detector's sizes;
+2. the same turned by 90, 180 and 270 degrees, unless a face is surely upright. A face on its side is often found
+   upright as well, weakly and with wrong landmarks; and three more looks bring three times the chance hits, so of the
+   turned looks only the sure hits count;
+3. overlapping tiles, enlarged, if nothing was found: faces too small for the looks so far (as InvokeAI does). Tiles are
+   not turned: they would be three times as many looks, and a chance hit of 0.9 was seen in enlarged grass.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imaging.geometry.boxes import Box, Face
+from imaging.geometry.crop import crop, fit_within, resize
+from imaging.geometry.nms import nms
+
+TURNS: Final = (1, 2, 3)  # quarters, counter-clockwise
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """What one look sees of a face, in pixels of the array that it was given, where fractions of a pixel count.
+
+    Attributes:
+        corners: (left, top, right, bottom); may reach out of the array.
+        score: the detector's confidence, 0 to 1.
+        landmarks: five (x, y) points as `Face` has them, or None.
+    """
+
+    corners: tuple[float, float, float, float]
+    score: float
+    landmarks: tuple[tuple[float, float], ...] | None = None
+
+
+Look = Callable[[NDArray[np.uint8]], Iterable[Sighting]]
+"""One single-pass look at an RGB uint8 array of shape (height, width, 3): what is seen, in any order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """How a detector searches; each detector has its own measured values.
+
+    Attributes:
+        long_sides: sizes at which the whole picture is looked at: pixels of the longer side. A picture is never
+            enlarged for it.
+        large_from: a picture with a longer side than this is also looked at as it is,
+        large_to: but with this longer side at most.
+        confidence: from this score on, 0 to 1, something counts as found.
+        candidates: hits of the first step under `confidence` are kept from this score on, so that a person sees
+            what was nearly found.
+        sure: from this score on a hit is beyond doubt; the only ones that count of turned looks.
+        tile: side of a tile in pixels of the picture; 0: no tiles are looked at.
+        overlap: pixels that neighbouring tiles share at least; a face up to this size is whole in one of them.
+        enlarge: factor by which tiles are enlarged.
+        tile_confidence: from this score on a hit in a tile counts; never less than `confidence`.
+
+    Raises:
+        ValueError: a value out of its range.
+    """
+
+    long_sides: tuple[int, ...]
+    large_from: int
+    large_to: int
+    confidence: float
+    candidates: float
+    sure: float
+    tile: int
+    overlap: int
+    enlarge: float
+    tile_confidence: float
+
+    def __post_init__(self) -> None:
+        if not self.long_sides or min(self.long_sides) < 1:
+            raise ValueError(f"long_sides must be one or more whole numbers from 1; got {self.long_sides}.")
+        if not 0 <= self.candidates <= self.confidence <= 1:
+            raise ValueError(f"0 <= candidates <= confidence <= 1 must hold; got {self}.")
+        if self.tile and not 0 <= self.overlap < self.tile:
+            raise ValueError(f"overlap must be at least 0 and less than tile; got {self.overlap} and {self.tile}.")
+        if not self.enlarge > 0:
+            raise ValueError(f"enlarge must be over 0; got {self.enlarge}.")
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """One look at a picture.
+
+    Attributes:
+        window: the part that is looked at, inside the picture.
+        size: (width, height) to which it is brought.
+        turns: quarters by which it is then turned, counter-clockwise, 0 to 3.
+    """
+
+    window: Box
+    size: tuple[int, int]
+    turns: int = 0
+
+    def pixels(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """What the look is given: RGB uint8, contiguous."""
+        return np.ascontiguousarray(np.rot90(resize(crop(image, self.window), self.size), self.turns))
+
+    def to_picture(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Points (n, 2) of the look in the picture."""
+        width, height = self.size
+        x, y = points[:, 0], points[:, 1]
+        if self.turns == 1:
+            x, y = width - y, x
+        elif self.turns == 2:
+            x, y = width - x, height - y
+        elif self.turns == 3:
+            x, y = y, height - x
+        return np.stack(
+            [self.window.left + x * self.window.width / width, self.window.top + y * self.window.height / height],
+            axis=1,
+        )
+
+    def face(self, seen: Sighting, size: tuple[int, int]) -> Face | None:
+        """The face in a picture of `size` (width, height); None when it lies outside.
+
+        Its box holds every pixel that the sighting touches, but for a millionth of a pixel of rounding.
+        """
+        left, top, right, bottom = seen.corners
+        points = np.array([(left, top), (right, bottom), *(seen.landmarks or ())], dtype=np.float64)
+        points = self.to_picture(points)
+        low = np.floor(points[:2].min(axis=0) + 1e-6).astype(int).tolist()
+        high = np.ceil(points[:2].max(axis=0) - 1e-6).astype(int).tolist()
+        inside = (max(0, low[0]), max(0, low[1]), min(size[0], high[0]), min(size[1], high[1]))
+        if inside[2] <= inside[0] or inside[3] <= inside[1]:
+            return None
+        landmarks = tuple((float(x), float(y)) for x, y in points[2:]) if seen.landmarks is not None else None
+        return Face(Box(*inside), min(1.0, max(0.0, seen.score)), landmarks)
+
+
+def search(image: NDArray[np.uint8], look: Look, how: Search, closer: Look | None = None) -> list[Face]:
+    """The faces of an RGB uint8 picture of shape (height, width, 3), best first, no two of them one face.
+
+    Faces under `how.confidence` are candidates: nearly found.
+
+    Args:
+        image: the picture.
+        look: one look of the detector.
+        how: the sizes, turns and tiles.
+        closer: a slower look that misses less, for when the first one was not sure of a face.
+    """
+    size = (image.shape[1], image.shape[0])
+    faces = look_at(image, whole(size, how), look, how.candidates)
+    if closer is not None and not _any(faces, how.sure):
+        faces += look_at(image, whole(size, how), closer, how.candidates)
+    if not _any(faces, how.sure):
+        faces += look_at(image, whole(size, how, TURNS), look, how.sure)
+    if how.tile and not _any(faces, how.confidence):
+        faces += look_at(image, tiles(size, how), look, max(how.tile_confidence, how.confidence))
+    return nms(faces)
+
+
+def look_at(image: NDArray[np.uint8], views: Iterable[View], look: Look, least: float) -> list[Face]:
+    """What the looks see with a score of `least` or more, each face once, best first, in any order of views."""
+    size = (image.shape[1], image.shape[0])
+    faces = [view.face(seen, size) for view in views for seen in look(view.pixels(image)) if seen.score >= least]
+    return nms(face for face in faces if face is not None)
+
+
+def whole(size: tuple[int, int], how: Search, turns: Iterable[int] = (0,)) -> list[View]:
+    """The looks at a whole picture of `size` (width, height), at each size and turn."""
+    longest = max(size)
+    sides = {min(side, longest) for side in how.long_sides}
+    if longest > how.large_from:
+        sides.add(min(longest, how.large_to))
+    return [
+        View(Box(0, 0, *size), fit_within(size, side), turn) for turn in turns for side in sorted(sides, reverse=True)
+    ]
+
+
+def tiles(size: tuple[int, int], how: Search) -> list[View]:
+    """The looks at enlarged tiles that cover a picture of `size` (width, height)."""
+    windows = [
+        Box(left, top, min(size[0], left + how.tile), min(size[1], top + how.tile))
+        for top in _starts(size[1], how)
+        for left in _starts(size[0], how)
+    ]
+    return [
+        View(window, (max(1, round(window.width * how.enlarge)), max(1, round(window.height * how.enlarge))))
+        for window in windows
+    ]
+
+
+def _starts(length: int, how: Search) -> list[int]:
+    """Where tiles begin along a side of `length` pixels: evenly spread, from border to border."""
+    room = length - how.tile
+    if room <= 0:
+        return [0]
+    steps = math.ceil(room / (how.tile - how.overlap))
+    return [room * step // steps for step in range(steps + 1)]
+
+
+def _any(faces: Iterable[Face], least: float) -> bool:
+    return any(face.score >= least for face in faces)

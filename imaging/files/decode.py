@@ -1,0 +1,301 @@
+"""Read an image that a stranger sent: bytes in, plain sRGB pixels out."""
+
+from __future__ import annotations
+
+import functools
+import io
+import struct
+from dataclasses import dataclass
+from typing import Any, Final
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
+
+from imaging.errors import InvalidImageError
+from imaging.files.alpha import on_white
+from imaging.files.exif import MOST_BYTES, upright_exif
+
+MIN_SIDE: Final = 64  # pixels; the smallest image that a request may ask for
+MAX_PIXELS: Final = 50_000_000
+
+ACCEPTED: Final = "PNG, JPEG, WebP or HEIF/HEIC"
+_EXPORT_AGAIN: Final = f"Export the picture again as {ACCEPTED}."
+
+_SIXTEEN_BITS: Final = 16  # per channel, in the 25th byte of a PNG
+_PNG_END: Final = b"\0\0\0\0IEND\xae\x42\x60\x82"
+_HEIF_BRANDS: Final = (
+    b"heic",
+    b"heix",
+    b"heim",
+    b"heis",
+    b"hevc",
+    b"hevx",
+    b"hevm",
+    b"hevs",
+    b"mif1",
+    b"msf1",
+)
+_REFUSED: Final = (
+    (b"GIF8", "a GIF"),
+    (b"BM", "a BMP"),
+    (b"II*\0", "a TIFF"),
+    (b"MM\0*", "a TIFF"),
+    (b"%PDF", "a PDF"),
+    (b"<svg", "an SVG"),
+    (b"<?xml", "an SVG or other XML"),
+)
+
+# EXIF 2.32, tag 0x0112: how the stored image must be turned to be upright.
+_UPRIGHT: Final = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DecodedImage:
+    """An image as the pipeline works on it, and what it was before.
+
+    Attributes:
+        pixels: sRGB, uint8, shape (height, width, 3), upright, without alpha.
+        format: `PNG`, `JPEG`, `WEBP` or `HEIF`.
+        stored_size: (width, height) in the file, before the EXIF orientation was applied.
+        mode: Pillow's mode of the file, for example `RGB`, `P`, `CMYK`, `I;16`.
+        rgba: sRGB with its transparency, uint8, shape (height, width, 4), upright, its colours as they are and not on
+            white; None when the file carried none.
+        icc: description of the colour profile that was converted to sRGB; None without a usable one.
+        orientation: the EXIF orientation that was applied, 1 to 8; 1 is upright.
+        exif: the file's EXIF data without the orientation; empty when there are none.
+        notes: one sentence for everything that was changed, left out or assumed.
+    """
+
+    pixels: NDArray[np.uint8]
+    format: str
+    stored_size: tuple[int, int]
+    mode: str
+    rgba: NDArray[np.uint8] | None
+    icc: str | None
+    orientation: int
+    exif: bytes
+    notes: tuple[str, ...]
+
+    @property
+    def had_alpha(self) -> bool:
+        """Whether the file carried transparency; in `pixels` it is laid on white."""
+        return self.rgba is not None
+
+
+def decode_image(data: bytes, *, name: str, max_pixels: int = MAX_PIXELS) -> DecodedImage:
+    """Decode a PNG, JPEG, WebP or HEIF image completely.
+
+    The size in the header is checked before any pixel is decoded. Of an animation or a file of several images
+    the first (HEIF: the primary) one is used. 16-bit channels are rounded to 8 bits. Colours are converted to
+    sRGB by the embedded ICC profile; a profile that cannot be used is noted and the colours count as sRGB.
+
+    Args:
+        data: the whole file.
+        name: what the errors call the file.
+        max_pixels: most pixels, width x height, that are decoded.
+
+    Raises:
+        InvalidImageError: not an accepted format, damaged, truncated, or outside the size limits.
+    """
+    kind = _sniff(data, name)
+    size = _header_size(data, kind)
+    if size is not None:
+        _check_size(size, name, max_pixels)
+    try:
+        image = _open(data, kind)
+        _check_size(image.size, name, max_pixels)
+        frames = getattr(image, "n_frames", 1)
+        stored_size, mode = image.size, image.mode
+        image.load()
+        _check_size(image.size, name, max_pixels)  # HEIF: the decoded size may differ from the header's
+        orientation, notes = _orientation(image)
+        exif = b"" if notes else _exif(image, notes)
+        if kind == "PNG" and data[24] == _SIXTEEN_BITS:
+            notes.append("Channels of 16 bits are rounded to 8.")
+            image = _eight_bit(data, image)
+        colour, alpha = _split_alpha(image)
+        rgb, icc, colour_notes = _to_srgb(colour, image.info.get("icc_profile"))
+    except (InvalidImageError, MemoryError):
+        raise
+    except Image.DecompressionBombError:
+        raise InvalidImageError(
+            f"{name} has far more than the {max_pixels:,} pixels that are accepted.",
+            "Make it smaller and try again.",
+        ) from None
+    except Exception as error:  # on a hostile file the decoders raise almost any type
+        raise _damaged(name, kind, error) from error
+    notes += colour_notes
+    if frames > 1:
+        which = "primary" if kind == "HEIF" else "first"
+        notes.append(f"The file holds {frames} images; only the {which} one is used.")
+    if alpha is not None:
+        rgb.putalpha(alpha)
+        notes.append("Transparent parts are laid on white for all work, and are transparent again in the final image.")
+    if orientation in _UPRIGHT:
+        rgb = rgb.transpose(_UPRIGHT[orientation])
+    pixels = np.array(rgb)
+    return DecodedImage(
+        pixels=pixels if alpha is None else on_white(pixels),
+        format=kind,
+        stored_size=stored_size,
+        mode=mode,
+        rgba=None if alpha is None else pixels,
+        icc=icc,
+        orientation=orientation,
+        exif=exif,
+        notes=tuple(notes),
+    )
+
+
+def _sniff(data: bytes, name: str) -> str:
+    """The format by the first bytes, never by a file's name."""
+    if not data:
+        raise InvalidImageError(f"{name} is empty.", f"Give a {ACCEPTED} file.")
+    if data.startswith(b"\x89PNG\r\n\x1a\n"):
+        return "PNG"
+    if data.startswith(b"\xff\xd8\xff"):
+        return "JPEG"
+    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
+        return "WEBP"
+    if data[4:8] == b"ftyp" and data[8:12] in _HEIF_BRANDS:
+        return "HEIF"
+    if data[4:8] == b"ftyp" and data[8:12] in (b"avif", b"avis"):
+        what = "an AVIF"
+    else:
+        what = next((label for magic, label in _REFUSED if data.startswith(magic)), "not an image that is known here")
+    raise InvalidImageError(f"{name} is {what}; only {ACCEPTED} are accepted.", _EXPORT_AGAIN)
+
+
+def _header_size(data: bytes, kind: str) -> tuple[int, int] | None:
+    """(width, height) of a PNG or WebP; None where opening the file is cheap anyway.
+
+    libwebp allocates the whole canvas on opening, so this must be known before. W3C PNG 11.2.1; RFC 9649.
+    """
+    if kind == "PNG" and len(data) >= 24:
+        width, height = struct.unpack(">II", data[16:24])
+        return width, height
+    if kind == "WEBP" and len(data) >= 30:
+        if data[12:16] == b"VP8X":
+            return int.from_bytes(data[24:27], "little") + 1, int.from_bytes(data[27:30], "little") + 1
+        if data[12:16] == b"VP8L":
+            bits = int.from_bytes(data[21:25], "little")
+            return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+        width, height = struct.unpack("<HH", data[26:30])
+        return width & 0x3FFF, height & 0x3FFF
+    return None
+
+
+def _check_size(size: tuple[int, int], name: str, max_pixels: int) -> None:
+    width, height = size
+    if width * height > max_pixels:
+        raise InvalidImageError(
+            f"{name} is {width} x {height} pixels; at most {max_pixels:,} pixels are accepted.",
+            "Make it smaller and try again.",
+        )
+    if min(size) < MIN_SIDE:
+        raise InvalidImageError(
+            f"{name} is {width} x {height} pixels; each side must have at least {MIN_SIDE}.",
+            "Use a larger picture.",
+        )
+
+
+def _open(data: bytes, kind: str) -> Image.Image:
+    if kind == "HEIF":
+        _register_heif()
+    if kind == "PNG" and _PNG_END not in data:
+        raise OSError("the end of the file is missing")  # Pillow itself does not mind
+    return Image.open(io.BytesIO(data), formats=[kind])
+
+
+@functools.cache
+def _register_heif() -> None:
+    import pillow_heif  # noqa: PLC0415 - only who reads HEIF pays for loading libheif
+
+    pillow_heif.register_heif_opener()
+
+
+def _damaged(name: str, kind: str, error: Exception) -> InvalidImageError:
+    reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+    if isinstance(error, UnidentifiedImageError):  # its own text holds an address in memory
+        reason = "its header cannot be read"
+    return InvalidImageError(f"{name} is a damaged or truncated {kind} file ({reason}).", _EXPORT_AGAIN)
+
+
+def _orientation(image: Image.Image) -> tuple[int, list[str]]:
+    """The EXIF orientation, 1 to 8. A tag that is broken or out of range counts as upright and is noted."""
+    try:
+        value = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except Exception as error:  # noqa: BLE001 - a broken EXIF block must not cost the picture
+        return 1, [f"The EXIF data cannot be read ({type(error).__name__}); the picture is taken as upright."]
+    if value == 1 or (isinstance(value, int) and value in _UPRIGHT):
+        return value, []
+    return 1, [f"The EXIF orientation {str(value)[:20]!r} does not exist; the picture is taken as upright."]
+
+
+def _exif(image: Image.Image, notes: list[str]) -> bytes:
+    """The EXIF data to carry along; what cannot be read, or is too much, is left out and noted."""
+    try:
+        exif = upright_exif(image)
+    except Exception as error:  # noqa: BLE001 - a broken EXIF block must not cost the picture
+        notes.append(f"The EXIF data cannot be carried along ({type(error).__name__}).")
+        return b""
+    if len(exif) > MOST_BYTES:
+        notes.append(f"The EXIF data have {len(exif)} bytes and are not carried along.")
+        return b""
+    return exif
+
+
+def _eight_bit(data: bytes, image: Image.Image) -> Image.Image:
+    """A PNG of 16 bits per channel, rounded to 8: mode L, RGB or RGBA. Pillow itself only cuts colours to 8."""
+    values = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION)
+    if values is None or values.dtype != np.uint16 or values.shape[:2] != (image.height, image.width):
+        raise OSError("its 16-bit channels cannot be read")
+    key = image.info.get("transparency")
+    if values.ndim == 3:
+        values = cv2.cvtColor(values, cv2.COLOR_BGRA2RGBA if values.shape[2] == 4 else cv2.COLOR_BGR2RGB)
+    rounded = ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    if key is not None and rounded.ndim == 2:  # the one value that is transparent
+        rounded = np.dstack([rounded, rounded, rounded, np.where(values == key, 0, 255).astype(np.uint8)])
+    reduced = Image.fromarray(rounded)
+    if image.info.get("icc_profile"):
+        reduced.info["icc_profile"] = image.info["icc_profile"]
+    return reduced
+
+
+def _split_alpha(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
+    """The colours as mode L, RGB or CMYK, and the alpha channel as mode L or None."""
+    if image.mode == "RGBa":
+        image = image.convert("RGBA")
+    alpha = image.convert("RGBA").getchannel("A") if image.has_transparency_data else None
+    if image.mode in ("L", "RGB", "CMYK"):
+        return image, alpha
+    return image.convert("L" if image.mode in ("1", "LA") else "RGB"), alpha
+
+
+def _to_srgb(colour: Image.Image, profile: Any) -> tuple[Image.Image, str | None, list[str]]:  # noqa: ANN401
+    """The colours as sRGB, the description of the profile that was used, and notes."""
+    notes: list[str] = []
+    if profile:
+        try:
+            source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+            rgb = ImageCms.profileToProfile(colour, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+            description = ImageCms.getProfileDescription(source).strip() or "unnamed"
+        except (ImageCms.PyCMSError, OSError, TypeError, ValueError) as error:
+            notes.append(f"The colour profile cannot be used ({str(error)[:80]}); the colours are taken as sRGB.")
+        else:
+            if rgb is None:  # never without inPlace
+                raise RuntimeError("ImageCms returned no image")
+            return rgb, description, [f"Colours are converted from {description[:80]!r} to sRGB."]
+    if colour.mode == "CMYK":
+        notes.append("CMYK without a usable profile is converted by the plain formula.")
+    return colour.convert("RGB"), None, notes

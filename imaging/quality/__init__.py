@@ -1,0 +1,1 @@
+"""How good a picture is, as numbers, and what a gate decides from a number. It knows no faces."""

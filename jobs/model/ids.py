@@ -1,0 +1,57 @@
+"""Job ids: how one is made, and which ones a user may choose.
+
+A job id names a partition, a row and a file, so it holds nothing that a path or a shell would read in its own
+way.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+import threading
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from imaging.errors import RejectedError
+
+_FORM: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", re.ASCII)
+_BASE32: Final = "abcdefghijklmnopqrstuvwxyz234567"
+
+_lock = threading.Lock()
+_last = datetime.min.replace(tzinfo=UTC)
+
+
+def new_job_id(now: datetime | None = None) -> str:
+    """Make an id that sorts by time, such as `20261121-101530-123456-x7k2`.
+
+    Its parts are the UTC date, time and microseconds, and four random base32 characters. Two calls in one
+    process never go backwards, even when the clock does.
+
+    Args:
+        now: the aware time to use instead of the clock's; taken as it is.
+    """
+    moment = _next_moment() if now is None else now.astimezone(UTC)
+    chance = "".join(secrets.choice(_BASE32) for _ in range(4))
+    return f"{moment:%Y%m%d-%H%M%S-%f}-{chance}"
+
+
+def _next_moment() -> datetime:
+    global _last  # noqa: PLW0603 - one clock for the process
+    with _lock:
+        _last = max(datetime.now(UTC), _last + timedelta(microseconds=1))
+        return _last
+
+
+def check_job_id(text: str) -> str:
+    """Return `text` if it can be a job id.
+
+    Raises:
+        RejectedError: names the field `job_id` and the mend.
+    """
+    if not isinstance(text, str) or not _FORM.fullmatch(text):
+        shown = repr(text)
+        raise RejectedError(
+            f"job_id: {shown if len(shown) <= 80 else shown[:77] + '...'} cannot name a job.",
+            "Use 1 to 63 of a-z, 0-9 and '-', with a letter or digit at both ends; or leave it out.",
+        )
+    return text

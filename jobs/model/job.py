@@ -1,0 +1,157 @@
+"""A job as it is read from the database, and what belongs to it: results, attempts, images, log entries."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+
+from imaging.errors import FaceChangerError
+from jobs.model.request import JobRequest, JobType
+from jobs.model.stages import next_stage
+from jobs.model.transitions import JobStatus
+from jobs.queue.rows import LogLevel
+
+StageStatus = Literal["running", "completed", "failed", "needs_review", "rejected", "cancelled"]
+Origin = Literal["cli", "inbox", "ui", "api", "schedule"]
+
+
+class UnknownJobError(FaceChangerError):
+    """There is no job with this id."""
+
+
+class JobBusyError(FaceChangerError):
+    """The job is not this run's to work on: another run has it, or its status does not allow it."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewJob:
+    """A checked request, ready to be added. `request` has its seed; `source` is a `SourceInfo` as JSON."""
+
+    job_id: str
+    request: JobRequest
+    source: dict[str, Any] | None
+    origin: Origin
+    parent_id: str | None = None
+    after_id: str | None = None
+    not_before: datetime | None = None
+    hold: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One job as it stood when it was read. Times are aware UTC.
+
+    `salts` says how often a person had a stage made anew, by stage; `user_mask` is a `SourceInfo` as JSON; `fault` is
+    the kind of the last fault, None when it was mended, and `faults` how often each kind ended an attempt; `children`
+    counts the jobs that were ever added to a group.
+    """
+
+    id: str
+    job_type: JobType
+    status: JobStatus
+    priority: int
+    request: JobRequest
+    source: dict[str, Any] | None
+    attempts: int
+    parent_id: str | None
+    after_id: str | None
+    children: int
+    origin: Origin
+    error: str | None
+    error_stage: str | None
+    error_mend: str | None
+    batch_id: str | None
+    run_id: str | None
+    solo: bool
+    not_before: datetime | None
+    created_at: datetime
+    claimed_at: datetime | None
+    started_at: datetime | None
+    finished_at: datetime | None
+    updated_at: datetime
+    current_stage: str | None
+    stages_completed: tuple[str, ...]
+    run_ids: tuple[str, ...]
+    final_image: str | None
+    salts: Mapping[str, int]
+    user_mask: dict[str, Any] | None
+    fault: str | None
+    faults: Mapping[str, int]
+    restored_at: datetime | None
+
+    @property
+    def next_stage(self) -> str | None:
+        """The first stage of the job's plan that is not completed; None when all are."""
+        return next_stage(self.job_type, self.stages_completed)
+
+
+@dataclass(frozen=True, slots=True)
+class StageResult:
+    """The newest attempt of a job at a stage. `runs` counts the attempts that did real work."""
+
+    job_id: str
+    stage: str
+    status: StageStatus
+    input: dict[str, Any]
+    output: dict[str, Any] | None
+    error: str | None
+    milliseconds: int | None
+    run_id: str | None
+    content_key: str | None
+    cached: bool
+    runs: int
+    started_at: datetime | None
+    finished_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One attempt of a job at a stage: hashes of its inputs, the settings that decided it, output and verdict.
+
+    `verdict` is a stage's status, or `approved`; `reason` says why it is not completed, and `fault` of which kind that
+    was. An attempt that failed before the stage began has no content key.
+    """
+
+    job_id: str
+    stage: str
+    verdict: str
+    reason: str | None
+    input: dict[str, Any] | None
+    settings: dict[str, Any] | None
+    output: dict[str, Any] | None
+    run_id: str | None
+    content_key: str | None
+    fault: str | None
+    started_at: datetime
+    finished_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRow:
+    """What `image_metadata` keeps of one stored image; `path` is unique. `face_boxes` is any JSON list."""
+
+    path: str
+    stage: str
+    width: int
+    height: int
+    format: str
+    bytes: int
+    sha256: str
+    face_count: int | None = None
+    face_boxes: list[Any] | None = None
+    quality_score: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LogEntry:
+    """One row of `controller_log`."""
+
+    at: datetime
+    level: LogLevel
+    job_id: str | None
+    run_id: str | None
+    stage: str | None
+    message: str
+    data: dict[str, Any] | None

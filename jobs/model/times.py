@@ -1,0 +1,154 @@
+"""Times as people write them: a moment (`--at`), and what comes again and again (`--every`).
+
+Times without a zone are this machine's local time, and so are cron expressions: 9 o'clock stays 9 o'clock when the
+clocks change. The cron expressions are read here because Dagster's reader of them is private to Dagster.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, time, timedelta
+from typing import Final
+
+from imaging.errors import RejectedError
+
+_UNITS: Final = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+_LENGTH: Final = re.compile(r"(\d{1,6})([mhdw])", re.ASCII)
+_CLOCK: Final = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)", re.ASCII)
+_CRON: Final = (("minute", 0, 59), ("hour", 0, 23), ("day of the month", 1, 31), ("month", 1, 12), ("weekday", 0, 7))
+_MONTHS: Final = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"]
+_WEEKDAYS: Final = ["sun", "mon", "tue", "wed", "thu", "fri", "sat"]
+_MOST_DAYS: Final = 8 * 366 + 1  # from one 29 February to the next, over a year such as 2100
+
+
+def read_moment(written: str | datetime, *, now: datetime | None = None) -> datetime:
+    """Read a moment: ISO 8601, `HH:MM` (the next such time), or `+2h` from now (m, h, d, w).
+
+    Args:
+        written: the text; or a time, as YAML reads one.
+        now: the aware time to count from; None: the clock's.
+
+    Returns:
+        An aware UTC time.
+
+    Raises:
+        ValueError: it is none of these.
+    """
+    now = datetime.now(UTC) if now is None else now
+    if isinstance(written, datetime):
+        return written.astimezone(UTC)
+    text = written.strip()
+    try:
+        if text.startswith("+"):
+            length = _length(text[1:])
+            if length is not None:
+                return now + length
+        elif clock := _CLOCK.fullmatch(text):
+            return _next_clock(time(int(clock[1]), int(clock[2])), now)
+        else:
+            return datetime.fromisoformat(text).astimezone(UTC)
+    except (ValueError, OverflowError, OSError):
+        pass
+    raise ValueError("is no time; write 2026-11-30T09:00, 2026-11-30T09:00+01:00, 09:00, or +2h (m, h, d, w)")
+
+
+def check_every(text: str) -> str:
+    """Return `text` if it says how often: an interval such as `90m`, `1h`, `1d`, or a cron expression.
+
+    Raises:
+        RejectedError: it does not; names --every and what is wrong.
+    """
+    next_time(text, datetime.now(UTC))
+    return text.strip()
+
+
+def next_time(every: str, after: datetime, *, last: datetime | None = None) -> datetime:
+    """The first time later than `after`.
+
+    Args:
+        every: an interval, or a cron expression of five fields (minute, hour, day of the month, month, weekday).
+        after: aware.
+        last: an earlier time of the same series, for intervals to count from; None: `after`.
+
+    Returns:
+        An aware UTC time.
+
+    Raises:
+        RejectedError: `every` is neither, or there is no such time.
+    """
+    length = _length(every.strip())
+    if length is not None:
+        if not length:
+            raise RejectedError("--every: 0 is no interval.", "Write an interval such as 90m, 1h or 1d.")
+        start = after if last is None else last
+        return start + length * max(1, (after - start) // length + 1)
+    for local in _cron_times(every, after.astimezone().date()):
+        moment = local.astimezone(UTC)
+        exists = moment.astimezone().replace(tzinfo=None) == local  # not left out when the clocks go forward
+        if exists and moment > after:
+            return moment
+    raise RejectedError(f"--every: {every!r} never comes.", "Correct the day of the month or the month.")
+
+
+def _length(text: str) -> timedelta | None:
+    found = _LENGTH.fullmatch(text)
+    return timedelta(**{_UNITS[found[2]]: int(found[1])}) if found else None
+
+
+def _next_clock(clock: time, now: datetime) -> datetime:
+    today = now.astimezone().date()
+    moments = (datetime.combine(today + timedelta(days=day), clock).astimezone(UTC) for day in (0, 1, 2))
+    return next(moment for moment in moments if moment > now)
+
+
+def _cron_times(text: str, first: date) -> Iterator[datetime]:
+    """The local times, without a zone, from the beginning of a day on."""
+    parts = text.lower().split()
+    if len(parts) != len(_CRON):
+        raise RejectedError(
+            f"--every: {text!r} is neither an interval nor a cron expression.",
+            "Write an interval such as 90m, 1h or 1d, or five fields such as '0 9 * * mon-fri'.",
+        )
+    minutes, hours, days, months, weekdays = (
+        _cron_field(part, *field) for part, field in zip(parts, _CRON, strict=True)
+    )
+    weekdays = {day % 7 for day in weekdays}  # 0 and 7 are both Sunday
+    either = not parts[2].startswith("*") and not parts[4].startswith("*")  # as cron(8) does: one of the two will do
+    for number in range(_MOST_DAYS):
+        day = first + timedelta(days=number)
+        in_month, in_week = day.day in days, day.isoweekday() % 7 in weekdays
+        if day.month in months and (in_month or in_week if either else in_month and in_week):
+            for hour in sorted(hours):
+                for minute in sorted(minutes):
+                    yield datetime.combine(day, time(hour, minute))
+
+
+def _cron_field(text: str, name: str, low: int, high: int) -> set[int]:
+    found: set[int] = set()
+    for part in text.split(","):
+        span, _, step = part.partition("/")
+        first, dash, last = span.partition("-")
+        try:
+            start = low if first == "*" else _number(first, name)
+            end = _number(last, name) if dash else high if first == "*" or step else start
+            values = range(start, end + 1, int(step) if step else 1)
+            if part.endswith("/") or (first == "*" and dash) or not low <= start <= end <= high or values.step < 1:
+                raise ValueError  # noqa: TRY301 - one message for all that is wrong
+        except ValueError:
+            raise RejectedError(
+                f"--every: {part!r} is no {name} ({low} to {high}) of a cron expression.",
+                "Write *, a number, a range a-b, a step */n, or several of these with commas.",
+            ) from None
+        found.update(values)
+    return found
+
+
+def _number(text: str, name: str) -> int:
+    if name == "month" and text in _MONTHS:
+        return _MONTHS.index(text) + 1
+    if name == "weekday" and text in _WEEKDAYS:
+        return _WEEKDAYS.index(text)
+    if not text.isascii() or not text.isdigit():
+        raise ValueError(text)
+    return int(text)

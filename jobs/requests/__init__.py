@@ -1,0 +1,4 @@
+"""The way of a request into the queue: files, the inbox, schedules, retries.
+
+Rows are changed by `jobs.queue` alone.
+"""

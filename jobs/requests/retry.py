@@ -1,0 +1,160 @@
+"""What a person changes when a job is tried again: fields of its request, its mask, the stage to begin with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import numpy as np
+
+from imaging.errors import InvalidImageError, RejectedError
+from jobs.model.job import Job
+from jobs.model.request import PLACING, JobRequest, parse_request
+from jobs.model.stages import PLANS
+from jobs.queue.job_queue import JobQueue
+from jobs.requests.submit import as_kept, cell_value, check_prompts, import_photo, with_reference
+from resources.artifacts import stage_files
+from resources.settings import Settings
+from resources.sources.photos import import_source, load_source
+from resources.store.image_store import ImageStore
+
+AUTOMATIC: Final = "auto"
+"""In place of a mask's path: the automatic mask again."""
+
+
+def read_changes(pairs: Sequence[str]) -> dict[str, Any]:
+    """Read `field=value` texts; an empty value stands for the field's default.
+
+    Raises:
+        RejectedError: names the text or the field.
+    """
+    changes: dict[str, Any] = {}
+    for text in pairs:
+        name, equals, value = text.partition("=")
+        if not equals or name not in JobRequest.model_fields:
+            raise RejectedError(
+                f"--set: {text!r} is no FIELD=VALUE of a request.",
+                f"The fields are {', '.join(JobRequest.model_fields)}.",
+            )
+        changes[name] = cell_value("--set", name, value) if value.strip() else None
+    return changes
+
+
+def retry(
+    job_id: str,
+    *,
+    queue: JobQueue,
+    store: ImageStore,
+    settings: Settings,
+    changes: Mapping[str, Any] | None = None,
+    from_stage: str | None = None,
+    mask: str | None = None,
+) -> Job:
+    """Put a job that has ended back into the queue, changed as a person says.
+
+    Args:
+        job_id: the job; a group stands for those of its jobs that are not completed, and takes no change.
+        queue: where it is.
+        store: where its images are, and where a mask is copied to.
+        settings: the limits of images that are imported.
+        changes: new values of fields of the request; None for the field's default.
+        from_stage: make this stage and those behind it anew.
+        mask: path of a grey image of the generated image's size, white where it is to change; `auto` for none.
+
+    Raises:
+        UnknownJobError, JobBusyError: there is no such job, or it has not ended.
+        RejectedError: the change is wrong, or there is none and the job needs one; nothing was changed.
+    """
+    job = queue.get(job_id)
+    if job.job_type == "group":
+        return _retry_group(job, queue, changed=bool(changes or from_stage or mask))
+    plan = PLANS[job.job_type]
+    for stage in filter(None, (from_stage, mask and "mask")):
+        if stage not in plan:
+            raise RejectedError(
+                f"Job {job_id}: a {job.job_type} job has no stage {stage}.", f"Its stages are {', '.join(plan)}."
+            )
+    if job.status in ("completed", "rejected") and not (changes or from_stage or mask):
+        raise RejectedError(
+            f"Job {job_id} is {job.status}; without a change it would end so again.",
+            "Say what shall be different: --set FIELD=VALUE, --seed, --mask, or --from STAGE.",
+        )
+    request, source = changed(job, changes, store, settings) if changes else (None, job.source)
+    user_mask = None if mask is None else {} if mask == AUTOMATIC else _import_mask(job, mask, queue, store, settings)
+    return queue.retry(job_id, request=request, source=source, from_stage=from_stage, user_mask=user_mask)
+
+
+def _retry_group(group: Job, queue: JobQueue, *, changed: bool) -> Job:
+    children = [job for job in queue.find(parent_id=group.id) if job.status in ("failed", "cancelled", "needs_review")]
+    if changed or not children:
+        raise RejectedError(
+            f"Group {group.id} " + ("has no request of its own to change." if changed else "has no job to try again."),
+            "Retry its jobs one by one, each with its change: `fc show` names them.",
+        )
+    for child in children:
+        if child.job_type == "group":
+            _retry_group(child, queue, changed=False)
+        else:
+            queue.retry(child.id)
+    return queue.get(group.id)
+
+
+def changed(
+    job: Job, changes: Mapping[str, Any], store: ImageStore, settings: Settings
+) -> tuple[JobRequest, dict[str, Any] | None]:
+    """A job's request with other values, checked, and its source image, imported if it is another one.
+
+    Args:
+        job: the job; it is not changed.
+        changes: new values of fields of the request; None for the field's default.
+        store: where a source image is copied to.
+        settings: the limits of source images.
+
+    Raises:
+        RejectedError: the change is wrong; names the job and the field.
+    """
+    request = _request(job, changes)
+    request = with_reference(job.id, request, store, settings)
+    if request.source_image == job.request.source_image:
+        return request, job.source
+    return as_kept(request), import_photo(job.id, request, store, settings)
+
+
+def _request(job: Job, changes: Mapping[str, Any]) -> JobRequest:
+    for name in ("job_type", *PLACING):
+        if name in changes:
+            raise RejectedError(f"Job {job.id}: {name} cannot be changed.", "Submit the request as a new job.")
+    fields = job.request.model_dump(mode="json") | dict(changes)
+    try:
+        request = parse_request({name: value for name, value in fields.items() if value is not None}).with_seed()
+    except RejectedError as error:
+        raise RejectedError(f"Job {job.id}: {error.what}", error.mend) from None
+    check_prompts(job.id, request)
+    return request
+
+
+def _import_mask(job: Job, path: str, queue: JobQueue, store: ImageStore, settings: Settings) -> dict[str, Any]:
+    result = queue.stage_result(job.id, "generated_image")
+    if result is None or not result.output:
+        raise RejectedError(f"Job {job.id}: --mask: it has no generated image yet.", "Retry it without a mask first.")
+    image = stage_files.load(store, "generated_image", job.id).pixels
+    try:
+        info = import_source(path, settings=settings, store=store)
+    except InvalidImageError as error:
+        raise RejectedError(f"Job {job.id}: --mask: {error.what}", error.mend) from None
+    height, width = image.shape[:2]
+    if (info.width, info.height) != (width, height):
+        raise RejectedError(
+            f"Job {job.id}: --mask: {path} is {info.width}x{info.height}, but the generated image is {width}x{height}.",
+            f"Draw it on the generated image, {result.output['path']}.",
+        )
+    pixels = load_source(info, store).pixels
+    if np.any(pixels != pixels[..., :1]):
+        raise RejectedError(
+            f"Job {job.id}: --mask: {path} has colours.", "Save it as greyscale: white is made anew, black is kept."
+        )
+    if not pixels.any():
+        raise RejectedError(
+            f"Job {job.id}: --mask: {path} is all black, so nothing would be made anew.", "Paint the faces white."
+        )
+    return info.model_dump(mode="json")

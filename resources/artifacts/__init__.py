@@ -1,0 +1,1 @@
+"""What each stage leaves behind, as records and as files, and Dagster's way to them."""

@@ -1,0 +1,4 @@
+"""Model files: finding, fetching, checking and identifying them, without torch.
+
+Loading is in `resources.generators`.
+"""

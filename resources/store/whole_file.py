@@ -1,0 +1,29 @@
+"""A local file that is there whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file under a temporary name `.<name>.<random>.tmp`, flush it to the disk, and rename it.
+
+    Its folder is made when it is missing. A file that is there is replaced.
+
+    Raises:
+        OSError: it cannot be written; then nothing of it is left.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temp = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+    try:
+        with temp.open("xb") as file:
+            file.write(data)
+            file.flush()
+            # 0.1 ms on a virtual disk, a few ms on others; without it a power cut can leave an empty file.
+            os.fsync(file.fileno())
+        temp.replace(path)
+    except BaseException:
+        temp.unlink(missing_ok=True)
+        raise

@@ -1,0 +1,122 @@
+"""Photos through a real face_processing run: transparency, EXIF, grey, 16 bits; and how much memory merging takes."""
+
+import io
+import tracemalloc
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+from skimage import data
+
+from fc_assets.stages.final_image import merge_faces
+from imaging.faces.mask import draw_mask
+from imaging.files.alpha import on_white, resize_rgba
+from imaging.files.provenance import decode_png_exact, encode_png, read_exif
+from imaging.geometry.boxes import Box, Face
+from imaging.geometry.crop import portrait_box
+from resources.artifacts.records import FaceRecord, Patch, PatchesRecord, PortraitRecord
+from tests.support.graph import add_jobs, materialize
+
+PHOTO = np.ascontiguousarray(data.astronaut()[:320, 60:380])
+
+
+def see_through() -> np.ndarray:
+    """The astronaut, transparent at the left, half so at the right, with colours hidden below."""
+    alpha = np.full(PHOTO.shape[:2], 255, np.uint8)
+    alpha[:, :40], alpha[:, 280:] = 0, 128
+    return np.dstack([PHOTO, alpha])
+
+
+def finished(instance, queue, store, source, **fields) -> bytes:
+    """The final image's file of a face_processing job of a source photo."""
+    add_jobs(queue, store, {"job_type": "face_processing", "source_image": str(source), "seed": 7, **fields})
+    result = materialize(instance, "a")
+    assert result.success
+    assert queue.get("a").status == "completed", queue.get("a").error
+    return store.read("6-final", "a.png")
+
+
+def test_transparency_is_carried_through_exactly(tmp_path, instance, queue, store):
+    rgba = see_through()
+    Image.fromarray(rgba).save(tmp_path / "a.png")
+    final = decode_png_exact(finished(instance, queue, store, tmp_path / "a.png"))
+    mask = decode_png_exact(store.read("3-masks", "a.png"))
+    assert mask.any()
+    assert np.array_equal(final[..., 3], rgba[..., 3])
+    assert np.array_equal(final[mask == 0], rgba[mask == 0])
+    assert (final != rgba).any()
+    assert np.array_equal(decode_png_exact(store.read("4-results", "a.png")), final)
+
+
+@pytest.mark.parametrize(("setting", "kept"), [("clean", False), ("keep", True)])
+def test_exif_is_cleaned_or_kept_and_the_photo_turned_once(
+    tmp_path, instance, queue, store, monkeypatch, setting, kept
+):
+    monkeypatch.setenv("FC_EXIF", setting)
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010F] = 3, "A maker"
+    exif.get_ifd(0x8825).update({1: "N", 2: (48.0, 8.0, 0.0)})
+    Image.fromarray(PHOTO[::-1, ::-1]).save(tmp_path / "a.png", exif=exif)
+    file = finished(instance, queue, store, tmp_path / "a.png", output_size=200)
+    with Image.open(io.BytesIO(file)) as image:
+        found = image.getexif()
+        assert (image.size, found.get(0x0112), found[0x010F]) == ((200, 200), None, "A maker")
+        assert bool(found.get_ifd(0x8825)) == kept
+    mask = decode_png_exact(store.read("3-masks", "a.png"))
+    merged = decode_png_exact(store.read("4-results", "a.png"))
+    assert np.array_equal(merged[mask == 0], PHOTO[mask == 0])
+
+
+def test_a_grey_photo_of_sixteen_bits_stays_grey(tmp_path, instance, queue, store):
+    values = cv2.cvtColor(PHOTO, cv2.COLOR_RGB2GRAY).astype(np.uint16) * 256 + 200
+    cv2.imwrite(str(tmp_path / "a.png"), values)
+    final = decode_png_exact(finished(instance, queue, store, tmp_path / "a.png"))
+    mask = decode_png_exact(store.read("3-masks", "a.png"))
+    assert (final[..., :1] == final).all()
+    assert np.array_equal(final[mask == 0][:, 0], np.rint(values / 257)[mask == 0])
+    assert (final[mask > 0][:, 0] != np.rint(values / 257)[mask > 0]).any()
+
+
+def test_on_white_by_hand():
+    rgba = np.array([[[10, 20, 30, 255], [10, 20, 30, 0], [0, 100, 255, 128]]], np.uint8)
+    assert on_white(rgba).tolist() == [[[10, 20, 30], [255, 255, 255], [127, 177, 255]]]
+
+
+def test_what_is_hidden_does_not_bleed_into_a_resized_picture():
+    rgba = np.zeros((40, 40, 4), np.uint8)
+    rgba[:, :21] = (200, 100, 50, 255)
+    rgba[:, 21:, 1] = 255  # green, but transparent
+    small = resize_rgba(rgba, (20, 20))
+    assert small[:, :10].tolist() == [[[200, 100, 50, 255]] * 10] * 20
+    assert np.abs(small[:, 10].astype(int) - (200, 100, 50, 128)).max() <= 1
+    assert small[:, 11:].tolist() == [[[0, 255, 0, 0]] * 9] * 20
+
+
+def test_a_png_keeps_transparency_and_exif():
+    exif = Image.Exif()
+    exif[0x010F] = "A maker"
+    file = encode_png(see_through(), exif=exif.tobytes())
+    assert np.array_equal(decode_png_exact(file), see_through())
+    assert read_exif(file) == exif.tobytes()
+    assert read_exif(encode_png(PHOTO)) == b""
+
+
+def test_merging_four_faces_holds_few_copies_of_the_picture():
+    size = 1200
+    image = np.random.default_rng(1).integers(0, 256, (size, size, 3), dtype=np.uint8)
+    faces = [Face(Box(x, y, x + 150, y + 190), 0.9) for x in (200, 800) for y in (200, 800)]
+    boxes = [portrait_box(face.box, (size, size), 0.6) for face in faces]
+    records = [
+        FaceRecord(box=face.box.as_tuple(), crop=box.as_tuple(), score=0.9, passed=True)
+        for face, box in zip(faces, boxes, strict=True)
+    ]
+    record = PortraitRecord(detector="known", width=size, height=size, faces=tuple(records))
+    patches = [Patch(box.as_tuple(), np.full((box.height, box.width, 3), 128, np.uint8)) for box in boxes]
+    mask = draw_mask(faces, (size, size))
+    tracemalloc.start()
+    merged = merge_faces(image, mask, record, PatchesRecord(tuple(patches), {}))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert np.array_equal(merged[mask == 0], image[mask == 0])
+    assert peak < 2 * image.nbytes  # beside the original: its copy, and windows of it

@@ -1,0 +1,63 @@
+"""Job ids: they sort by time, and nothing gets through that a path or a shell would read in its own way."""
+
+from __future__ import annotations
+
+import re
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from imaging.errors import RejectedError
+from jobs.model.ids import check_job_id, new_job_id
+
+
+def test_form() -> None:
+    moment = datetime(2026, 11, 21, 15, 45, 30, 42, tzinfo=timezone(timedelta(hours=5, minutes=30)))
+    assert re.fullmatch(r"20261121-101530-000042-[a-z2-7]{4}", new_job_id(moment))
+
+
+def test_ids_are_unique_and_never_go_backwards() -> None:
+    ids = [new_job_id() for _ in range(5000)]
+    stamps = [job_id[:-5] for job_id in ids]
+    assert stamps == sorted(stamps)
+    assert len(set(stamps)) == 5000
+
+
+def test_threads_never_share_an_id() -> None:
+    with ThreadPoolExecutor(8) as pool:
+        stamps = list(pool.map(lambda _: new_job_id()[:-5], range(2000)))
+    assert len(set(stamps)) == 2000
+
+
+@given(st.datetimes(timezones=st.just(UTC), min_value=datetime(1000, 1, 1)))  # noqa: DTZ001
+def test_a_new_id_can_be_used(moment: datetime) -> None:
+    made = new_job_id(moment)
+    assert check_job_id(made) == made
+
+
+@pytest.mark.parametrize("text", ["a", "0", "a-b", "a--b", "x" * 63, "20261121-101530-123456-x7k2"])
+def test_good(text: str) -> None:
+    assert check_job_id(text) == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "-", "-a", "a-", "x" * 64, "A", "a b", "a/b", "..", "a.b", "a_b", "a\n", "é", "٣", "a\0", None, 7, ["a"]],
+)
+def test_bad(text: object) -> None:
+    with pytest.raises(RejectedError, match="job_id") as caught:
+        check_job_id(text)
+    assert "a-z" in caught.value.mend
+
+
+@given(st.text())
+def test_only_safe_text_passes(text: str) -> None:
+    try:
+        check_job_id(text)
+    except RejectedError as error:
+        assert len(str(error)) < 300  # noqa: PT017
+    else:
+        assert re.fullmatch(r"[a-z0-9-]{1,63}", text)

@@ -1,0 +1,1 @@
+"""Servers, models and helpers that several rooms of tests share."""
