@@ -5,27 +5,27 @@ from typing import Any, Self
 
 
 class FaceChangerError(Exception):
-    """An error with a mend: what is wrong (with which job, file or field), and how to put it right.
+    """An error with a hint: what is wrong (with which job, file or field), and how to put it right.
 
     Attributes:
         what: one sentence that says what is wrong.
-        mend: one sentence that says what to do about it.
+        hint: one sentence that says what to do about it.
     """
 
-    def __init__(self, what: str, mend: str = "") -> None:
+    def __init__(self, what: str, hint: str = "") -> None:
         self.what = what
-        self.mend = mend
-        super().__init__(f"{what} {mend}".strip())
+        self.hint = hint
+        super().__init__(f"{what} {hint}".strip())
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle by `what` and `mend`, so that an error survives a process boundary."""
-        return (type(self), (self.what, self.mend))
+        """Pickle by `what` and `hint`, so that an error survives a process boundary."""
+        return (type(self), (self.what, self.hint))
 
     def behind(self, words: str) -> Self:
         """The same error, raised nowhere yet, with words put before what is wrong, such as `Job a: `."""
         same = copy.copy(self)
         same.what = f"{words}{self.what}"
-        same.args = (f"{same.what} {same.mend}".strip(),)
+        same.args = (f"{same.what} {same.hint}".strip(),)
         return same
 
 
@@ -48,13 +48,13 @@ class TransientError(BackendError):
         retry_after: seconds that the server asks to wait before the next try; None when it does not say.
     """
 
-    def __init__(self, what: str, mend: str = "", *, retry_after: float | None = None) -> None:
-        super().__init__(what, mend)
+    def __init__(self, what: str, hint: str = "", *, retry_after: float | None = None) -> None:
+        super().__init__(what, hint)
         self.retry_after = retry_after
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle with `retry_after` too."""
-        return (type(self), (self.what, self.mend), {"retry_after": self.retry_after})
+        return (type(self), (self.what, self.hint), {"retry_after": self.retry_after})
 
 
 class OutOfMemoryError(BackendError):

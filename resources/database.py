@@ -121,7 +121,7 @@ class JobRow(Base):
     origin: Mapped[str]
     error: Mapped[str | None] = mapped_column(FreeText)
     error_stage: Mapped[str | None]
-    error_mend: Mapped[str | None] = mapped_column(FreeText)
+    error_hint: Mapped[str | None] = mapped_column("error_mend", FreeText, key="error_hint")  # its name since 0001
     batch_id: Mapped[str | None]
     run_id: Mapped[str | None]
     solo: Mapped[bool]
@@ -363,17 +363,17 @@ def open_database(url: str) -> Database:
 
 
 def _read_url(url: str) -> URL:
-    mend = "Set FC_DATABASE_URL to sqlite:///<path> or postgresql://<user>:<password>@<host>:<port>/<name>."
+    hint = "Set FC_DATABASE_URL to sqlite:///<path> or postgresql://<user>:<password>@<host>:<port>/<name>."
     try:
         parsed = make_url("postgresql" + url.removeprefix("postgres") if url.startswith("postgres://") else url)
     except (ArgumentError, ValueError):
-        raise SettingsError("FC_DATABASE_URL is not a database URL.", mend) from None
+        raise SettingsError("FC_DATABASE_URL is not a database URL.", hint) from None
     if parsed.drivername in ("postgresql", "postgresql+psycopg2"):
         return parsed.set(drivername="postgresql+psycopg2")
     if parsed.drivername not in ("sqlite", "sqlite+pysqlite"):
-        raise SettingsError(f"FC_DATABASE_URL names {parsed.drivername}, which face-changer does not use.", mend)
+        raise SettingsError(f"FC_DATABASE_URL names {parsed.drivername}, which face-changer does not use.", hint)
     if not parsed.database or parsed.database == ":memory:" or parsed.query:
-        raise SettingsError("FC_DATABASE_URL must name an SQLite file that several processes can open.", mend)
+        raise SettingsError("FC_DATABASE_URL must name an SQLite file that several processes can open.", hint)
     return parsed
 
 
@@ -391,7 +391,7 @@ _POSTGRES_DISK_FAULTS: Final = ("53100", "25006")  # disk_full, read_only_sql_tr
 
 @contextmanager
 def _naming_faults(url: URL) -> Iterator[None]:
-    """Name the database in the faults that only a person can mend, and in a lost connection, which may pass."""
+    """Name the database in the faults that only a person can hint, and in a lost connection, which may pass."""
     try:
         yield
     except DBAPIError as error:

@@ -382,7 +382,7 @@ class Stage:
                 output=output,
                 milliseconds=milliseconds,
                 what=done.turned_down.what,
-                mend=done.turned_down.mend,
+                hint=done.turned_down.hint,
                 images=images,
                 write=write,
             )
@@ -471,10 +471,10 @@ class Stage:
     def _ends_quietly(self, job_id: str, error: Exception) -> bool:
         """End a job without failing the step, if its error is an outcome of its own; True if so."""
         if isinstance(error, NeedsReviewError):
-            self.queue.review(job_id, run_id=self.run_id, stage=self.name, what=error.what, mend=error.mend)
+            self.queue.review(job_id, run_id=self.run_id, stage=self.name, what=error.what, hint=error.hint)
             self._tell_end(job_id, "needs_review", error)
         elif isinstance(error, RejectedError):
-            self.queue.reject(job_id, run_id=self.run_id, stage=self.name, what=error.what, mend=error.mend)
+            self.queue.reject(job_id, run_id=self.run_id, stage=self.name, what=error.what, hint=error.hint)
             self._tell_end(job_id, "rejected", error)
         elif not isinstance(error, JobBusyError):
             return False
@@ -489,7 +489,7 @@ class Stage:
     ) -> None:
         """Show in the run's log, and among the asset's events, that a job stopped here without a result, and why."""
         self.context.log.warning(f"{job_id}: {error}")
-        said = {"status": status, "why": error.what, "mend": error.mend, **(metadata or {})}
+        said = {"status": status, "why": error.what, "hint": error.hint, **(metadata or {})}
         shown = {name: _shown(name, value) for name, value in said.items()}
         why = f"{status}: {error.what}"
         self._show(dg.AssetObservation(self.context.asset_key, partition=job_id, description=why, metadata=shown))
@@ -498,7 +498,7 @@ class Stage:
         if isinstance(error, JobBusyError):
             return  # its row belongs to another run
         self.context.log.error(f"{job_id}: {error}", exc_info=error)
-        what, mend = explain(error)
+        what, hint = explain(error)
         fault = fault_of(error)
         if fault != "permanent":
             self.queue.retry_later(
@@ -506,19 +506,19 @@ class Stage:
                 run_id=self.run_id,
                 stage=self.name,
                 what=what,
-                mend=mend,
+                hint=hint,
                 fault=fault,
                 max_attempts=most_attempts(fault, self.settings),
                 retry_after=error.retry_after if isinstance(error, TransientError) else None,
             )
-        elif not self.queue.fail(job_id, run_id=self.run_id, stage=self.name, what=what, mend=mend):
+        elif not self.queue.fail(job_id, run_id=self.run_id, stage=self.name, what=what, hint=hint):
             self.queue.note_failure(job_id, run_id=self.run_id, stage=self.name, what=what, fault=fault)
 
 
 def explain(error: Exception) -> tuple[str, str]:
-    """What is wrong, and the mend, for the job's row."""
+    """What is wrong, and the hint, for the job's row."""
     if isinstance(error, FaceChangerError):
-        return error.what, error.mend
+        return error.what, error.hint
     return (
         f"{type(error).__name__}: {error}",
         "This is a fault of face-changer or of the machine; the run's log has the details.",

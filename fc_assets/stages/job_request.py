@@ -140,7 +140,7 @@ def _take_config(stage: Stage, config: RequestConfig) -> None:
         except JobBusyError as error:
             stage.failures[key] = error
         except RejectedError as error:
-            stage.failures[key] = BackendError(error.what, error.mend)  # the config is at fault, so the run fails
+            stage.failures[key] = BackendError(error.what, error.hint)  # the config is at fault, so the run fails
 
 
 def _change(stage: Stage, job: Job, fields: dict[str, Any]) -> None:

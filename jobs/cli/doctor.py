@@ -1,4 +1,4 @@
-"""`fc doctor`: what is up, what is missing, and how to mend it."""
+"""`fc doctor`: what is up, what is missing, and how to fix it."""
 
 from __future__ import annotations
 
@@ -35,19 +35,19 @@ PACKAGE: Final = "face-changer"
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """What one check found. `mend` says what to do when it is not OK."""
+    """What one check found. `hint` says what to do when it is not OK."""
 
     name: str
     level: Level
     found: str
-    mend: str = ""
+    hint: str = ""
 
 
 def doctor(
     *,
     fix: Annotated[
         bool,
-        typer.Option("--fix", help="Mend what a crash left: lost jobs, dead runs, missing records. Keeps pictures."),
+        typer.Option("--fix", help="Repair what a crash left: lost jobs, dead runs, missing records. Keeps pictures."),
     ] = False,
     all_jobs: Annotated[
         bool,
@@ -73,8 +73,8 @@ def doctor(
 def _print(check: Check) -> None:
     line = Text.assemble((f"{check.level:4}", STYLES[check.level]), "  ", (check.name, "bold"), "  ")
     out.print(line.append(printable(check.found)), soft_wrap=True)
-    if check.mend and check.level != "OK":
-        out.print(Text(f"      Mend: {printable(check.mend)}"), soft_wrap=True)
+    if check.hint and check.level != "OK":
+        out.print(Text(f"      Fix: {printable(check.hint)}"), soft_wrap=True)
 
 
 def run_checks(*, fix: bool = False, all_jobs: bool = False) -> Iterator[Check]:
@@ -85,7 +85,7 @@ def run_checks(*, fix: bool = False, all_jobs: bool = False) -> Iterator[Check]:
     try:
         settings = load_settings()
     except FaceChangerError as error:
-        yield Check("settings", "FAIL", error.what, error.mend)
+        yield Check("settings", "FAIL", error.what, error.hint)
         return
     yield Check("settings", "OK", "can be read")
     yield _guarded("database", lambda: check_database(settings))
@@ -115,7 +115,7 @@ def _guarded(name: str, check: Callable[[], Check]) -> Check:
 
 def _failed(name: str, error: Exception) -> Check:
     if isinstance(error, FaceChangerError):
-        return Check(name, "FAIL", error.what, error.mend)
+        return Check(name, "FAIL", error.what, error.hint)
     why = f"{type(error).__name__}: {error}"
     return Check(name, "FAIL", f"could not be checked: {why}", "This is a fault of face-changer or of the machine.")
 
@@ -129,7 +129,7 @@ def _dagster_checks(records: Callable[[dg.DagsterInstance], list[Check]]) -> Ite
     try:
         instance = open_instance()
     except FaceChangerError as error:
-        yield Check("dagster storage", "FAIL", error.what, error.mend)
+        yield Check("dagster storage", "FAIL", error.what, error.hint)
         return
     yield Check("dagster storage", "OK", "answers")
     yield _guarded("daemon", lambda: check_daemon(instance))
@@ -142,7 +142,7 @@ def _dagster_checks(records: Callable[[dg.DagsterInstance], list[Check]]) -> Ite
 
 
 def _records(instance: dg.DagsterInstance, settings: Settings, *, fix: bool, all_jobs: bool) -> list[Check]:
-    """What the databases, Dagster and the image store disagree about; mended if `fix`."""
+    """What the databases, Dagster and the image store disagree about; fixed if `fix`."""
     from jobs.cli.opening import opened_queue
     from jobs.runs.repair import Sides, look
     from resources.store.image_store import ImageStore
@@ -151,7 +151,7 @@ def _records(instance: dg.DagsterInstance, settings: Settings, *, fix: bool, all
         store = ImageStore(settings.resolved_data_dir)
         sides = Sides(instance, queue, store, settings, all_jobs=all_jobs)
         checks = [
-            Check(one.name, "OK" if one.mended else "FAIL", _found(one), "" if one.mended else one.mend)
+            Check(one.name, "OK" if one.fixed else "FAIL", _found(one), "" if one.fixed else one.hint)
             for one in look(sides, fix=fix)
         ]
     return checks or [Check("records", "OK", "the databases, Dagster and the image store agree")]
@@ -160,7 +160,7 @@ def _records(instance: dg.DagsterInstance, settings: Settings, *, fix: bool, all
 def _found(finding: Finding) -> str:
     more = len(finding.ids) - MOST_NAMED
     ids = ", ".join(finding.ids[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
-    done = f" {finding.mend}" if finding.mended else ""
+    done = f" {finding.hint}" if finding.fixed else ""
     return f"{len(finding.ids)}: {finding.found}: {ids}.{done}"
 
 
@@ -170,7 +170,7 @@ def _worker_checks(instance: dg.DagsterInstance) -> Iterator[Check]:
     try:
         needed = type(instance.run_launcher).__module__ == "resources.launcher"
     except FaceChangerError as error:
-        yield Check("workers", "FAIL", error.what, error.mend)
+        yield Check("workers", "FAIL", error.what, error.hint)
         return
     if needed:
         yield _guarded("redis", lambda: check_redis(settings))
@@ -206,8 +206,8 @@ def check_packages() -> Check:
         if not requirement.specifier.contains(version, prereleases=True):
             wrong.append(f"{requirement.name} {version} is not {requirement.specifier}")
     if wrong:
-        mend = f"Run: {sys.executable} -m pip install -e {PROJECT_ROOT} -c {PROJECT_ROOT / 'constraints.txt'}"
-        return Check("packages", "FAIL", "; ".join(wrong), mend)
+        hint = f"Run: {sys.executable} -m pip install -e {PROJECT_ROOT} -c {PROJECT_ROOT / 'constraints.txt'}"
+        return Check("packages", "FAIL", "; ".join(wrong), hint)
     return Check("packages", "OK", ", ".join(versions))
 
 
@@ -243,13 +243,13 @@ def check_data(settings: Settings) -> Check:
     folder = _local(ImageStore(settings.resolved_data_dir).root)
     if folder is None:
         return _check_remote_store(settings)
-    mend = "Set FC_DATA_DIR to a folder that this user may write."
+    hint = "Set FC_DATA_DIR to a folder that this user may write."
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=folder, prefix=".doctor.", suffix=".tmp"):
             pass
     except OSError as error:
-        return Check("data", "FAIL", f"{folder} cannot be written: {error.strerror}", mend)
+        return Check("data", "FAIL", f"{folder} cannot be written: {error.strerror}", hint)
     free = shutil.disk_usage(folder).free
     found = f"{folder} can be written; {free / 1024**3:.1f} GiB free"
     if free < NO_SPACE:
@@ -358,8 +358,8 @@ def check_yunet(settings: Settings) -> Check:
     from resources.detectors.yunet import YuNetDetector
 
     if settings.yunet_model is None:
-        mend = "Run: fc models pull yunet --save"
-        return Check("yunet", "WARN", "FC_YUNET_MODEL is not set; YuNet finds more faces than haar", mend)
+        hint = "Run: fc models pull yunet --save"
+        return Check("yunet", "WARN", "FC_YUNET_MODEL is not set; YuNet finds more faces than haar", hint)
     YuNetDetector(settings.yunet_model)  # raises when it is missing or another file
     return Check("yunet", "OK", f"{settings.yunet_model} is the right file")
 
@@ -395,8 +395,8 @@ def check_home() -> Check:
     if not home.is_dir():
         return Check("dagster home", "WARN", f"there is no folder {home}{how}", "Run `fc up`; it makes it.")
     if not (home / "dagster.yaml").is_file():
-        mend = f"Run `fc up`, or copy {PROJECT_ROOT / 'dagster.yaml'} there: without it lost runs are not noticed."
-        return Check("dagster home", "WARN", f"{home} has no dagster.yaml{how}", mend)
+        hint = f"Run `fc up`, or copy {PROJECT_ROOT / 'dagster.yaml'} there: without it lost runs are not noticed."
+        return Check("dagster home", "WARN", f"{home} has no dagster.yaml{how}", hint)
     if not os.access(home, os.W_OK | os.X_OK):
         return Check("dagster home", "FAIL", f"{home} cannot be written{how}", "Correct the folder's rights.")
     return Check("dagster home", "OK", f"{home}{how}")
@@ -456,9 +456,9 @@ def check_workers(settings: Settings, *, needed: bool) -> Check:
     queues = {queue for worker in workers if worker.name not in lost for queue in worker.queues}
     idle = [queue for queue in ("gpu", "cpu") if needed and queue not in queues]
     if idle:
-        mend = "Run: " + "; ".join(f"fc worker --queue {queue}" for queue in idle)
-        return Check("workers", "WARN", f"nobody takes runs from: {', '.join(idle)}; they wait", mend)
+        hint = "Run: " + "; ".join(f"fc worker --queue {queue}" for queue in idle)
+        return Check("workers", "WARN", f"nobody takes runs from: {', '.join(idle)}; they wait", hint)
     if lost:
-        mend = "Their runs are done anew by others. Start them again; after a day they are forgotten."
-        return Check("workers", "WARN", f"no sign of life from: {', '.join(lost)}", mend)
+        hint = "Their runs are done anew by others. Start them again; after a day they are forgotten."
+        return Check("workers", "WARN", f"no sign of life from: {', '.join(lost)}", hint)
     return Check("workers", "OK", ", ".join(worker.name for worker in workers) or "none are used")

@@ -136,4 +136,4 @@ def _face_json(one: Portrait | Dropped, size: tuple[int, int]) -> dict[str, Any]
 
 def error_json(path: str, error: FaceChangerError) -> dict[str, Any]:
     """A picture that could not be looked at."""
-    return {"path": path, "error": {"what": error.what, "mend": error.mend}}
+    return {"path": path, "error": {"what": error.what, "hint": error.hint}}

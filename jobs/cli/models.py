@@ -178,7 +178,7 @@ def _proof(
         side = min(LARGEST_PROOF, generator.native_size())
         image = last(images(generator, side))
     except FaceChangerError as error:
-        return {"setting": setting, "ok": False, "what": error.what, "mend": error.mend}
+        return {"setting": setting, "ok": False, "what": error.what, "hint": error.hint}
     seconds = round(time.perf_counter() - start, 3)
     return {"setting": setting, "ok": True, "seconds": seconds, "size": side, "details": dict(image.details)}
 
@@ -200,7 +200,7 @@ def _file_json(file: CheckedFile) -> dict[str, Any]:
 
 
 def _problem_json(problem: FaceChangerError | None) -> dict[str, str | None]:
-    return {"problem": problem.what if problem else None, "mend": problem.mend if problem else None}
+    return {"problem": problem.what if problem else None, "hint": problem.hint if problem else None}
 
 
 def _state(problem: FaceChangerError | None) -> Text:
@@ -210,7 +210,7 @@ def _state(problem: FaceChangerError | None) -> Text:
 def _say_problem(problem: FaceChangerError | None) -> None:
     if problem is not None:
         say(problem.what, style="bold red")
-        say(f"Mend: {problem.mend}")
+        say(f"Fix: {problem.hint}")
 
 
 def _say_checked(model: NamedModel, files: list[CheckedFile]) -> None:
@@ -231,7 +231,7 @@ def _say_proof(proof: dict[str, Any]) -> None:
         say(f"OK    {proof['setting']}: {what}", style="green")
     else:
         say(f"FAIL  {proof['setting']}: {proof['what']}", style="bold red")
-        say(f"Mend: {proof['mend']}")
+        say(f"Fix: {proof['hint']}")
 
 
 def gigabytes(size: int) -> str:

@@ -25,15 +25,15 @@ def opened_database() -> Iterator[Database]:
 
     from resources.database import DatabaseLostError, open_database
 
-    mend = "Check FC_DATABASE_URL; `fc doctor` says more."
+    hint = "Check FC_DATABASE_URL; `fc doctor` says more."
     database = open_database(load_settings().resolved_database_url)
     try:
         yield database
     except DatabaseLostError as error:
-        raise SettingsError(error.what, mend) from None
+        raise SettingsError(error.what, hint) from None
     except (OperationalError, InterfaceError) as error:
         why = " ".join(str(error.orig).split())
-        raise SettingsError(f"The database stopped answering: {why}.", mend) from None
+        raise SettingsError(f"The database stopped answering: {why}.", hint) from None
     finally:
         database.dispose()
 

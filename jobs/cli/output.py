@@ -71,10 +71,10 @@ def warn(text: str) -> None:
 
 
 def print_error(error: FaceChangerError) -> None:
-    """Print what is wrong, and the mend, on stderr."""
+    """Print what is wrong, and the hint, on stderr."""
     say(f"Error: {error.what}", style="bold red", console=err)
-    if error.mend:
-        say(f"Mend: {error.mend}", console=err)
+    if error.hint:
+        say(f"Fix: {error.hint}", console=err)
 
 
 def exit_code(error: FaceChangerError) -> int:
@@ -150,7 +150,7 @@ def job_json(job: Job) -> dict[str, Any]:
     """A job as the `--json` outputs show it."""
     names = (
         "job_type", "status", "priority", "origin", "parent_id", "after_id", "children", "not_before",
-        "attempts", "current_stage", "stages_completed", "final_image", "error", "error_stage", "error_mend",
+        "attempts", "current_stage", "stages_completed", "final_image", "error", "error_stage", "error_hint",
         "fault", "faults", "run_id", "run_ids", "created_at", "started_at", "finished_at", "source",
     )  # fmt: skip
     request = job.request.model_dump(mode="json")
@@ -173,4 +173,4 @@ def where(job: Job) -> str:
 
 def reason(job: Job) -> str:
     """Why a job is not well, in one text; empty when there is nothing to say."""
-    return " ".join(part for part in (job.error, job.error_mend) if part)
+    return " ".join(part for part in (job.error, job.error_hint) if part)

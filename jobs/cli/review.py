@@ -25,7 +25,7 @@ def review(*, as_json: Annotated[bool, typer.Option("--json", help="Print JSON."
                 "job_id": job.id,
                 "stage": job.error_stage,
                 "reason": job.error,
-                "mend": job.error_mend,
+                "hint": job.error_hint,
                 "picture": _picture(queue, job),
             }
             for job in jobs

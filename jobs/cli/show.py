@@ -96,8 +96,8 @@ def _print_state(job: Job) -> None:
     why = reason(job)
     if why and job.status != "completed":
         say(f"{where(job)}: {job.error}", style="bold")
-        if job.error_mend:
-            say(f"Mend: {job.error_mend}")
+        if job.error_hint:
+            say(f"Fix: {job.error_hint}")
     if job.status == "pending" and job.fault:
         say(f"It is tried again in {until(job.not_before)}, alone.")
     elif job.status in ("waiting", "pending") and where(job) != job.status:

@@ -230,7 +230,7 @@ def _check_image_server(settings: Settings) -> None:
     except TransientError as error:
         warn(f"{error.what} The jobs wait until it is there.")
     except BackendError as error:
-        raise SettingsError(error.what, error.mend) from error
+        raise SettingsError(error.what, error.hint) from error
 
 
 def _wait(queue: JobQueue, jobs: Sequence[Job], *, quiet: bool) -> list[Job]:

@@ -105,7 +105,7 @@ def _known(queues: Sequence[str]) -> list[str]:
 def _check_data(settings: Settings) -> None:
     found = check_data(settings)
     if found.level == "FAIL":
-        raise SettingsError(f"The image store cannot be used: {found.found}.", found.mend)
+        raise SettingsError(f"The image store cannot be used: {found.found}.", found.hint)
 
 
 def _load_definitions() -> None:

@@ -46,7 +46,7 @@ def check_job_id(text: str) -> str:
     """Return `text` if it can be a job id.
 
     Raises:
-        RejectedError: names the field `job_id` and the mend.
+        RejectedError: names the field `job_id` and the hint.
     """
     if not isinstance(text, str) or not _FORM.fullmatch(text):
         shown = repr(text)

@@ -44,7 +44,7 @@ class Job:
     """One job as it stood when it was read. Times are aware UTC.
 
     `salts` says how often a person had a stage made anew, by stage; `user_mask` is a `SourceInfo` as JSON; `fault` is
-    the kind of the last fault, None when it was mended, and `faults` how often each kind ended an attempt; `children`
+    the kind of the last fault, None when it was fixed, and `faults` how often each kind ended an attempt; `children`
     counts the jobs that were ever added to a group.
     """
 
@@ -61,7 +61,7 @@ class Job:
     origin: Origin
     error: str | None
     error_stage: str | None
-    error_mend: str | None
+    error_hint: str | None
     batch_id: str | None
     run_id: str | None
     solo: bool

@@ -77,7 +77,7 @@ def _job_id(text: str) -> str:
     try:
         return check_job_id(text)
     except RejectedError as error:
-        raise ValueError(f"{error.what.removeprefix('job_id: ')} {error.mend}") from None
+        raise ValueError(f"{error.what.removeprefix('job_id: ')} {error.hint}") from None
 
 
 def _moment(value: object) -> object:
@@ -270,7 +270,7 @@ def parse_request(fields: Mapping[str, Any] | str) -> JobRequest:
     """Read a request from its fields or from JSON text.
 
     Raises:
-        RejectedError: names every field that is wrong, what is wrong with it, and the mend.
+        RejectedError: names every field that is wrong, what is wrong with it, and the hint.
     """
     if isinstance(fields, str):
         try:

@@ -16,7 +16,7 @@ from jobs.queue.rows import LogLevel, log, move, set_columns
 from jobs.queue.stage_records import add_attempt, end_stages, running_stage
 from resources.database import JobRow, StateRow, utc_now
 
-BY_HAND_MEND: Final = "To start it again: `fc retry JOB`, or materialise its partition in the Dagster UI."
+BY_HAND_HINT: Final = "To start it again: `fc retry JOB`, or materialise its partition in the Dagster UI."
 
 
 def end_job(
@@ -27,7 +27,7 @@ def end_job(
     by: Actor,
     stage: str | None = None,
     what: str | None = None,
-    mend: str | None = None,
+    hint: str | None = None,
     fault: Fault | None = None,
     output: dict[str, Any] | None = None,
     run_id: str | None = None,
@@ -36,7 +36,7 @@ def end_job(
     now = utc_now()
     if fault is not None:
         row.faults = _one_more(row, fault)
-    move(row, now, status, by=by, finished_at=now, error=what, error_stage=stage, error_mend=mend, fault=fault)
+    move(row, now, status, by=by, finished_at=now, error=what, error_stage=stage, error_hint=hint, fault=fault)
     begun = end_stages(session, row.id, cast("StageStatus", status), stage, what, fault=fault, output=output)
     if stage is not None and not begun and by != "person":
         add_attempt(session, row.id, stage, status, what, run_id=run_id or row.run_id, fault=fault)
@@ -52,7 +52,7 @@ def try_again(
     by: Actor,
     stage: str | None,
     what: str,
-    mend: str,
+    hint: str,
     fault: Fault,
     max_attempts: int,
     retry_after: float | None = None,
@@ -63,13 +63,13 @@ def try_again(
     faults = _one_more(row, fault)
     failed = faults[fault]
     if failed >= max_attempts:
-        end_job(session, row, "failed", by=by, stage=stage, what=what, mend=mend, fault=fault, run_id=run_id)
+        end_job(session, row, "failed", by=by, stage=stage, what=what, hint=hint, fault=fault, run_id=run_id)
         return "failed"
     now = utc_now()
     seconds = seconds_before_next(fault, failed, retry_after)
     not_before = now + timedelta(seconds=seconds) if seconds > 0 else None
     move(row, now, "pending", by=by, solo=True, batch_id=None, run_id=None, not_before=not_before)
-    set_columns(row, now, error=what, error_stage=stage, error_mend=mend, fault=fault, faults=faults)
+    set_columns(row, now, error=what, error_stage=stage, error_hint=hint, fault=fault, faults=faults)
     begun = end_stages(session, row.id, "failed", stage, what, fault=fault)
     if stage is not None and not begun:
         add_attempt(session, row.id, stage, "failed", what, run_id=run_id, fault=fault)
@@ -98,7 +98,7 @@ def settle(
     left = next_stage(cast("JobType", row.job_type), state.stages_completed)
     if outcome == "cancelled":
         what = error or "The run was cancelled."
-        end_job(session, row, "cancelled", by="sensor", what=what, mend=BY_HAND_MEND)
+        end_job(session, row, "cancelled", by="sensor", what=what, hint=BY_HAND_HINT)
         return "cancelled"
     if started and left is None:
         end_job(session, row, "completed", by="sensor")
@@ -110,14 +110,14 @@ def settle(
         return "held"
     at_work, was_solo = running_stage(session, row.id), row.solo
     what = error or "The run ended before it started the job."
-    mend = f"See the run's log in the Dagster UI. {BY_HAND_MEND}"
+    hint = f"See the run's log in the Dagster UI. {BY_HAND_HINT}"
     status = try_again(
         session,
         row,
         by="sensor",
         stage=at_work or left,
         what=what,
-        mend=mend,
+        hint=hint,
         fault="crash",
         max_attempts=max_attempts,
         run_id=run_id,

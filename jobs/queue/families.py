@@ -175,7 +175,7 @@ def reopen_waiters(session: Session, job_id: str, locked: Mapping[str, JobRow]) 
 
 def _wait_again(session: Session, row: JobRow) -> None:
     if row.status != "waiting":
-        fresh = dict.fromkeys(("batch_id", "run_id", "finished_at", "error", "error_stage", "error_mend", "fault"))
+        fresh = dict.fromkeys(("batch_id", "run_id", "finished_at", "error", "error_stage", "error_hint", "fault"))
         move(row, utc_now(), "waiting", by="person", attempts=0, faults={}, solo=False, **fresh)
         log(session, [row.id], "waits again")
 
@@ -254,9 +254,9 @@ def _settle(session: Session, row: JobRow) -> JobStatus | None:
         return _goes_on(session, row)
     review = not missing and set(bad.values()) == {"needs_review"}
     status: JobStatus = "needs_review" if review else "failed"
-    what, mend = _left_alone(row, bad) if row.after_id else _not_whole(row, bad, missing)
+    what, hint = _left_alone(row, bad) if row.after_id else _not_whole(row, bad, missing)
     now = utc_now()
-    move(row, now, status, by="sensor", finished_at=now, error=what, error_mend=mend)
+    move(row, now, status, by="sensor", finished_at=now, error=what, error_hint=hint)
     log(session, [row.id], f"{status}: {what}", level="warning")
     return status
 

@@ -24,7 +24,7 @@ from jobs.model.request import JobRequest, JobType
 from jobs.model.stages import PLANS, next_stage
 from jobs.model.transitions import FINAL, JOB_STATUSES, Actor, JobStatus, sources
 from jobs.queue import families
-from jobs.queue.endings import BY_HAND_MEND, end_job, settle, try_again
+from jobs.queue.endings import BY_HAND_HINT, end_job, settle, try_again
 from jobs.queue.job_rows import fresh_job, get_job, job_columns, lock_running, select_jobs, to_job
 from jobs.queue.rows import chunks, lock, log, may, move, set_columns
 from jobs.queue.stage_records import StageRecords, add_attempt, end_stages, put_images
@@ -257,7 +257,7 @@ class JobQueue(StageRecords):
             was_over = row.status in FINAL
             move(row, now, "running", by=by, run_id=run_id, batch_id=batch_id, started_at=row.started_at or now)
             set_columns(
-                row, now, finished_at=None, not_before=None, error=None, error_stage=None, error_mend=None, fault=None
+                row, now, finished_at=None, not_before=None, error=None, error_stage=None, error_hint=None, fault=None
             )
             if by == "person":
                 set_columns(row, now, attempts=0, faults={})
@@ -279,7 +279,7 @@ class JobQueue(StageRecords):
         output: dict[str, Any],
         milliseconds: int,
         what: str,
-        mend: str,
+        hint: str,
         images: Sequence[ImageRow] = (),
         write: Callable[[], None] = lambda: None,
     ) -> None:
@@ -293,7 +293,7 @@ class JobQueue(StageRecords):
         with self._database.session() as session:
             row, _ = lock_running(session, job_id, run_id)
             write()
-            end_job(session, row, "needs_review", by="run", stage=stage, what=what, mend=mend, output=output)
+            end_job(session, row, "needs_review", by="run", stage=stage, what=what, hint=hint, output=output)
             session.execute(
                 update(ResultRow)
                 .where(ResultRow.job_id == job_id, ResultRow.stage == stage)
@@ -317,19 +317,19 @@ class JobQueue(StageRecords):
         """End a job well. False: it is not running with this run; unchanged."""
         return self._end(job_id, run_id, "completed")
 
-    def review(self, job_id: str, *, run_id: str, stage: str | None, what: str, mend: str) -> bool:
+    def review(self, job_id: str, *, run_id: str, stage: str | None, what: str, hint: str) -> bool:
         """Stop a job until a person has looked at it. False: it is not running with this run; unchanged."""
-        return self._end(job_id, run_id, "needs_review", stage=stage, what=what, mend=mend)
+        return self._end(job_id, run_id, "needs_review", stage=stage, what=what, hint=hint)
 
-    def reject(self, job_id: str, *, run_id: str, stage: str | None, what: str, mend: str) -> bool:
+    def reject(self, job_id: str, *, run_id: str, stage: str | None, what: str, hint: str) -> bool:
         """End a job whose request is wrong. False: it is not running with this run; unchanged."""
-        return self._end(job_id, run_id, "rejected", stage=stage, what=what, mend=mend)
+        return self._end(job_id, run_id, "rejected", stage=stage, what=what, hint=hint)
 
     def fail(
-        self, job_id: str, *, run_id: str, stage: str | None, what: str, mend: str, fault: Fault = "permanent"
+        self, job_id: str, *, run_id: str, stage: str | None, what: str, hint: str, fault: Fault = "permanent"
     ) -> bool:
         """End a job that could not be done. False: it is not running with this run; unchanged."""
-        return self._end(job_id, run_id, "failed", stage=stage, what=what, mend=mend, fault=fault)
+        return self._end(job_id, run_id, "failed", stage=stage, what=what, hint=hint, fault=fault)
 
     def note_failure(self, job_id: str, *, run_id: str, stage: str | None, what: str, fault: Fault) -> None:
         """Keep that a run failed before it had the job: in the log and, if there is such a job, in its history.
@@ -356,13 +356,13 @@ class JobQueue(StageRecords):
         *,
         stage: str | None = None,
         what: str | None = None,
-        mend: str | None = None,
+        hint: str | None = None,
         fault: Fault | None = None,
     ) -> bool:
         with self._database.session() as session:
             rows = lock(session, JobRow.id == job_id, may(status, by="run"), JobRow.run_id == run_id)
             for row, _ in rows:
-                end_job(session, row, status, by="run", stage=stage, what=what, mend=mend, fault=fault)
+                end_job(session, row, status, by="run", stage=stage, what=what, hint=hint, fault=fault)
             return bool(rows)
 
     def retry_later(
@@ -372,7 +372,7 @@ class JobQueue(StageRecords):
         run_id: str,
         stage: str | None,
         what: str,
-        mend: str,
+        hint: str,
         fault: Fault,
         max_attempts: int,
         retry_after: float | None = None,
@@ -395,7 +395,7 @@ class JobQueue(StageRecords):
                 by="run",
                 stage=None if stage in state.stages_completed else stage,  # a commit whose answer was lost
                 what=what,
-                mend=mend,
+                hint=hint,
                 fault=fault,
                 max_attempts=max_attempts,
                 retry_after=retry_after,
@@ -465,7 +465,7 @@ class JobQueue(StageRecords):
             rows = lock(session, JobRow.id.in_(wanted), may("cancelled", by="person"))
             before = [to_job(row, state) for row, state in rows]
             for row, _ in rows:
-                end_job(session, row, "cancelled", by="person", what=reason, mend=BY_HAND_MEND)
+                end_job(session, row, "cancelled", by="person", what=reason, hint=BY_HAND_HINT)
             return before
 
     def retry(
@@ -566,7 +566,7 @@ class JobQueue(StageRecords):
                     f"Job {job_id} cannot be approved: {stage or 'it'} made nothing that could be taken.",
                     "`fc retry JOB --set FIELD=VALUE` or `--seed N` tries it with another request."
                     if stage
-                    else row.error_mend or "",
+                    else row.error_hint or "",
                 )
             result.status, result.error = "completed", None
             result.output = {**result.output, "metadata": {**result.output["metadata"], "approved": True}}
@@ -586,7 +586,7 @@ class JobQueue(StageRecords):
         """
         with self._database.session() as session:
             row, _, _ = _lock_for_person(session, job_id, "rejected", "rejected", _REVIEWED)
-            end_job(session, row, "rejected", by="person", stage=row.error_stage, what=reason, mend=BY_HAND_MEND)
+            end_job(session, row, "rejected", by="person", stage=row.error_stage, what=reason, hint=BY_HAND_HINT)
 
     def archive(self, job_ids: Collection[str]) -> list[str]:
         """Put jobs that have ended away for good; returns those that it put away."""
@@ -660,11 +660,11 @@ def _lock_for_person(
     row = locked.get(job_id)
     if row is None or row.status not in before or row.status not in sources(status, by="person"):
         job = get_job(session, job_id)
-        mend = {
+        hint = {
             "running": "Wait until it has ended, or `fc cancel` it first.",
             "archived": "Submit its request as a new job.",
         }.get(job.status, f"`fc list` shows the jobs that are {' or '.join(before)}.")
-        raise JobBusyError(f"Job {job_id} is {job.status}, so it cannot be {done}.", mend)
+        raise JobBusyError(f"Job {job_id} is {job.status}, so it cannot be {done}.", hint)
     return row, session.get_one(StateRow, job_id), locked
 
 
@@ -680,7 +680,7 @@ def _take_request(row: JobRow, request: JobRequest, source: dict[str, Any] | Non
 def _back_to_queue(session: Session, row: JobRow, locked: Mapping[str, JobRow], message: str) -> None:
     status: JobStatus = "waiting" if row.after_id and row.started_at is None else "pending"
     move(row, utc_now(), status, by="person", attempts=0, faults={}, fault=None, solo=False, not_before=None)
-    set_columns(row, row.updated_at, batch_id=None, run_id=None, error=None, error_stage=None, error_mend=None)
+    set_columns(row, row.updated_at, batch_id=None, run_id=None, error=None, error_stage=None, error_hint=None)
     set_columns(row, row.updated_at, finished_at=None)
     log(session, [row.id], message)
     families.reopen_waiters(session, row.id, locked)
@@ -694,11 +694,11 @@ def _taken(ids: Sequence[str]) -> RejectedError:
 
 
 def _not_startable(job: Job) -> JobBusyError:
-    mend = {
+    hint = {
         "running": f"Wait for run {job.run_id}, or cancel it in the Dagster UI.",
         "claimed": "The sensor will start it; wait for that run.",
         "rejected": "Submit a corrected request as a new job.",
-    }.get(job.status, BY_HAND_MEND)
+    }.get(job.status, BY_HAND_HINT)
     owner = f" with run {job.run_id}" if job.status == "running" else ""
     batch = f" in batch {job.batch_id}" if job.status == "claimed" and job.batch_id else ""
-    return JobBusyError(f"Job {job.id} is {job.status}{owner}{batch} and cannot be started here.", mend)
+    return JobBusyError(f"Job {job.id} is {job.status}{owner}{batch} and cannot be started here.", hint)

@@ -128,7 +128,7 @@ def _request(job: Job, changes: Mapping[str, Any]) -> JobRequest:
     try:
         request = parse_request({name: value for name, value in fields.items() if value is not None}).with_seed()
     except RejectedError as error:
-        raise RejectedError(f"Job {job.id}: {error.what}", error.mend) from None
+        raise RejectedError(f"Job {job.id}: {error.what}", error.hint) from None
     check_prompts(job.id, request)
     return request
 
@@ -141,7 +141,7 @@ def _import_mask(job: Job, path: str, queue: JobQueue, store: ImageStore, settin
     try:
         info = import_source(path, settings=settings, store=store)
     except InvalidImageError as error:
-        raise RejectedError(f"Job {job.id}: --mask: {error.what}", error.mend) from None
+        raise RejectedError(f"Job {job.id}: --mask: {error.what}", error.hint) from None
     height, width = image.shape[:2]
     if (info.width, info.height) != (width, height):
         raise RejectedError(

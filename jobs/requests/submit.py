@@ -125,7 +125,7 @@ def check_prompts(job_id: str, request: JobRequest) -> None:
         try:
             check_prompt_safety(text)
         except RejectedError as error:
-            raise RejectedError(f"Job {job_id}: {fields}: {error.what}", error.mend) from None
+            raise RejectedError(f"Job {job_id}: {fields}: {error.what}", error.hint) from None
 
 
 def import_photo(
@@ -175,7 +175,7 @@ def _naming(job_id: str, field: str) -> Iterator[None]:
     except (BackendError, SettingsError):
         raise
     except FaceChangerError as error:
-        raise RejectedError(f"Job {job_id}: {field}: {error.what}", error.mend) from error
+        raise RejectedError(f"Job {job_id}: {field}: {error.what}", error.hint) from error
 
 
 def load_requests(path: Path) -> list[tuple[str | None, JobRequest]]:
@@ -260,7 +260,7 @@ def parse_entries(name: str, entries: Sequence[Entry]) -> list[tuple[str | None,
         try:
             parsed.append((None if job_id is None else check_job_id(job_id), parse_request(given)))
         except RejectedError as error:
-            raise RejectedError(f"{name}, {place}: {error.what}", error.mend) from None
+            raise RejectedError(f"{name}, {place}: {error.what}", error.hint) from None
     return parsed
 
 

@@ -38,15 +38,15 @@ class Finding:
         name: its name, two or three words.
         found: what is wrong, in words, without the ids.
         ids: which: jobs, runs, or files.
-        mend: what was done about it; or, when nothing was, what to do.
-        mended: whether it was mended.
+        hint: what was done about it; or, when nothing was, what to do.
+        fixed: whether it was fixed.
     """
 
     name: str
     found: str
     ids: tuple[str, ...]
-    mend: str
-    mended: bool
+    hint: str
+    fixed: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class Sides:
 
 
 def look(sides: Sides, *, fix: bool) -> Iterator[Finding]:
-    """Every disagreement there is, in the order in which they depend on one another; mended at once if `fix`."""
+    """Every disagreement there is, in the order in which they depend on one another; fixed at once if `fix`."""
     for check in (
         _dead_runs,
         _lost_jobs,
@@ -79,13 +79,13 @@ def look(sides: Sides, *, fix: bool) -> Iterator[Finding]:
 
 
 def _finding(
-    name: str, found: str, ids: Sequence[str], *, fix: bool, mend: Callable[[], object], will: str, did: str
+    name: str, found: str, ids: Sequence[str], *, fix: bool, repair: Callable[[], object], will: str, did: str
 ) -> Finding | None:
-    """Nothing when there are no ids; else the finding, after it was mended if `fix`."""
+    """Nothing when there are no ids; else the finding, after it was fixed if `fix`."""
     if not ids:
         return None
     if fix:
-        mend()
+        repair()
     return Finding(name, found, tuple(ids), did if fix else f"`fc doctor --fix` {will}.", fix)
 
 
@@ -95,7 +95,7 @@ def _dead_runs(sides: Sides, *, fix: bool) -> Finding | None:
         "Dagster takes these runs for going on, but their process is gone; each holds a slot",
         [run.run_id for run in dead_runs(sides.instance)],
         fix=fix,
-        mend=lambda: fail_dead_runs(sides.instance),
+        repair=lambda: fail_dead_runs(sides.instance),
         will="reports them as failed",
         did="They were reported as failed.",
     )
@@ -107,7 +107,7 @@ def _lost_jobs(sides: Sides, *, fix: bool) -> Finding | None:
         "the queue waits for these jobs, but their run is over or gone",
         lost_jobs(sides.instance, sides.queue, sides.settings),
         fix=fix,
-        mend=lambda: settle_lost_runs(sides.instance, sides.queue, sides.settings),
+        repair=lambda: settle_lost_runs(sides.instance, sides.queue, sides.settings),
         will="settles them as the sensor does: most go back into the queue",
         did="They were settled; most are pending again.",
     )
@@ -127,7 +127,7 @@ def _forgotten_claims(sides: Sides, *, fix: bool) -> Finding | None:
         "these jobs were claimed minutes ago, and Dagster has no run for them",
         ids,
         fix=fix,
-        mend=lambda: sides.queue.give_back(ids, reason="given back by fc doctor: no run was asked for"),
+        repair=lambda: sides.queue.give_back(ids, reason="given back by fc doctor: no run was asked for"),
         will="puts them back into the queue",
         did="They are pending again.",
     )
@@ -140,7 +140,9 @@ def _cut_stages(sides: Sides, *, fix: bool) -> Finding | None:
         "these stages count as running, but no run has their job",
         [f"{job_id} {stage}" for job_id, stage in cut],
         fix=fix,
-        mend=lambda: sides.queue.end_cut_stages({job_id for job_id, _ in cut}, reason="ended by fc doctor: it was cut"),
+        repair=lambda: sides.queue.end_cut_stages(
+            {job_id for job_id, _ in cut}, reason="ended by fc doctor: it was cut"
+        ),
         will="ends their records",
         did="Their records were ended.",
     )
@@ -155,7 +157,7 @@ def _missing_partitions(sides: Sides, *, fix: bool) -> Finding | None:
         "these jobs are at work, but are not in Dagster's partition set",
         ids,
         fix=fix,
-        mend=lambda: sides.instance.add_dynamic_partitions(PARTITIONS, ids),
+        repair=lambda: sides.instance.add_dynamic_partitions(PARTITIONS, ids),
         will="adds them",
         did="They were added.",
     )
@@ -180,7 +182,7 @@ def _unshown_stages(sides: Sides, *, fix: bool) -> Finding | None:
         "these stages are done, but Dagster does not show them as materialized",
         [f"{job_id} {stage}" for job_id, stage in missing],
         fix=fix,
-        mend=show,
+        repair=show,
         will="tells Dagster of them",
         did="Dagster was told of them.",
     )
@@ -206,7 +208,7 @@ def _missing_pictures(sides: Sides, *, fix: bool) -> Finding | None:
             f"most pictures are missing or changed, which looks as if {sides.store.root} is not the right store",
             tuple(ids),
             "Check FC_DATA_DIR, and that its disk is mounted. Nothing was done about them.",
-            mended=False,
+            fixed=False,
         )
 
     def make_again() -> None:
@@ -222,7 +224,7 @@ def _missing_pictures(sides: Sides, *, fix: bool) -> Finding | None:
         "these jobs are completed, but their picture is missing or is not the one that was stored",
         ids,
         fix=fix,
-        mend=make_again,
+        repair=make_again,
         will="puts the jobs back into the queue, to make the picture again; a changed one is kept under history",
         did="The jobs are pending again; a changed picture will be kept under history.",
     )
@@ -236,7 +238,7 @@ def _records_without_file(sides: Sides, *, fix: bool) -> Finding | None:
         "these pictures of steps on the way are recorded, but not in the store",
         paths,
         fix=fix,
-        mend=lambda: sides.queue.forget_images(paths),
+        repair=lambda: sides.queue.forget_images(paths),
         will="removes the records",
         did="The records were removed.",
     )
@@ -248,7 +250,7 @@ def _leftovers(sides: Sides, *, fix: bool) -> Finding | None:
         "temporary files of writes that were cut",
         [str(path) for path in sides.store.temp_leftovers()],
         fix=fix,
-        mend=sides.store.remove_temp_leftovers,
+        repair=sides.store.remove_temp_leftovers,
         will="removes them",
         did="They were removed.",
     )

@@ -60,8 +60,8 @@ class YuNetDetector:
     name = "yunet"
 
     def __init__(self, model_path: Path, confidence: float = 0.6, candidates: float | None = None) -> None:
-        mend = "Run: fc models pull yunet --save. It fetches face_detection_yunet_2023mar.onnx."
-        check_known_file(model_path, "FC_YUNET_MODEL", MODEL_SHA256, mend)
+        hint = "Run: fc models pull yunet --save. It fetches face_detection_yunet_2023mar.onnx."
+        check_known_file(model_path, "FC_YUNET_MODEL", MODEL_SHA256, hint)
         self._how = how_to_search(confidence, confidence if candidates is None else candidates)
         self._model = cv2.FaceDetectorYN.create(
             str(model_path), "", (640, 640), self._how.candidates, NMS_THRESHOLD, CANDIDATES

@@ -151,10 +151,10 @@ def told_of(setting: str) -> Iterator[None]:
     try:
         yield
     except (SettingsError, BackendError) as error:
-        if setting == "FC_SDXL_MODEL" or "FC_SDXL_MODEL" not in f"{error.what} {error.mend}":
+        if setting == "FC_SDXL_MODEL" or "FC_SDXL_MODEL" not in f"{error.what} {error.hint}":
             raise
-        what, mend = (text.replace("FC_SDXL_MODEL", setting) for text in (error.what, error.mend))
-        raise type(error)(what, mend) from error
+        what, hint = (text.replace("FC_SDXL_MODEL", setting) for text in (error.what, error.hint))
+        raise type(error)(what, hint) from error
 
 
 def find_checkpoint(model: str, revision: str, config: str = BASE, *, family: Family = SDXL) -> Checkpoint | None:
@@ -214,9 +214,9 @@ def _check_single(file: Path) -> None:
     names = weight_files.read_header(file, "FC_SDXL_MODEL").tensors
     absent = [part for part, name in _SINGLE_FILE.items() if name not in names]
     if absent:
-        for mark, kind, mend in _MARKS_OF_OTHERS:
+        for mark, kind, hint in _MARKS_OF_OTHERS:
             if any(mark in name for name in names):
-                raise SettingsError(f"FC_SDXL_MODEL: {file} is {kind}, not an SDXL checkpoint.", mend)
+                raise SettingsError(f"FC_SDXL_MODEL: {file} is {kind}, not an SDXL checkpoint.", hint)
         raise SettingsError(
             f"FC_SDXL_MODEL: {file} is not an SDXL checkpoint, as it has no {', '.join(absent)}.",
             "Use a full SDXL checkpoint in one file, as A1111 and ComfyUI load it.",

@@ -163,14 +163,14 @@ def fetch(
     return digest
 
 
-def _checked(path: Path, name: str, sha256: str, progress: Progress, mend: str) -> str:
+def _checked(path: Path, name: str, sha256: str, progress: Progress, hint: str) -> str:
     """The SHA-256 of a file that is what it should be; errors call it by `name`."""
     with path.open("rb") as file:
         if is_web_page(file.read(512)):
             raise web_page(name)
     digest = sha256_of(path, progress)
     if sha256 and digest != sha256.lower():
-        raise BackendError(f"{name} is another file: its SHA-256 is {digest}, not {sha256.lower()}.", mend)
+        raise BackendError(f"{name} is another file: its SHA-256 is {digest}, not {sha256.lower()}.", hint)
     if ".safetensors" in path.suffixes:
         read_tensors(path, name)
     return digest

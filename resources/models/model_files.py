@@ -207,7 +207,7 @@ def _find(setting: str, purpose: str, value: str, revision: str = "", *, weights
     try:
         chosen = choose_local(snapshot, weights=weights)
     except SettingsError as error:
-        return found(snapshot, problem=SettingsError(f"{setting}: {error.what}", error.mend))
+        return found(snapshot, problem=SettingsError(f"{setting}: {error.what}", error.hint))
     problem = None
     if chosen.missing:
         problem = SettingsError(
@@ -291,7 +291,9 @@ def _check_weights(path: Path, size: int, known: str, progress: Progress) -> Che
     except FaceChangerError as error:
         return CheckedFile(path, size, problem=error)
     except OSError as error:
-        return CheckedFile(path, size, problem=SettingsError(f"{path} cannot be read: {error.strerror}.", "Mend that."))
+        return CheckedFile(
+            path, size, problem=SettingsError(f"{path} cannot be read: {error.strerror}.", "Correct that.")
+        )
     problem = None
     if known and digest != known:
         problem = SettingsError(f"{path} is another file or damaged: its SHA-256 is {digest}, not {known}.",

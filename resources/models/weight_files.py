@@ -40,7 +40,7 @@ def read_header(file: Path, setting: str) -> Header:
     try:
         return _header(file, stat.st_size, stat.st_mtime_ns)
     except BackendError as error:
-        raise SettingsError(f"{setting}: {error.what}", error.mend) from error
+        raise SettingsError(f"{setting}: {error.what}", error.hint) from error
 
 
 def fingerprint(files: Iterable[tuple[str, Path]]) -> str:

@@ -150,20 +150,20 @@ def sha256_of(path: Path, progress: Progress = silent) -> str:
     return digest.hexdigest()
 
 
-def check_known_file(path: Path, setting: str, sha256: str, mend: str) -> None:
+def check_known_file(path: Path, setting: str, sha256: str, hint: str) -> None:
     """Make sure that a file is the one with this SHA-256.
 
     Raises:
-        SettingsError: it is missing, cannot be read, or is another file; names the setting and the mend.
+        SettingsError: it is missing, cannot be read, or is another file; names the setting and the hint.
     """
     if not path.is_file():
-        raise SettingsError(f"{setting}: there is no file {path}.", mend)
+        raise SettingsError(f"{setting}: there is no file {path}.", hint)
     try:
         found = sha256_of(path)
     except OSError as error:
-        raise SettingsError(f"{setting}: {path} cannot be read: {error.strerror}.", mend) from error
+        raise SettingsError(f"{setting}: {path} cannot be read: {error.strerror}.", hint) from error
     if found != sha256:
-        raise SettingsError(f"{setting}: {path} is another file: its SHA-256 is {found}, not {sha256}.", mend)
+        raise SettingsError(f"{setting}: {path} is another file: its SHA-256 is {found}, not {sha256}.", hint)
 
 
 def setting_of(tensors: dict[str, Tensor]) -> str | None:

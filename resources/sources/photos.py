@@ -165,13 +165,13 @@ def read_source(info: SourceInfo, store: ImageStore) -> bytes:
 
 
 def _read_copy(path: str, sha256: str, stored: str, store: ImageStore) -> bytes:
-    mend = f"Submit the job again, so that {path} is imported anew."
+    hint = f"Submit the job again, so that {path} is imported anew."
     try:
         data = store.read(*stored.split("/"))
     except FileNotFoundError:
-        raise InvalidImageError(f"The stored copy {stored} of {path} is missing.", mend) from None
+        raise InvalidImageError(f"The stored copy {stored} of {path} is missing.", hint) from None
     if hashlib.sha256(data).hexdigest() != sha256:
-        raise InvalidImageError(f"The stored copy {stored} of {path} was changed or damaged.", mend)
+        raise InvalidImageError(f"The stored copy {stored} of {path} was changed or damaged.", hint)
     return data
 
 

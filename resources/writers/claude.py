@@ -373,7 +373,7 @@ class ClaudeWriter:
         else:
             failure = BackendError(
                 f"{call.what}: the service refused the request {context}",
-                "Mend what the message names: billing, FC_CLAUDE_MODEL, or the size of the request.",
+                "Repair what the message names: billing, FC_CLAUDE_MODEL, or the size of the request.",
             )
         return _Failure(failure, may_pass=may_pass, retry_after=asked)
 

@@ -172,7 +172,7 @@ def test_removal_takes_every_record_on_both_databases(any_database: Database) ->
     queue.begin_stage("a", "job_request", run_id="r", content_key="k", input={})
     with pytest.raises(JobBusyError), queue.removing("a"):
         pass
-    queue.fail("a", run_id="r", stage="job_request", what="W.", mend="M.")
+    queue.fail("a", run_id="r", stage="job_request", what="W.", hint="M.")
     with queue.removing("a"):
         pass
     assert queue.find() == []

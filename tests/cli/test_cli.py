@@ -83,7 +83,7 @@ def run_to(queue: JobQueue, job_id: str, status: JobStatus, stage: str = "mask")
     queue.start(job_id, run_id=f"run-{job_id}", batch_id=f"batch-{job_id}")
     queue.begin_stage(job_id, stage, run_id=f"run-{job_id}", content_key="k", input={})
     if status == "failed":
-        queue.fail(job_id, run_id=f"run-{job_id}", stage=stage, what="The disk is full.", mend="Free some space.")
+        queue.fail(job_id, run_id=f"run-{job_id}", stage=stage, what="The disk is full.", hint="Free some space.")
     elif status == "completed":
         queue.complete(job_id, run_id=f"run-{job_id}")
 
@@ -195,7 +195,7 @@ def test_bad_json_on_stdin(fc, queue, stdin):
     result = fc("submit", "--file", "-", stdin=stdin)
     assert (result.code, result.out) == (2, "")
     assert "Error: stdin" in result.err
-    assert "Mend: " in result.err
+    assert "Fix: " in result.err
     assert queue.find() == []
 
 
@@ -285,7 +285,7 @@ def test_waiting_sees_every_change_and_ends_when_all_are_over(queue, monkeypatch
     changes = iter(
         [
             lambda: run_to(queue, "one", "running"),
-            lambda: queue.fail("one", run_id="run-one", stage="mask", what="Wrong.", mend="Mend."),
+            lambda: queue.fail("one", run_id="run-one", stage="mask", what="Wrong.", hint="Repair."),
             lambda: queue.assign_batch("batch", ["two"]),
             lambda: queue.start("two", run_id="run-two", batch_id="batch"),
             lambda: queue.complete("two", run_id="run-two"),
@@ -368,16 +368,16 @@ def test_show_tells_everything(fc, queue, home):
         images=[image],
     )  # fmt: skip
     queue.begin_stage("bad", "portrait", run_id="run-bad", content_key="k", input={})
-    queue.fail("bad", run_id="run-bad", stage="portrait", what="The disk is full.", mend="Free some space.")
+    queue.fail("bad", run_id="run-bad", stage="portrait", what="The disk is full.", hint="Free some space.")
     result = fc("show", "bad")
     assert result.code == 0
     for text in (
-        "failed at portrait", "The disk is full.", "Mend: Free some space.", "a knight", "/data/0-generated/bad.png",
+        "failed at portrait", "The disk is full.", "Fix: Free some space.", "a knight", "/data/0-generated/bad.png",
         "64x32", "41", "/runs/run-bad", "failed: The disk is full.",
     ):  # fmt: skip
         assert text in result.out, text
     shown = fc("show", "bad", "--json", "--log", "1").json
-    assert shown["error_mend"] == "Free some space."
+    assert shown["error_hint"] == "Free some space."
     assert [stage["stage"] for stage in shown["stages"]] == ["generated_image", "portrait"]
     assert (shown["images"][0]["face_count"], shown["images"][0]["width"]) == (2, 64)
     assert len(shown["log"]) == 1
@@ -448,7 +448,7 @@ def test_doctor_on_a_sound_home(fc, home):
     found = {check["name"]: check for check in result.json["checks"]}
     assert found["database"]["level"] == found["data"]["level"] == found["dagster storage"]["level"] == "OK"
     assert found["daemon"]["level"] == "WARN"
-    assert found["daemon"]["mend"] == "Run `fc up`."
+    assert found["daemon"]["hint"] == "Run `fc up`."
     assert (found["sface"]["level"], found["sface"]["found"][:3]) == ("OK", "off")
     assert str(home) in found["dagster home"]["found"]
     assert result.json["ok"] == all(check["level"] != "FAIL" for check in found.values())
@@ -472,7 +472,7 @@ def test_doctor_fails_where_nothing_can_work(fc, monkeypatch, tmp_path):
         "data", "database", "detector", "yunet", "sface",
     }  # fmt: skip
     assert (found["source roots"], found["inbox"]) == ("WARN", "FAIL")
-    assert result.out.count("Mend: ") >= 6
+    assert result.out.count("Fix: ") >= 6
 
 
 def test_doctor_never_prints_the_key(fc, monkeypatch):

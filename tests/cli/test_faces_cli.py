@@ -236,10 +236,10 @@ def test_a_corrupt_file_is_told_and_the_others_go_on(fc: Fc, astronaut: Path, tm
     broken, good, gif = json.loads(out)["pictures"]
     assert set(broken) == {"path", "error"}
     assert "is a damaged or truncated JPEG file" in broken["error"]["what"]
-    assert broken["error"]["mend"].startswith("Export the picture again")
+    assert broken["error"]["hint"].startswith("Export the picture again")
     assert "is a GIF; only PNG" in gif["error"]["what"]
     assert (len(good["faces"]), good["error"]) == (1, None)
-    assert err.count("\nMend: ") == 2
+    assert err.count("\nFix: ") == 2
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
         "astronaut.face-1.png", "astronaut.faces.png", "astronaut.mask.png",
     ]  # fmt: skip
@@ -383,7 +383,7 @@ def test_a_reference_needs_the_model_and_a_face(fc: Fc, astronaut: Path, plain: 
     code, out, err = fc("faces", str(astronaut), "--reference", str(astronaut))
     assert (code, out) == (4, "")
     assert "FC_SFACE_MODEL is not set" in err
-    assert "Mend: Run: fc models pull sface --save" in err
+    assert "Fix: Run: fc models pull sface --save" in err
     request.getfixturevalue("sface_model")
     code, out, err = fc("faces", str(astronaut), "--reference", str(plain))
     assert (code, out) == (2, "")

@@ -147,7 +147,7 @@ def test_list_tells_every_model_that_the_settings_name(fc, own_tiny, tmp_path, m
     whole = sum(file.stat().st_size for file in own_tiny.rglob("*") if file.is_file())
     assert result.json[0]["bytes"] == whole
     assert result.json[2]["bytes"] == len(LORA)
-    assert "fc models pull somebody/some-vae" in result.json[1]["mend"]
+    assert "fc models pull somebody/some-vae" in result.json[1]["hint"]
     assert "pickle" in result.json[5]["problem"]
     said = fc("list").out
     for row in result.json:
@@ -182,7 +182,7 @@ def test_the_configs_of_a_single_file_are_listed_too(fc, own_tiny, tmp_path, mon
         ("FC_SDXL_CONFIG", True),
     ]
     monkeypatch.setenv("FC_SDXL_CONFIG", "somebody/none")
-    assert "fc models pull somebody/none --configs" in fc("list", "--json").json[1]["mend"]
+    assert "fc models pull somebody/none --configs" in fc("list", "--json").json[1]["hint"]
 
 
 @pytest.mark.parametrize(
@@ -241,7 +241,7 @@ def test_a_damaged_checkpoint_is_told_and_not_loaded(fc, own_tiny, harm, file, t
     assert told in json.dumps([model["problem"], *(file["problem"] for file in model["files"])])
     said = fc("check", "--load")
     assert told in said.out
-    assert "Mend: " in said.out
+    assert "Fix: " in said.out
     assert "Not loaded" in said.out
 
 

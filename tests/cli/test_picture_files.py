@@ -54,7 +54,7 @@ def test_a_folder_without_pictures_is_refused(folder: Path) -> None:
     (folder / "none" / "sub" / "a.png").touch()
     with pytest.raises(RejectedError, match="none holds no picture") as caught:
         find_pictures([folder / "none"])
-    assert "--recursive" in caught.value.mend
+    assert "--recursive" in caught.value.hint
 
 
 def test_a_folder_that_cannot_be_read_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -84,7 +84,7 @@ def test_a_dead_child_is_named_with_its_last_words_and_the_others_are_stopped(tm
         services.wait_until(lambda: False, seconds=20, what="Nothing")
     assert "bad ended by itself (exit code 3)" in caught.value.what
     assert "no such database" in caught.value.what
-    assert str(tmp_path / "bad.log") in caught.value.mend
+    assert str(tmp_path / "bad.log") in caught.value.hint
     assert not any(map(lives, pids(tmp_path / "good.pids")))
 
 

@@ -72,7 +72,7 @@ def failed(outcome: Any, *words: str) -> BackendError:
     assert isinstance(outcome, BackendError), outcome
     for word in ("Job job-1", *words):
         assert word in str(outcome)
-    assert outcome.mend
+    assert outcome.hint
     return outcome
 
 
@@ -279,7 +279,7 @@ def test_missing_nodes_and_models_are_named_before_the_first_image(
         "ipadapter/x",
         "KSampler (in workflow.json)",
     )
-    assert "Impact Pack 8" in error.mend
+    assert "Impact Pack 8" in error.hint
     assert "VAEDecode" not in error.what
     assert "a/b.safetensors" not in error.what
     assert state.prompts == []

@@ -390,7 +390,7 @@ def test_a_prompt_that_overflows_fails_alone_within_its_batch(own_copy):
     outcomes = list(tool.generate([task("a"), task("b", prompt="Q"), task("c", seed=9)]))
     assert [type(outcome) for outcome in outcomes] == [Generated, BackendError, Generated]
     assert "Job b" in outcomes[1].what
-    assert "FC_SDXL_DTYPE" in outcomes[1].mend
+    assert "FC_SDXL_DTYPE" in outcomes[1].hint
     assert [outcomes[index].details["batch_size"] for index in (0, 2)] == [3, 3]
 
 
@@ -483,7 +483,7 @@ def test_a_missing_file_is_named(own_copy, name):
         with pytest.raises(SettingsError, match=tool.setting) as caught:
             use()
         assert name in caught.value.what
-        assert "hf download" in caught.value.mend
+        assert "hf download" in caught.value.hint
 
 
 def test_pickled_weights_are_refused(own_copy):
@@ -494,7 +494,7 @@ def test_pickled_weights_are_refused(own_copy):
 
 
 @pytest.mark.parametrize(
-    ("change", "message", "mend"),
+    ("change", "message", "hint"),
     [
         ({"_class_name": "StableDiffusionXLPipeline"}, "holds a StableDiffusionXLPipeline, not a Flux", "FluxPipeline"),
         ({"_class_name": "FluxKontextPipeline"}, "holds a FluxKontextPipeline, not a Flux", "for FluxPipeline"),
@@ -502,12 +502,12 @@ def test_pickled_weights_are_refused(own_copy):
         ({"transformer": [None, None]}, "names no transformer", "for FluxPipeline"),
     ],
 )
-def test_other_models_and_foreign_code_are_refused(own_copy, change, message, mend):
+def test_other_models_and_foreign_code_are_refused(own_copy, change, message, hint):
     index = own_copy / "model_index.json"
     index.write_text(json.dumps({**json.loads(index.read_text()), **change}))
     with pytest.raises(SettingsError, match=message) as caught:
         next(FluxGenerator(model=str(own_copy)).generate([task()]))
-    assert mend in caught.value.mend
+    assert hint in caught.value.hint
 
 
 @pytest.mark.parametrize(("kept", "message"), [(50, "within its header"), (-50, "and its header promises")])
@@ -523,7 +523,7 @@ def test_damaged_weights_are_told_with_their_place(own_copy, kept, message):
 def test_a_folder_that_is_not_there_is_told(model):
     with pytest.raises(SettingsError, match=r"FC_FACE_MODEL=.* is neither the whole path of a folder") as caught:
         FluxGenerator(model=model).describe()
-    assert "black-forest-labs/FLUX.1-dev" in caught.value.mend
+    assert "black-forest-labs/FLUX.1-dev" in caught.value.hint
 
 
 def test_a_hub_id_that_cannot_be_reached_is_told_when_it_is_needed_and_not_before(hub_cache):
@@ -534,7 +534,7 @@ def test_a_hub_id_that_cannot_be_reached_is_told_when_it_is_needed_and_not_befor
     assert not hub_cache.exists()
     with pytest.raises(BackendError, match="FC_FACE_MODEL=somebody/some-model") as caught:
         next(tool.generate([task()]))
-    assert "hf download somebody/some-model" in caught.value.mend
+    assert "hf download somebody/some-model" in caught.value.hint
 
 
 def test_a_hub_id_in_the_cache_needs_no_network(hub_cache, tiny_flux, generator):

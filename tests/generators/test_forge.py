@@ -60,7 +60,7 @@ def failed(outcome: Any, *words: str) -> BackendError:
     assert isinstance(outcome, BackendError), outcome
     for word in ("Job job-1", *words):
         assert word in str(outcome)
-    assert outcome.mend
+    assert outcome.hint
     return outcome
 
 
@@ -453,7 +453,7 @@ def test_doctor_checks_the_server(home: Path, monkeypatch: pytest.MonkeyPatch) -
         monkeypatch.setenv("FC_FORGE_MODEL", "pony_v5")
         found = {check.name: check for check in doctor.run_checks()}
     assert found["image server"].level == "FAIL"
-    assert "ponies_pony_v6" in found["image server"].mend
+    assert "ponies_pony_v6" in found["image server"].hint
 
 
 @pytest.mark.parametrize("auth", ["", "me:wrong"])

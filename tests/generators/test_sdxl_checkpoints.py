@@ -164,7 +164,7 @@ def tensors(*names):
 
 
 @pytest.mark.parametrize(
-    ("names", "what", "mend"),
+    ("names", "what", "hint"),
     [
         (["cond_stage_model.x", "model.diffusion_model.input_blocks.0.0.weight"], "Stable Diffusion 1 or 2", "SDXL"),
         (["lora_unet_down_blocks_0.lora_down.weight"], "a LoRA", "FC_SDXL_LORAS"),
@@ -175,7 +175,7 @@ def tensors(*names):
         (["some", "tensors"], "not an SDXL checkpoint, as it has no UNet, first text encoder", "full SDXL"),
     ],
 )
-def test_another_kind_of_file_is_told_with_its_name(tmp_path, configs, names, what, mend):
+def test_another_kind_of_file_is_told_with_its_name(tmp_path, configs, names, what, hint):
     from safetensors.torch import save_file
 
     file = tmp_path / "other.safetensors"
@@ -183,7 +183,7 @@ def test_another_kind_of_file_is_told_with_its_name(tmp_path, configs, names, wh
     with pytest.raises(SettingsError, match=what) as caught:
         SdxlGenerator(model=str(file), config=str(configs)).describe()
     assert str(file) in caught.value.what
-    assert mend in caught.value.mend
+    assert hint in caught.value.hint
 
 
 def test_damaged_files_and_pickles_are_told(single, configs, tmp_path):
@@ -199,12 +199,12 @@ def test_damaged_files_and_pickles_are_told(single, configs, tmp_path):
         (renamed, "is a pickle under another name", "safetensors file"),
         (pickle, "is a pickle", ".safetensors file"),
     )
-    for file, what, mend in wrong:
+    for file, what, hint in wrong:
         for settings in ({"model": str(file)}, *({"model": str(single), **more} for more in _as_addon(file))):
             with pytest.raises(SettingsError, match=what) as caught:
                 SdxlGenerator(config=str(configs), **settings).describe()
             assert str(file) in caught.value.what
-            assert mend in caught.value.mend
+            assert hint in caught.value.hint
 
 
 def _as_addon(file):
@@ -230,7 +230,7 @@ def test_a_file_without_a_vae_needs_one(folder, single, configs, tmp_path):
     file = build_single_file(folder, tmp_path / "bare.safetensors", without="first_stage_model.")
     with pytest.raises(SettingsError, match="has no VAE in it") as caught:
         image(file, config=str(configs))
-    assert "FC_SDXL_VAE" in caught.value.mend
+    assert "FC_SDXL_VAE" in caught.value.hint
     np.testing.assert_array_equal(image(file, config=str(configs), vae=str(folder)), image(folder))
 
 
@@ -250,7 +250,7 @@ def test_the_configs_come_from_the_hub_cache_and_are_asked_for_when_needed(singl
     assert generator.native_size() == 1024
     with pytest.raises(BackendError, match="FC_SDXL_CONFIG=somebody/base") as caught:
         next(generator.generate([task()]))
-    assert "hf download somebody/base --include" in caught.value.mend
+    assert "hf download somebody/base --include" in caught.value.hint
     put_on_hub(hub_cache, "somebody/base", configs, *(path.name for path in configs.iterdir()))
     assert generator.describe() == SdxlGenerator(model=str(single), config=str(configs), device="cpu").describe()
     np.testing.assert_array_equal(image(single, config="somebody/base"), image(folder))
@@ -404,7 +404,7 @@ def test_a_lora_on_the_hub_is_told_when_it_cannot_be_fetched_and_used_from_the_c
     assert generator.describe()["loras"] == [{"name": name, "weights": None, "weight": 0.5}]
     with pytest.raises(BackendError, match=f"FC_SDXL_LORAS={name}") as caught:
         next(generator.generate([task()]))
-    assert "hf download somebody/loras style.safetensors" in caught.value.mend
+    assert "hf download somebody/loras style.safetensors" in caught.value.hint
     put_on_hub(hub_cache, "somebody/loras", tmp_path, "style.safetensors")
     assert generator.describe()["loras"][0]["weights"]
     local = image(folder, loras=[f"{tmp_path}/style.safetensors=0.5"])
@@ -415,7 +415,7 @@ def test_a_lora_on_the_hub_is_told_when_it_cannot_be_fetched_and_used_from_the_c
 def test_a_weight_that_is_no_number_is_told(folder, weight):
     with pytest.raises(SettingsError, match="is not a weight") as caught:
         SdxlGenerator(model=str(folder), loras=[f"/models/style.safetensors={weight}"]).describe()
-    assert "style.safetensors=0.8" in caught.value.mend
+    assert "style.safetensors=0.8" in caught.value.hint
 
 
 # --- Textual inversions ---------------------------------------------------------------------------------------------

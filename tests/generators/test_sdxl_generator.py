@@ -306,7 +306,7 @@ def test_a_prompt_that_overflows_fails_alone_within_its_batch(own_copy):
     assert [type(outcome) for outcome in outcomes] == [Generated, BackendError, Generated]
     assert "Job b" in outcomes[1].what
     assert "float32" in outcomes[1].what
-    assert "FC_SDXL_DTYPE" in outcomes[1].mend
+    assert "FC_SDXL_DTYPE" in outcomes[1].hint
     assert [outcomes[index].details["batch_size"] for index in (0, 2)] == [3, 3]
 
 
@@ -314,7 +314,7 @@ def test_an_unknown_scheduler_is_named_with_the_known_ones(generator):
     bad, good = generator.generate([task("bad", scheduler="LMS"), task()])
     assert isinstance(bad, BackendError)
     assert "'LMS'" in bad.what
-    assert "UniPC" in bad.mend
+    assert "UniPC" in bad.hint
     assert isinstance(good, Generated)
 
 
@@ -395,7 +395,7 @@ def test_a_missing_file_is_named(own_copy, name):
         with pytest.raises(SettingsError, match="FC_SDXL_MODEL") as caught:
             use()
         assert name in caught.value.what
-        assert "hf download" in caught.value.mend
+        assert "hf download" in caught.value.hint
 
 
 def test_a_missing_shard_is_named(own_copy):
@@ -472,7 +472,7 @@ def test_a_hub_id_that_cannot_be_reached_is_told_when_it_is_needed_and_not_befor
     assert not hub_cache.exists()
     with pytest.raises(BackendError, match="FC_SDXL_MODEL=somebody/some-model") as caught:
         next(generator.generate([task()]))
-    assert "hf download somebody/some-model" in caught.value.mend
+    assert "hf download somebody/some-model" in caught.value.hint
 
 
 def test_a_hub_id_in_the_cache_needs_no_network(hub_cache, tiny_sdxl, generator):
@@ -676,7 +676,7 @@ def test_a_noise_schedule_that_a_scheduler_cannot_run_is_told():
     zero_snr = {"beta_schedule": "scaled_linear", "rescale_betas_zero_snr": True}
     with pytest.raises(BackendError, match=r"zero signal.*Euler, Euler a,") as caught:
         make_scheduler("Heun", zero_snr)
-    assert "Heun" not in caught.value.mend
+    assert "Heun" not in caught.value.hint
     assert make_scheduler("Euler", zero_snr).config.rescale_betas_zero_snr
 
 

@@ -115,7 +115,7 @@ def test_an_image_past_its_time_ends_between_two_steps_and_says_so(own_copy: Pat
     for name, error in (("a", first), ("b", second)):
         assert isinstance(error, ImageTimeoutError)
         assert error.what.startswith(f"Job {name}: 1 of 9 steps took 0 seconds")
-        assert "FC_IMAGE_TIMEOUT" in error.mend
+        assert "FC_IMAGE_TIMEOUT" in error.hint
 
 
 def test_a_reader_that_goes_stops_the_batch_that_is_made_ahead(

@@ -149,7 +149,7 @@ def test_a_gate_holds_a_picture_for_review_and_approval_makes_nothing_anew(
     assert materialize(instance, "a").success
     job = queue.get("a")
     assert (job.status, job.error_stage) == ("needs_review", "final_image")
-    assert "FC_GATE_FINAL" in (job.error_mend or "")
+    assert "FC_GATE_FINAL" in (job.error_hint or "")
     assert "under 1" in (job.error or "")
     (event,) = instance.fetch_observations(dg.AssetKey("final_image"), limit=9).records
     assert event.partition_key == "a"

@@ -188,7 +188,7 @@ def test_one_bad_job_never_touches_its_neighbours(
     }
     assert queue.get("b").error == "Job b hit a broken scene."
     assert queue.get("b").error_stage == "generated_image"
-    assert queue.get("b").error_mend == "Mend it."
+    assert queue.get("b").error_hint == "Repair it."
     assert queue.get("a").next_stage == "portrait"
     assert queue.get("a").attempts == 0
     assert queue.get("a").solo is False
@@ -503,7 +503,7 @@ def test_stage_past_its_time_limit_is_ended(
     job = queue.get("a")
     assert (job.status, job.fault) == ("pending", "service")
     assert "longer than 0.001 seconds" in (job.error or "")
-    assert "FC_STAGE_TIMEOUT" in (job.error_mend or "")
+    assert "FC_STAGE_TIMEOUT" in (job.error_hint or "")
 
 
 def test_records_are_plain_json(instance: dg.DagsterInstance, queue: JobQueue, store: ImageStore) -> None:

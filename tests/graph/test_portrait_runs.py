@@ -86,7 +86,7 @@ def test_a_picture_whose_faces_were_all_dropped_needs_review_with_the_reasons_an
     job = queue.get("a")
     assert job.status == "needs_review"
     assert "Dropped: smaller than 30 % of the picture" in (job.error or "")
-    assert "FC_FACES_" in (job.error_mend or "")
+    assert "FC_FACES_" in (job.error_hint or "")
     assert not np.array_equal(pixels(store, "1-portraits", "a.faces.png"), pixels(store, "0-generated", "a.png"))
 
 

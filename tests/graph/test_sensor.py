@@ -155,7 +155,7 @@ def test_jobs_go_on_from_their_next_stage_in_contiguous_runs(
         queue.start(job_id, run_id="r1", batch_id=batch)
         queue.begin_stage(job_id, "job_request", run_id="r1", content_key="k", input={})
         queue.finish_stage(job_id, "job_request", run_id="r1", output={"sha256": "0"}, milliseconds=1, content_key="k")
-    queue.fail("c", run_id="r1", stage="enhanced_prompt", what="bad", mend="")
+    queue.fail("c", run_id="r1", stage="enhanced_prompt", what="bad", hint="")
     queue.release(list("abde"), run_id="r1", status="pending")
     requests = tick(instance)
     assert sorted(keys_of(request, instance) for request in requests) == [["a", "b"], ["d", "e"]]

@@ -296,7 +296,7 @@ def test_other_formats_are_refused_by_name(kind):
         InvalidImageError, match=rf"holiday\.x is a {kind}; only PNG, JPEG, WebP or HEIF/HEIC"
     ) as caught:
         decode_image(save(NOISE, kind), name="holiday.x")
-    assert "Export" in caught.value.mend
+    assert "Export" in caught.value.hint
 
 
 @pytest.mark.parametrize(
@@ -377,7 +377,7 @@ def only_invalid(data):
         outcome = error
     if isinstance(outcome, InvalidImageError):
         assert outcome.what.startswith("fuzz")
-        assert outcome.mend
+        assert outcome.hint
     else:
         assert outcome.pixels.dtype == np.uint8
         assert outcome.pixels.ndim == 3

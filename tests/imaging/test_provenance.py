@@ -229,7 +229,7 @@ HOSTILE = {
 def test_hostile_chunks(kind):
     with pytest.raises(InvalidImageError, match=r"x\.png is damaged") as caught:
         read_provenance(with_chunk(*HOSTILE[kind]), name="x.png")
-    assert caught.value.mend
+    assert caught.value.hint
 
 
 def test_too_many_chunks():

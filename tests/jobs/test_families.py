@@ -57,7 +57,7 @@ def finish(queue: JobQueue, job_id: str, how: JobStatus = "completed") -> None:
         assert queue.complete(job_id, run_id=f"run-{job_id}")
         return
     end = {"failed": queue.fail, "needs_review": queue.review, "rejected": queue.reject}[how]
-    assert end(job_id, run_id=f"run-{job_id}", stage="portrait", what="W.", mend="M.")
+    assert end(job_id, run_id=f"run-{job_id}", stage="portrait", what="W.", hint="M.")
 
 
 def statuses(queue: JobQueue) -> dict[str, str]:
@@ -92,7 +92,7 @@ class TestGroups:
         assert rows.settle_waiting() == {"g": expected}
         ended = rows.get("g")
         assert f"1 of 2 jobs of the group are not completed: b ({how})" in (ended.error or "")
-        assert "fc retry g" in (ended.error_mend or "")
+        assert "fc retry g" in (ended.error_hint or "")
         assert ended.finished_at is not None
 
     def test_a_removed_job_is_no_success(self, rows: JobQueue, any_database: Database) -> None:
@@ -120,7 +120,7 @@ class TestGroups:
         start(rows, "a")
         rows.begin_stage("a", "mask", run_id="run-a", content_key="k", input={})
         rows.hold_for_review(
-            "a", "mask", run_id="run-a", output={"path": "p", "metadata": {}}, milliseconds=1, what="W.", mend="M."
+            "a", "mask", run_id="run-a", output={"path": "p", "metadata": {}}, milliseconds=1, what="W.", hint="M."
         )
         assert rows.settle_waiting() == {"g": "needs_review"}
         if back == "approve":
@@ -172,7 +172,7 @@ class TestAfter:
         assert rows.settle_waiting() == dict.fromkeys("bcg", expected)
         ended = rows.get("b")
         assert f"The job a, for which this one waited, is {how}." in (ended.error or "")
-        assert "fc show a" in (ended.error_mend or "")
+        assert "fc show a" in (ended.error_hint or "")
         rows.retry("a")
         assert statuses(rows) == {"a": "pending", "b": "waiting", "c": "waiting", "g": "waiting"}
 

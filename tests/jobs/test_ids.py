@@ -50,7 +50,7 @@ def test_good(text: str) -> None:
 def test_bad(text: object) -> None:
     with pytest.raises(RejectedError, match="job_id") as caught:
         check_job_id(text)
-    assert "a-z" in caught.value.mend
+    assert "a-z" in caught.value.hint
 
 
 @given(st.text())

@@ -248,7 +248,7 @@ class TestStarting:
         for batch_id in ("batch-a", None):
             with pytest.raises(JobBusyError, match="running with run run ") as caught:
                 queue.start("a", run_id="other", batch_id=batch_id)
-            assert "Wait for run run" in caught.value.mend
+            assert "Wait for run run" in caught.value.hint
 
     def test_from_another_batch_is_refused(self, queue: JobQueue) -> None:
         queue.add([new("a")])
@@ -284,7 +284,7 @@ class TestStarting:
 
     def test_runs_are_kept_in_order_and_once(self, queue: JobQueue) -> None:
         running(queue)
-        queue.fail("a", run_id="run", stage="mask", what="no", mend="")
+        queue.fail("a", run_id="run", stage="mask", what="no", hint="")
         queue.start("a", run_id="second", batch_id=None)
         queue.complete("a", run_id="second")
         again = queue.start("a", run_id="run", batch_id=None)
@@ -375,9 +375,9 @@ class TestStages:
 
 ENDINGS: dict[JobStatus, Callable[[JobQueue, str], bool]] = {
     "completed": lambda queue, run_id: queue.complete("a", run_id=run_id),
-    "needs_review": lambda queue, run_id: queue.review("a", run_id=run_id, stage="mask", what="W.", mend="M."),
-    "rejected": lambda queue, run_id: queue.reject("a", run_id=run_id, stage="mask", what="W.", mend="M."),
-    "failed": lambda queue, run_id: queue.fail("a", run_id=run_id, stage="mask", what="W.", mend="M."),
+    "needs_review": lambda queue, run_id: queue.review("a", run_id=run_id, stage="mask", what="W.", hint="M."),
+    "rejected": lambda queue, run_id: queue.reject("a", run_id=run_id, stage="mask", what="W.", hint="M."),
+    "failed": lambda queue, run_id: queue.fail("a", run_id=run_id, stage="mask", what="W.", hint="M."),
 }
 
 
@@ -392,7 +392,7 @@ class TestEndings:
         assert job.finished_at is not None
         assert result.finished_at is not None
         expected = (None, None, None) if ending == "completed" else ("W.", "mask", "M.")
-        assert (job.error, job.error_stage, job.error_mend) == expected
+        assert (job.error, job.error_stage, job.error_hint) == expected
         assert (result.error, result.input, result.runs) == (expected[0], {"i": 1}, 1)
         assert queue.logs("a", 1)[0].message.startswith(ending)
 
@@ -420,7 +420,7 @@ class TestEndings:
 
     def test_a_stage_that_never_began_is_recorded(self, queue: JobQueue) -> None:
         running(queue)
-        assert queue.fail("a", run_id="run", stage="portrait", what="The file is gone.", mend="")
+        assert queue.fail("a", run_id="run", stage="portrait", what="The file is gone.", hint="")
         result = queue.stage_result("a", "portrait")
         assert (result.status, result.error, result.runs, result.input) == ("failed", "The file is gone.", 0, {})
 
@@ -434,7 +434,7 @@ class TestRetrying:
         job = queue.get("a")
         assert (job.status, job.attempts, job.solo, job.batch_id, job.run_id) == ("pending", 1, True, None, None)
         assert timedelta(seconds=60) <= job.not_before - before < timedelta(seconds=120)
-        assert (job.error, job.error_stage, job.error_mend) == ("Lost.", "mask", "Wait.")
+        assert (job.error, job.error_stage, job.error_hint) == ("Lost.", "mask", "Wait.")
         assert queue.stage_result("a", "mask").status == "failed"
         assert queue.claim(1) == []
         with database.session() as session:
@@ -517,7 +517,7 @@ def retry(
     queue: JobQueue, fault: Fault = "service", *, retry_after: float | None = None, max_attempts: int = 3
 ) -> JobStatus:
     return queue.retry_later(
-        "a", run_id="run", stage="mask", what="Lost.", mend="Wait.", fault=fault, retry_after=retry_after,
+        "a", run_id="run", stage="mask", what="Lost.", hint="Wait.", fault=fault, retry_after=retry_after,
         max_attempts=max_attempts,
     )  # fmt: skip
 
@@ -538,7 +538,7 @@ class TestSettling:
             do_stage(queue, stage, "done")
         do_stage(queue, "job_request", "middle")
         queue.begin_stage("middle", "enhanced_prompt", run_id="run", content_key="key", input={})
-        queue.review("ended", run_id="run", stage="mask", what="Look.", mend="")
+        queue.review("ended", run_id="run", stage="mask", what="Look.", hint="")
         return queue
 
     @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What a crash may leave behind is found, told, mended once, and nothing else is touched."""
+"""What a crash may leave behind is found, told, fixed once, and nothing else is touched."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sqlalchemy import update
 
 from jobs.model.stages import PARTITIONS
 from jobs.queue.job_queue import JobQueue
-from jobs.runs import repair as mend
+from jobs.runs import repair
 from jobs.runs.lifecycle import BATCH_TAG
 from resources.database import AttemptRow, Database, ImageMetadataRow, JobRow, ResultRow, open_database, utc_now
 from resources.settings import load_settings
@@ -37,30 +37,30 @@ def database(request: pytest.FixtureRequest, home: Path, monkeypatch: pytest.Mon
 
 
 @pytest.fixture
-def sides(instance: dg.DagsterInstance, queue: JobQueue, store: ImageStore) -> mend.Sides:
+def sides(instance: dg.DagsterInstance, queue: JobQueue, store: ImageStore) -> repair.Sides:
     """One completed job, `a`, and one that waits, `b`."""
     add_jobs(queue, store, WORDS, WORDS)
     assert materialize(instance, "a", selection=("job_request", "enhanced_prompt", "generated_image")).success
     assert queue.get("a").status == "completed"
-    return mend.Sides(instance, queue, store, load_settings())
+    return repair.Sides(instance, queue, store, load_settings())
 
 
-Break = Callable[[mend.Sides, Database], None]
+Break = Callable[[repair.Sides, Database], None]
 
 
-def picture(sides: mend.Sides) -> Path:
+def picture(sides: repair.Sides) -> Path:
     return Path(str(sides.store.path("0-generated", "a.png")))
 
 
-def remove_picture(sides: mend.Sides, database: Database) -> None:
+def remove_picture(sides: repair.Sides, database: Database) -> None:
     picture(sides).unlink()
 
 
-def change_picture(sides: mend.Sides, database: Database) -> None:
+def change_picture(sides: repair.Sides, database: Database) -> None:
     picture(sides).write_bytes(b"retouched by a person")
 
 
-def record_a_picture_that_is_not_there(sides: mend.Sides, database: Database) -> None:
+def record_a_picture_that_is_not_there(sides: repair.Sides, database: Database) -> None:
     (image,) = sides.queue.images("a")
     with database.session() as session:
         columns = {name: getattr(image, name) for name in type(image).__slots__}
@@ -68,41 +68,41 @@ def record_a_picture_that_is_not_there(sides: mend.Sides, database: Database) ->
         session.add(ImageMetadataRow(job_id="a", **columns | {"path": path, "stage": "mask"}))
 
 
-def leave_a_temporary_file(sides: mend.Sides, database: Database) -> None:
+def leave_a_temporary_file(sides: repair.Sides, database: Database) -> None:
     path = picture(sides).with_name(".a.png.0123456789abcdef.tmp")
     path.write_bytes(b"half")
     os.utime(path, (0, 0))
 
 
-def cut_a_stage(sides: mend.Sides, database: Database) -> None:
+def cut_a_stage(sides: repair.Sides, database: Database) -> None:
     with database.session() as session:
         session.execute(update(ResultRow).where(ResultRow.stage == "generated_image").values(status="running"))
         session.execute(update(AttemptRow).where(AttemptRow.stage == "generated_image").values(verdict="running"))
 
 
-def lose_a_partition(sides: mend.Sides, database: Database) -> None:
+def lose_a_partition(sides: repair.Sides, database: Database) -> None:
     claim_batch(sides.queue, "batch")
     create_run_for_test(sides.instance, tags={BATCH_TAG: "batch"})
 
 
-def lose_dagsters_events(sides: mend.Sides, database: Database) -> None:
+def lose_dagsters_events(sides: repair.Sides, database: Database) -> None:
     sides.instance.wipe_assets([dg.AssetKey("generated_image")])
 
 
-def lose_a_run(sides: mend.Sides, database: Database) -> None:
+def lose_a_run(sides: repair.Sides, database: Database) -> None:
     run = create_run_for_test(sides.instance, status=dg.DagsterRunStatus.FAILURE)
     sides.instance.add_dynamic_partitions(PARTITIONS, ["b"])
     sides.queue.start("b", run_id=run.run_id, batch_id=None)
 
 
-def forget_a_claim(sides: mend.Sides, database: Database) -> None:
+def forget_a_claim(sides: repair.Sides, database: Database) -> None:
     claim_batch(sides.queue, "batch")
     sides.instance.add_dynamic_partitions(PARTITIONS, ["b"])
     with database.session() as session:
         session.execute(update(JobRow).values(claimed_at=utc_now() - timedelta(hours=1)))
 
 
-def kill_a_run(sides: mend.Sides, database: Database) -> None:
+def kill_a_run(sides: repair.Sides, database: Database) -> None:
     process = subprocess.Popen(["true"])
     process.wait()
     run_of(sides.instance, process.pid)
@@ -123,25 +123,25 @@ def kill_a_run(sides: mend.Sides, database: Database) -> None:
         (kill_a_run, "dead runs"),
     ],
 )
-def test_found_told_and_mended_once(sides: mend.Sides, database: Database, break_it: Break, name: str) -> None:
-    assert list(mend.look(sides, fix=True)) == []
+def test_found_told_and_fixed_once(sides: repair.Sides, database: Database, break_it: Break, name: str) -> None:
+    assert list(repair.look(sides, fix=True)) == []
     break_it(sides, database)
-    told = list(mend.look(sides, fix=False))
+    told = list(repair.look(sides, fix=False))
     assert [one.name for one in told] == [name]
     assert told[0].ids
-    assert not told[0].mended
-    assert list(mend.look(sides, fix=False)) == told, "looking changes nothing"
-    mended = list(mend.look(sides, fix=True))
-    assert [(one.name, one.ids, one.mended) for one in mended] == [(name, told[0].ids, True)]
-    assert list(mend.look(sides, fix=True)) == []
+    assert not told[0].fixed
+    assert list(repair.look(sides, fix=False)) == told, "looking changes nothing"
+    fixed = list(repair.look(sides, fix=True))
+    assert [(one.name, one.ids, one.fixed) for one in fixed] == [(name, told[0].ids, True)]
+    assert list(repair.look(sides, fix=True)) == []
 
 
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 @pytest.mark.parametrize("break_it", [remove_picture, change_picture])
-def test_a_picture_is_made_again_and_none_is_lost(sides: mend.Sides, database: Database, break_it: Break) -> None:
+def test_a_picture_is_made_again_and_none_is_lost(sides: repair.Sides, database: Database, break_it: Break) -> None:
     before = picture(sides).read_bytes()
     break_it(sides, database)
-    list(mend.look(sides, fix=True))
+    list(repair.look(sides, fix=True))
     assert sides.queue.get("a").next_stage == "generated_image"
     claim_batch(sides.queue, "again")
     assert materialize(sides.instance, "a", selection=("generated_image",), batch="again").success
@@ -152,12 +152,12 @@ def test_a_picture_is_made_again_and_none_is_lost(sides: mend.Sides, database: D
 
 
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)
-def test_a_picture_is_made_again_from_the_words_it_was_made_from(sides: mend.Sides, database: Database) -> None:
+def test_a_picture_is_made_again_from_the_words_it_was_made_from(sides: repair.Sides, database: Database) -> None:
     """A store that was copied later than its database may hold the files of a later retry."""
     before, words = picture(sides).read_bytes(), sides.store.read("prompts", "a.json")
     sides.store.replace("prompts", "a.json", data=words.replace(b"portrait of a woman", b"portrait of a man in red"))
     change_picture(sides, database)
-    list(mend.look(sides, fix=True))
+    list(repair.look(sides, fix=True))
     assert sides.queue.get("a").next_stage == "enhanced_prompt"
     claim_batch(sides.queue, "again")
     assert materialize(sides.instance, "a", selection=("enhanced_prompt", "generated_image"), batch="again").success
@@ -167,40 +167,40 @@ def test_a_picture_is_made_again_from_the_words_it_was_made_from(sides: mend.Sid
 
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 def test_a_store_that_is_not_mounted_is_told_and_nothing_is_made_again(
-    sides: mend.Sides, database: Database, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    sides: repair.Sides, database: Database, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(mend, "_FEW", 0)
+    monkeypatch.setattr(repair, "_FEW", 0)
     elsewhere = replace(sides, store=ImageStore(str(tmp_path / "elsewhere")))
-    (told,) = mend.look(elsewhere, fix=True)
-    assert (told.name, told.mended) == ("missing pictures", False)
-    assert "FC_DATA_DIR" in told.mend
+    (told,) = repair.look(elsewhere, fix=True)
+    assert (told.name, told.fixed) == ("missing pictures", False)
+    assert "FC_DATA_DIR" in told.hint
     assert sides.queue.get("a").status == "completed"
 
 
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)
-def test_files_of_old_jobs_are_looked_at_when_all_are_asked_for(sides: mend.Sides, database: Database) -> None:
+def test_files_of_old_jobs_are_looked_at_when_all_are_asked_for(sides: repair.Sides, database: Database) -> None:
     with database.session() as session:
-        session.execute(update(JobRow).values(updated_at=utc_now() - 2 * mend.RECENT))
+        session.execute(update(JobRow).values(updated_at=utc_now() - 2 * repair.RECENT))
     remove_picture(sides, database)
-    assert list(mend.look(sides, fix=False)) == []
-    (told,) = mend.look(replace(sides, all_jobs=True), fix=False)
+    assert list(repair.look(sides, fix=False)) == []
+    (told,) = repair.look(replace(sides, all_jobs=True), fix=False)
     assert told.name == "missing pictures"
 
 
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)
-def test_a_run_that_lives_or_cannot_be_looked_at_is_left_alone(sides: mend.Sides, database: Database) -> None:
+def test_a_run_that_lives_or_cannot_be_looked_at_is_left_alone(sides: repair.Sides, database: Database) -> None:
     process = subprocess.Popen(["true"])
     process.wait()
     run_of(sides.instance, os.getpid())
     run_of(sides.instance, process.pid, port="4000")  # a code server at an address may be on another machine
     create_run_for_test(sides.instance, status=dg.DagsterRunStatus.STARTED)
-    assert list(mend.look(sides, fix=False)) == []
+    assert list(repair.look(sides, fix=False)) == []
 
 
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)
-def test_what_was_shown_again_is_the_same_version(sides: mend.Sides, database: Database) -> None:
+def test_what_was_shown_again_is_the_same_version(sides: repair.Sides, database: Database) -> None:
     lose_dagsters_events(sides, database)
-    list(mend.look(sides, fix=True))
+    list(repair.look(sides, fix=True))
     assert materialized(sides.instance, "generated_image") == {"a"}
     event = sides.instance.get_latest_materialization_event(dg.AssetKey("generated_image"))
     (image,) = sides.queue.images("a")

@@ -1,4 +1,4 @@
-"""Requests: what is accepted as it is, and that everything else is turned down with the field and the mend."""
+"""Requests: what is accepted as it is, and that everything else is turned down with the field and the hint."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PROMPT = {"pony_prompt": "a lighthouse keeper"}
 def rejection(fields: Any) -> str:
     with pytest.raises(RejectedError) as caught:
         parse_request(fields)
-    assert caught.value.mend
+    assert caught.value.hint
     return caught.value.what
 
 
@@ -125,7 +125,7 @@ def test_anything_is_accepted_or_rejected(fields: dict[str, Any]) -> None:
         request = parse_request(PROMPT | fields)
     except RejectedError as error:
         assert error.what  # noqa: PT017
-        assert error.mend  # noqa: PT017
+        assert error.hint  # noqa: PT017
     else:
         assert parse_request(request.model_dump(mode="json")) == request.without_placing()
         request.model_dump_json()

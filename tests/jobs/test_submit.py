@@ -50,7 +50,7 @@ def refused(requests: list[tuple[str | None, JobRequest]], tools: Any) -> str:
     before = tools["queue"].find()
     with pytest.raises(RejectedError) as caught:
         submit(requests, **tools)
-    assert caught.value.mend
+    assert caught.value.hint
     assert tools["queue"].find() == before
     return caught.value.what
 
@@ -185,7 +185,7 @@ class TestFormats:
         with pytest.raises(RejectedError) as caught:
             self.load(tmp_path, name, text)
         assert [word for word in words if word not in caught.value.what] == []
-        assert caught.value.mend
+        assert caught.value.hint
         assert len(str(caught.value)) < 1500
 
     def test_merge_keys_cannot_blow_up(self, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from resources.database import AttemptRow, Base, Database, ResultRow
 JOBS = st.sampled_from("ab")
 RUNS = st.sampled_from(["own", "own", "own", "run-1", "run-2"])  # own: the one that has the job, so that calls meet
 SOME_STAGES = st.sampled_from(["generated_image", "portrait", "mask"])
-WORDS = {"what": "W.", "mend": "M."}
+WORDS = {"what": "W.", "hint": "M."}
 
 
 def test_the_table_names_every_status_and_each_can_be_reached() -> None:

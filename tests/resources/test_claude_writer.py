@@ -411,7 +411,7 @@ def test_a_wrong_key_names_the_variable_and_is_not_tried_again(status: int, kind
     assert "job-1" in caught.value.what
     assert "invalid x-api-key" in caught.value.what
     assert "req_1" in caught.value.what
-    assert "ANTHROPIC_API_KEY" in caught.value.mend
+    assert "ANTHROPIC_API_KEY" in caught.value.hint
     assert len(service.received) == 1
 
 
@@ -419,7 +419,7 @@ def test_an_unknown_model_names_its_variable() -> None:
     with serving(failure(404, "not_found_error", f"model: {MODEL}")) as service, pytest.raises(BackendError) as caught:
         writer_for(service.url).enhance(DRAFT)
     assert MODEL in caught.value.what
-    assert "FC_CLAUDE_MODEL" in caught.value.mend
+    assert "FC_CLAUDE_MODEL" in caught.value.hint
     assert not isinstance(caught.value, TransientError)
 
 
@@ -491,7 +491,7 @@ def test_a_refusal_by_the_model_waits_for_a_person(details: dict[str, Any], reas
     with serving(declined) as service, pytest.raises(NeedsReviewError, match=reason) as caught:
         writer_for(service.url).enhance(DRAFT)
     assert "job-1" in caught.value.what
-    assert caught.value.mend
+    assert caught.value.hint
     assert len(service.received) == 1
 
 

@@ -200,8 +200,8 @@ def test_another_schema_is_refused(storage: dg.DagsterInstance) -> None:
     for call in (old_events, prune_events):
         with pytest.raises(BackendError, match=r"columns .*news.* Nothing was removed") as error:
             call(storage, days=0)
-        assert "FC_KEEP_LOG_DAYS" in error.value.mend
-        assert call(storage, days=36500) == Pruned(0, 0), "which the mend says"
+        assert "FC_KEEP_LOG_DAYS" in error.value.hint
+        assert call(storage, days=36500) == Pruned(0, 0), "which the hint says"
     assert len(storage.all_logs(run.run_id)) == 3
 
 

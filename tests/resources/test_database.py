@@ -191,7 +191,7 @@ def test_a_url_that_cannot_be_used(url: str) -> None:
     with pytest.raises(SettingsError, match="FC_DATABASE_URL") as caught:
         open_database(url)
     assert "hunter2" not in str(caught.value)
-    assert caught.value.mend
+    assert caught.value.hint
 
 
 def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:

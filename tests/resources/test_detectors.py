@@ -137,7 +137,7 @@ def test_a_wrong_model_file_is_refused_with_its_hash(tmp_path):
         YuNetDetector(wrong)
     with pytest.raises(SettingsError, match="FC_YUNET_MODEL: there is no file") as caught:
         YuNetDetector(tmp_path / "missing.onnx")
-    assert "face_detection_yunet_2023mar.onnx" in caught.value.mend
+    assert "face_detection_yunet_2023mar.onnx" in caught.value.hint
 
 
 def test_descriptions_are_json_and_equal_between_instances():
@@ -185,7 +185,7 @@ def test_a_wrong_dotted_path_names_the_setting(spec, says):
     with pytest.raises(SettingsError, match=says) as caught:
         load_plugin(spec, "FC_DETECTOR")
     assert "FC_DETECTOR" in caught.value.what
-    assert caught.value.mend
+    assert caught.value.hint
 
 
 def test_an_unknown_name_is_an_error(monkeypatch):

@@ -1,4 +1,4 @@
-"""A disk that is full or read-only: a clear error, nothing half-written, and the same again works once it is mended.
+"""A disk that is full or read-only: a clear error, nothing half-written, and the same again works once it is fixed.
 
 On real small file systems, where this user may mount them; the limits of `test_store.py` and the SQLite limit
 below hold everywhere.
@@ -114,8 +114,8 @@ def small_database(disk: Disk) -> Iterator[Database]:
     database.dispose()
 
 
-def refuses_and_recovers(queue: JobQueue, place: str, spoil: Callable[[], None], mend: Callable[[], None]) -> None:
-    """Each change is refused as a whole while the disk is spoiled, and done when it is mended."""
+def refuses_and_recovers(queue: JobQueue, place: str, spoil: Callable[[], None], repair: Callable[[], None]) -> None:
+    """Each change is refused as a whole while the disk is spoiled, and done when it is fixed."""
     queue.add([new("a")])
     spoil()
     many = [new(f"b{number}") for number in range(400)]
@@ -125,7 +125,7 @@ def refuses_and_recovers(queue: JobQueue, place: str, spoil: Callable[[], None],
         ) as caught:
             change()
         assert place in caught.value.what
-    mend()
+    repair()
     assert [job.id for job in queue.find()] == ["a"]
     queue.add(many)
     assert len(queue.claim(1000)) == 401
@@ -233,7 +233,7 @@ def test_a_run_on_a_spoiled_data_folder(
     assert (job.status, job.error_stage) == ("failed", "generated_image")
     assert job.error is not None
     assert f"{data}/0-generated/a.png cannot be written" in job.error
-    assert "space left" in str(job.error_mend)
+    assert "space left" in str(job.error_hint)
     assert disk.files() == before
     if fault == "full":
         disk.free()

@@ -96,7 +96,7 @@ def test_a_later_call_goes_on(server, target):
     server.faults[NAME] = [cut]
     with pytest.raises(TransientError, match="in 1 tries in a row") as caught:
         fetch(server.url(NAME), target, limits=Limits(tries=1))
-    assert "goes on where it stopped" in caught.value.mend
+    assert "goes on where it stopped" in caught.value.hint
     assert left(target) == [target.name + ".part", target.name + ".part.json"]
     fetch(server.url(NAME), target, limits=QUICK)
     assert target.read_bytes() == server.files[NAME]
@@ -290,7 +290,7 @@ def test_a_login_is_told(server, target, status):
     server.faults[NAME] = [answer(status), answer(status)]
     with pytest.raises(BackendError, match=f"needs a login: the server answered {status}, and no token was") as caught:
         fetch(server.url(NAME), target)
-    assert "--token-env" in caught.value.mend
+    assert "--token-env" in caught.value.hint
     with pytest.raises(BackendError, match="does not take the token") as caught:
         fetch(server.url(NAME), target, token="secret-1")
     assert "secret-1" not in str(caught.value)

@@ -90,7 +90,7 @@ def test_yunet_finds_what_is_embedded(encoder, yunet_model):
 def test_a_face_without_landmarks_cannot_be_told(encoder):
     with pytest.raises(BackendError, match=r"\(179, 62, 269, 175\) has no landmarks") as caught:
         encoder.embed(data.astronaut(), Face(FACE.box, 0.9))
-    assert "FC_DETECTOR=yunet" in caught.value.mend
+    assert "FC_DETECTOR=yunet" in caught.value.hint
 
 
 def test_no_embedding_is_an_error(encoder):
@@ -110,7 +110,7 @@ def test_a_wrong_file_is_refused_with_its_hash(tmp_path):
         SFaceEncoder(wrong)
     with pytest.raises(SettingsError, match="FC_SFACE_MODEL: there is no file") as caught:
         SFaceEncoder(tmp_path / "none.onnx")
-    assert caught.value.mend == "Run: fc models pull sface --save"
+    assert caught.value.hint == "Run: fc models pull sface --save"
 
 
 def test_the_encoder_is_what_the_settings_name(model, tmp_path):

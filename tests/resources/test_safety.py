@@ -81,7 +81,7 @@ def test_sexual_prompts_are_rejected_with_the_reason(text: str) -> None:
     with pytest.raises(RejectedError, match="sexual content") as caught:
         check_prompt_safety(text)
     assert "under age" not in caught.value.what
-    assert caught.value.mend
+    assert caught.value.hint
 
 
 @pytest.mark.parametrize("text", UNDER_AGE)

@@ -112,7 +112,7 @@ loopback = partial(fetch_photo, max_bytes=MAX_BYTES, allowed="127.0.0.1".__eq__)
 def refusal(url: str, fetch: Callable[[str], bytes] = loopback) -> str:
     with pytest.raises(InvalidImageError) as caught:
         fetch(url)
-    assert caught.value.mend
+    assert caught.value.hint
     assert "KEY" not in str(caught.value)
     return str(caught.value)
 

@@ -76,7 +76,7 @@ def test_the_same_photo_is_stored_once(tmp_path, settings, store):
     assert (stored.stat().st_mtime_ns, stored.stat().st_ino) == (before.st_mtime_ns, before.st_ino)
 
 
-def test_a_damaged_copy_is_noticed_and_mended_by_importing_again(tmp_path, settings, store):
+def test_a_damaged_copy_is_noticed_and_fixed_by_importing_again(tmp_path, settings, store):
     path = save(tmp_path / "a.png")
     info = import_source(str(path), settings=settings, store=store)
     store.write(*info.stored.split("/"), data=path.read_bytes()[:-1])
@@ -173,7 +173,7 @@ def test_things_that_are_no_files(tmp_path, settings, store):
     }.items():
         with pytest.raises(InvalidImageError, match=words) as caught:
             import_source(str(path), settings=settings, store=store)
-        assert caught.value.mend
+        assert caught.value.hint
 
 
 def test_limits(tmp_path, settings, store):

@@ -112,7 +112,7 @@ def celery_home(home: Path, monkeypatch: pytest.MonkeyPatch, redis_url: str) -> 
 def test_a_home_for_workers_without_workers_is_a_finding(fc: Fc, celery_home: Path) -> None:
     checks = {one["name"]: one for one in json.loads(fc("doctor", "--json")[1])["checks"]}
     assert checks["workers"]["level"] == "WARN"
-    assert "fc worker" in checks["workers"]["mend"]
+    assert "fc worker" in checks["workers"]["hint"]
     assert checks["redis"]["level"] == "OK"
 
 

@@ -50,7 +50,7 @@ def test_claude_without_a_key_is_an_error_and_no_fallback() -> None:
 def test_an_unknown_name_is_an_error_that_lists_the_known_ones() -> None:
     with pytest.raises(SettingsError, match="gpt") as caught:
         make_writer(settings("gpt"))
-    assert "offline" in caught.value.mend
+    assert "offline" in caught.value.hint
 
 
 def test_a_dotted_path_is_loaded_and_given_the_settings() -> None:

@@ -109,7 +109,7 @@ def test_sdxl_without_its_packages_says_what_to_install(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "diffusers" else found(name))
     with pytest.raises(SettingsError, match="diffusers") as caught:
         make_generator(settings(monkeypatch, sdxl_model="some/model"))
-    assert "pip install 'face-changer[sdxl]'" in caught.value.mend
+    assert "pip install 'face-changer[sdxl]'" in caught.value.hint
 
 
 def test_dotted_paths_and_unknown_names(monkeypatch):

@@ -40,7 +40,7 @@ class FaultyGenerator(SketchGenerator):
             if "raising-scene" in task.prompt:
                 raise RuntimeError("the GPU fell off the bus")
             if "broken-scene" in task.prompt:
-                yield BackendError(f"Job {task.job_id} hit a broken scene.", "Mend it.")
+                yield BackendError(f"Job {task.job_id} hit a broken scene.", "Repair it.")
             elif "busy-scene" in task.prompt:
                 yield TransientError(f"Job {task.job_id} met a busy back end.", "Wait.")
             elif "asked-scene" in task.prompt:
@@ -58,7 +58,7 @@ class FaultyGenerator(SketchGenerator):
     def inpaint(self, tasks: Sequence[InpaintTask]) -> Iterator[Outcome]:
         for task in tasks:
             if "broken-face" in task.task.prompt:
-                yield BackendError(f"Job {task.task.job_id} hit a broken face.", "Mend it.")
+                yield BackendError(f"Job {task.task.job_id} hit a broken face.", "Repair it.")
             else:
                 yield from super().inpaint([task])
 
@@ -144,12 +144,12 @@ class FaultyWriter(OfflineWriter):
 
     def enhance(self, draft: PromptDraft) -> PromptAnswer:
         if "broken-words" in draft.pony_prompt:
-            raise BackendError(f"Job {draft.job_id} hit broken words.", "Mend them.")
+            raise BackendError(f"Job {draft.job_id} hit broken words.", "Repair them.")
         if "refused-words" in draft.pony_prompt:
             raise NeedsReviewError(f"The model refused the words of job {draft.job_id}.", "Change them.")
         return super().enhance(draft)
 
     def describe_image(self, picture: Picture) -> DescriptionAnswer:
         if "broken-description" in picture.prompt:
-            raise BackendError(f"Job {picture.job_id} hit a broken description.", "Mend it.")
+            raise BackendError(f"Job {picture.job_id} hit a broken description.", "Repair it.")
         return super().describe_image(picture)

@@ -17,7 +17,7 @@ from jobs.model.request import parse_request
 from jobs.model.stages import STAGES
 from jobs.queue.job_queue import JobQueue
 from jobs.requests.submit import submit
-from jobs.runs import repair as mend
+from jobs.runs import repair
 from resources.database import open_database
 from resources.settings import PROJECT_ROOT, load_settings
 from resources.store.image_store import ImageStore
@@ -196,8 +196,8 @@ def test_a_home_that_was_copied_while_it_stood_still(
     database = open_database(load_settings().resolved_database_url)
     queue, store = JobQueue(database), load_store()
     with dg.DagsterInstance.from_config(str(tmp_path / "new")) as instance:
-        sides = mend.Sides(instance, queue, store, load_settings(), all_jobs=True)
-        assert list(mend.look(sides, fix=False)) == []
+        sides = repair.Sides(instance, queue, store, load_settings(), all_jobs=True)
+        assert list(repair.look(sides, fix=False)) == []
         assert materialized(instance, "generated_image") == {"a"}
         claim_batch(queue, "batch")
         assert materialize(instance, "b", selection=stages, batch="batch").success
@@ -226,7 +226,7 @@ def test_with_dagsters_storage_lost_a_finished_job_is_shown_again_and_nothing_is
         else:
             assert materialize(instance, "a").success
         assert [materialized(instance, stage) for stage in STAGES] == [{"a"}] * len(STAGES)
-        assert list(mend.look(mend.Sides(instance, queue, store, load_settings()), fix=False)) == []
+        assert list(repair.look(repair.Sides(instance, queue, store, load_settings()), fix=False)) == []
     assert queue.get("a").status == "completed"
     assert (queue.attempts("a"), contents(store)) == (attempts, files)
 

@@ -22,7 +22,7 @@ from jobs.model.stages import PLANS, STAGES
 from jobs.model.transitions import FINAL
 from jobs.queue.job_queue import JobQueue
 from jobs.requests.submit import submit
-from jobs.runs import repair as mend
+from jobs.runs import repair
 from resources.database import open_database
 from resources.settings import PROJECT_ROOT, load_settings
 from resources.store.image_store import ImageStore
@@ -150,13 +150,13 @@ def check_dagster(instance: dg.DagsterInstance, queue: JobQueue) -> None:
     assert all(run.is_finished for run in instance.get_runs())
 
 
-def check_doctor(sides: mend.Sides) -> None:
-    """The system came to rest by itself: there is nothing to mend but files of writes that were cut."""
+def check_doctor(sides: repair.Sides) -> None:
+    """The system came to rest by itself: there is nothing to repair but files of writes that were cut."""
     for path in sides.store.temp_leftovers(older_than=0):
         os.utime(path, (0, 0))  # an hour later
-    found = list(mend.look(sides, fix=True))
+    found = list(repair.look(sides, fix=True))
     assert {one.name for one in found} <= {"leftovers"}, found
-    assert list(mend.look(sides, fix=True)) == []
+    assert list(repair.look(sides, fix=True)) == []
     assert sides.store.temp_leftovers(older_than=0) == []
 
 
@@ -174,7 +174,7 @@ def crash_and_check(
             machine.wait_until(lambda: all_runs_over(instance), seconds=REST_SECONDS, what="the end of the last run")
         check_jobs(queue, store, jobs)
         check_dagster(instance, queue)
-        check_doctor(mend.Sides(instance, queue, store, load_settings(), all_jobs=True))
+        check_doctor(repair.Sides(instance, queue, store, load_settings(), all_jobs=True))
     return done
 
 

@@ -79,7 +79,7 @@ def test_24_jobs_of_which_three_cannot_be_done(
         if number in bad:
             assert (end.status, end.error_stage) == bad[number], end
             assert end.error
-            assert end.error_mend
+            assert end.error_hint
         else:
             assert end.status == "completed", end
         assert end.attempts == 0

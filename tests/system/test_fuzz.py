@@ -51,7 +51,7 @@ fields = st.dictionaries(st.sampled_from([*JobRequest.model_fields, "job_id"]) |
 
 def well_refused(error: FaceChangerError) -> None:
     assert error.what
-    assert error.mend
+    assert error.hint
     assert len(str(error)) < 6000
 
 

@@ -71,9 +71,9 @@ class FluxGenerator(dg.ConfigurableResource):  # type: ignore[type-arg]
         Raises:
             SettingsError: names each variable that cannot be used, and why.
         """
-        mend = "Set it to a folder in diffusers format or to a Hub id, as black-forest-labs/FLUX.1-dev."
+        hint = "Set it to a folder in diffusers format or to a Hub id, as black-forest-labs/FLUX.1-dev."
         with settings_told():
-            return cls(**shared_values(settings, setting, "flux", mend))
+            return cls(**shared_values(settings, setting, "flux", hint))
 
     def describe(self) -> dict[str, Any]:
         """The checkpoint and its fingerprint, device, dtype and guidance as they are set, and the libraries' versions.

@@ -208,7 +208,7 @@ def _download(model: str, revision: str, setting: str) -> Checkpoint:
 
     _log.info("Downloading the Flux checkpoint %s into the Hub cache.", model)
     version = f" --revision {revision}" if revision else ""
-    mend = (
+    hint = (
         f"Run, where the Hub can be reached: hf download {model}{version}; some models ask for consent on their page "
         f"and for hf auth login first. Or set {setting} to a folder in diffusers format."
     )
@@ -218,11 +218,11 @@ def _download(model: str, revision: str, setting: str) -> Checkpoint:
         raise BackendError(
             f"{setting}={model} is not a folder on this machine, and as a Hub id it cannot be downloaded "
             f"({type(error).__name__}: {first_line(error)}).",
-            mend,
+            hint,
         ) from error
     checkpoint = find_flux_checkpoint(model, revision, setting)
     if checkpoint is None:
-        raise BackendError(f"{setting}={model}: the Hub gave no complete Flux checkpoint.", mend)
+        raise BackendError(f"{setting}={model}: the Hub gave no complete Flux checkpoint.", hint)
     return checkpoint
 
 

@@ -24,14 +24,14 @@ _VARIABLES: Final = {
 }
 
 
-def shared_values(settings: Settings, setting: str, generator: str, mend: str) -> dict[str, Any]:
+def shared_values(settings: Settings, setting: str, generator: str, hint: str) -> dict[str, Any]:
     """What the settings say of the fields that every generator on diffusers has.
 
     Args:
         settings: all settings; device, dtype and batch size are those of SDXL.
         setting: the variable that holds the model. A revision can be set for `FC_SDXL_MODEL` only.
         generator: its name, for the error.
-        mend: what may be put into the variable.
+        hint: what may be put into the variable.
 
     Raises:
         SettingsError: the variable is not set.
@@ -39,7 +39,7 @@ def shared_values(settings: Settings, setting: str, generator: str, mend: str) -
     faces = setting == "FC_FACE_MODEL"
     model = settings.face_model if faces else settings.sdxl_model
     if not model:
-        raise SettingsError(f"{setting} is not set, and the generator {generator} needs a checkpoint.", mend)
+        raise SettingsError(f"{setting} is not set, and the generator {generator} needs a checkpoint.", hint)
     return {
         "model": model,
         "revision": "" if faces else settings.sdxl_revision,

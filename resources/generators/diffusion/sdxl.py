@@ -76,8 +76,8 @@ class SdxlGenerator(dg.ConfigurableResource):  # type: ignore[type-arg]
         Raises:
             SettingsError: names each variable that cannot be used, and why.
         """
-        mend = "Set it to a .safetensors file, a folder in diffusers format or a Hub id, or set FC_GENERATOR=sketch."
-        values = shared_values(settings, setting, "sdxl", mend) | {
+        hint = "Set it to a .safetensors file, a folder in diffusers format or a Hub id, or set FC_GENERATOR=sketch."
+        values = shared_values(settings, setting, "sdxl", hint) | {
             "config": settings.sdxl_config,
             "vae": settings.sdxl_vae,
             "loras": settings.sdxl_loras,

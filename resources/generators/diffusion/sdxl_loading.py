@@ -88,14 +88,14 @@ def download(model: str, revision: str, config: str = BASE) -> Checkpoint:
         def fetch() -> object:
             return StableDiffusionXLPipeline.download(model, revision=revision or None, use_safetensors=True)
 
-    mend = (
+    hint = (
         f"Run, where the Hub can be reached: hf download {wanted}{version}{include}; or set {setting} to a folder in "
         "diffusers format."
     )
-    _fetch(setting, wanted, fetch, mend)
+    _fetch(setting, wanted, fetch, hint)
     checkpoint = find_checkpoint(model, revision, config)
     if checkpoint is None:
-        raise BackendError(f"{setting}={wanted}: the Hub gave no complete SDXL checkpoint.", mend)
+        raise BackendError(f"{setting}={wanted}: the Hub gave no complete SDXL checkpoint.", hint)
     return checkpoint
 
 
@@ -115,8 +115,8 @@ def fetch_addons(addons: Addons) -> Addons:
         def fetch() -> list[Path]:
             return [Path(hf_hub_download(repository, name)) for name in names]
 
-        mend = f"Run, where the Hub can be reached: hf download {repository} {' '.join(names)}; or name a file."
-        files = _fetch(addon.setting, addon.label, fetch, mend)
+        hint = f"Run, where the Hub can be reached: hf download {repository} {' '.join(names)}; or name a file."
+        files = _fetch(addon.setting, addon.label, fetch, hint)
         return replace(addon, files=tuple(files), path=files[0].parent if len(files) > 1 else files[0])
 
     return replace(
@@ -124,7 +124,7 @@ def fetch_addons(addons: Addons) -> Addons:
     )
 
 
-def _fetch(setting: str, wanted: str, fetch: Callable[[], Fetched], mend: str) -> Fetched:
+def _fetch(setting: str, wanted: str, fetch: Callable[[], Fetched], hint: str) -> Fetched:
     _log.info("Downloading %s (%s) into the Hub cache.", wanted, setting)
     try:
         return fetch()
@@ -132,7 +132,7 @@ def _fetch(setting: str, wanted: str, fetch: Callable[[], Fetched], mend: str) -
         raise BackendError(
             f"{setting}={wanted} is not on this machine, and as a Hub id it cannot be downloaded "
             f"({type(error).__name__}: {first_line(error)}).",
-            mend,
+            hint,
         ) from error
 
 

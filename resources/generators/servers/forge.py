@@ -276,7 +276,7 @@ class ForgeGenerator:
                 "Raise FC_IMAGE_TIMEOUT, or ask for a smaller image or fewer steps.",
             )
         if isinstance(answer, ConnectionLostError):
-            raise TransientError(f"{answer.what} {self._stop(task_id)}", answer.mend)
+            raise TransientError(f"{answer.what} {self._stop(task_id)}", answer.hint)
         if isinstance(answer, BaseException):
             raise answer
         return answer

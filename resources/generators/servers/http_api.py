@@ -203,12 +203,12 @@ class HttpApi:
         if status in _BUSY_STATUS:
             return UnreachableError(what, "It is busy or starting; the job is tried again.", retry_after=wait)
         if status in (401, 403) and self._auth_variable:
-            mend = f"Set {self._auth_variable} to user:password as the server was started with."
+            hint = f"Set {self._auth_variable} to user:password as the server was started with."
         elif status == 404:
-            mend = f"Check that {self._variable} is the address of {self._server}, and that its API is on."
+            hint = f"Check that {self._variable} is the address of {self._server}, and that its API is on."
         else:
-            mend = "Read the server's own log; another size or setting may work."
-        error = HttpStatusError(what, mend)
+            hint = "Read the server's own log; another size or setting may work."
+        error = HttpStatusError(what, hint)
         error.status, error.body = status, _json_or_none(body)
         return error
 
@@ -254,7 +254,7 @@ def each(tasks: Sequence[Task], make: Callable[[Task], Outcome]) -> Iterator[Out
             job_id = task.task.job_id if isinstance(task, InpaintTask) else task.job_id
             named = error.behind(f"Job {job_id}: ")
             short = any(words in error.what.lower() for words in _SHORT_MEMORY)
-            yield OutOfMemoryError(named.what, named.mend) if short else named
+            yield OutOfMemoryError(named.what, named.hint) if short else named
 
 
 def read_png(data: bytes, size: tuple[int, int], server: str) -> NDArray[np.uint8]:
