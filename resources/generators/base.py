@@ -3,14 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from dataclasses import dataclass, fields
+from typing import Any, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from imaging.errors import BackendError, NeedsReviewError
 from imaging.geometry.boxes import Face
+
+
+@dataclass(frozen=True, slots=True)
+class ModelChoice:
+    """What one job says of the model, in place of the installation's settings. None: what the settings say.
+
+    Attributes:
+        checkpoint: of the back end that makes the image: Hub id, folder, file, or a server's name for it.
+        revision: branch, tag or commit of a Hub id.
+        vae: another VAE.
+        loras: LoRAs as `FILE_OR_HUB_ID_OR_NAME[=WEIGHT]`, in place of those of the settings; empty: none.
+        embeddings: textual inversions, files; in place of those of the settings.
+        clip_skip: 1 to 12, as A1111 counts.
+        more_loras: those that the prompt names by `<lora:name:weight>`, added to the others.
+    """
+
+    checkpoint: str | None = None
+    revision: str | None = None
+    vae: str | None = None
+    loras: tuple[str, ...] | None = None
+    embeddings: tuple[str, ...] | None = None
+    clip_skip: int | None = None
+    more_loras: tuple[str, ...] = ()
+
+    def given(self) -> dict[str, Any]:
+        """The fields that say something."""
+        values = {one.name: getattr(self, one.name) for one in fields(self)}
+        return {name: value for name, value in values.items() if value not in (None, ())}
+
+
+NOTHING_CHOSEN: Final = ModelChoice()
 
 
 @dataclass(frozen=True, slots=True)

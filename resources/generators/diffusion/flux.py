@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from imaging.errors import BackendError
-from resources.generators.base import Generated, ImageTask, InpaintTask, Outcome
+from resources.generators.base import NOTHING_CHOSEN, Generated, ImageTask, InpaintTask, ModelChoice, Outcome
 from resources.generators.diffusion.calls import Calls, Watch, run_batches
 from resources.generators.diffusion.flux_model import FluxModel, load_flux
 from resources.generators.diffusion.outcomes import failure, sampling_of, settings_told, shared_values, versions
@@ -61,7 +61,12 @@ class FluxGenerator(dg.ConfigurableResource):  # type: ignore[type-arg]
     setting: Variable = Field("FC_FACE_MODEL", description="The variable that `model` is from, for error messages.")
 
     @classmethod
-    def from_settings(cls, settings: Settings, setting: Variable = "FC_FACE_MODEL") -> FluxGenerator:
+    def from_settings(
+        cls,
+        settings: Settings,
+        setting: Variable = "FC_FACE_MODEL",
+        choice: ModelChoice = NOTHING_CHOSEN,  # noqa: ARG003
+    ) -> FluxGenerator:
         """The generator over the model that a variable names; nothing is loaded yet.
 
         Args:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from imaging.errors import BackendError
-from resources.generators.base import Generated, ImageTask, InpaintTask, Outcome
+from resources.generators.base import NOTHING_CHOSEN, Generated, ImageTask, InpaintTask, ModelChoice, Outcome
 from resources.generators.diffusion.calls import Calls, Watch, run_batches
 from resources.generators.diffusion.outcomes import failure, sampling_of, settings_told, shared_values, versions
 from resources.generators.diffusion.sdxl_model import Model, load_model, steps_done
@@ -65,7 +65,10 @@ class SdxlGenerator(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     @classmethod
     def from_settings(
-        cls, settings: Settings, setting: Literal["FC_SDXL_MODEL", "FC_FACE_MODEL"] = "FC_SDXL_MODEL"
+        cls,
+        settings: Settings,
+        setting: Literal["FC_SDXL_MODEL", "FC_FACE_MODEL"] = "FC_SDXL_MODEL",
+        choice: ModelChoice = NOTHING_CHOSEN,  # noqa: ARG003
     ) -> SdxlGenerator:
         """The generator that the settings describe; nothing is loaded yet.
 

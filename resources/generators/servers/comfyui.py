@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from imaging.errors import BackendError, SettingsError, TransientError
-from resources.generators.base import Generated, ImageTask, InpaintTask, Outcome
+from resources.generators.base import NOTHING_CHOSEN, Generated, ImageTask, InpaintTask, ModelChoice, Outcome
 from resources.generators.servers.comfyui_workflow import (
     FACE_NEEDS,
     FACE_VALUES,
@@ -111,7 +111,7 @@ class ComfyUIGenerator:
         self._state = Remembered(self._ask_state, _REMEMBER_SECONDS)
 
     @classmethod
-    def from_settings(cls, settings: Settings) -> ComfyUIGenerator:
+    def from_settings(cls, settings: Settings, choice: ModelChoice = NOTHING_CHOSEN) -> ComfyUIGenerator:  # noqa: ARG003
         """The generator that the settings describe. The files are read; no request is sent.
 
         Raises:

@@ -23,7 +23,7 @@ from typing import Any, Final
 from pydantic import SecretStr
 
 from imaging.errors import BackendError, SettingsError, TransientError
-from resources.generators.base import Generated, ImageTask, InpaintTask, Outcome
+from resources.generators.base import NOTHING_CHOSEN, Generated, ImageTask, InpaintTask, ModelChoice, Outcome
 from resources.generators.servers.http_api import (
     API_ERRORS,
     NATIVE_SIZE,
@@ -141,7 +141,7 @@ class ForgeGenerator:
         self._state = Remembered(self._ask_state, _REMEMBER_SECONDS)
 
     @classmethod
-    def from_settings(cls, settings: Settings) -> ForgeGenerator:
+    def from_settings(cls, settings: Settings, choice: ModelChoice = NOTHING_CHOSEN) -> ForgeGenerator:  # noqa: ARG003
         """The generator that the settings describe. No request is sent.
 
         Raises:
