@@ -10,11 +10,11 @@ from pydantic import Field, create_model
 from fc_assets.engine.asset import stage_asset
 from fc_assets.engine.stage import Done, Stage, StageOutput, one_by_one
 from imaging.errors import BackendError, RejectedError
-from jobs.model.face_rules import rule_text
 from jobs.model.job import Job, JobBusyError
 from jobs.model.request import PLACING, RESULT_OF, JobRequest, parse_request
 from jobs.model.stages import PLANS
 from jobs.queue.job_queue import JobQueue
+from jobs.recipes.face_rules import rule_text
 from jobs.requests.retry import changed
 from jobs.requests.submit import submit
 from resources.artifacts import stage_files

@@ -21,9 +21,9 @@ from pydantic import (
 
 from imaging.errors import RejectedError
 from imaging.faces.identity import SAME_PERSON
-from jobs.model.face_rules import FaceRule, RuleTexts
 from jobs.model.ids import check_job_id
 from jobs.model.times import read_moment
+from jobs.recipes.face_rules import FaceRule, RuleTexts
 
 JobType = Literal["pony_flux", "sdxl_generation", "face_processing", "description", "group"]
 JOB_TYPES: tuple[JobType, ...] = get_args(JobType)
