@@ -84,19 +84,25 @@ def make_generator(
 
 
 def make_face_generator(
-    settings: Settings, choice: ModelChoice = NOTHING_CHOSEN, name: str | None = None
+    settings: Settings,
+    choice: ModelChoice = NOTHING_CHOSEN,
+    name: str | None = None,
+    *,
+    own_model: bool | None = None,
 ) -> tuple[Generator, str]:
-    """The generator of the face pass.
+    """The generator of the face pass; it may be another back end than that of the scene.
 
     Args:
-        settings: all settings. Without a name it is over the model of `FC_FACE_MODEL`, else the one of the scene.
+        settings: all settings.
         choice: what the job says of the model of the face pass.
-        name: the job's own generator for the faces; it may be another one than that of the scene.
+        name: the job's own generator; None: that of the settings.
+        own_model: whether the faces are made over a model of their own, that of `FC_FACE_MODEL` or of `choice`. None:
+            as `FC_FACE_MODEL` says, unless the generator that is named makes faces as it makes scenes.
 
     Raises:
         SettingsError: as `make_generator`.
     """
-    taken = _face_generator(settings, choice, name)
+    taken = _face_generator(settings, name, own_model=own_model, chosen=choice.checkpoint is not None)
     generator: Generator = taken.make(settings, choice)
     return generator, f"{generator.name}, {taken.why}."
 
@@ -121,13 +127,13 @@ def generator_place(settings: Settings, name: str | None = None) -> Place:
     return _generator(settings, name).entry.place
 
 
-def face_generator_place(settings: Settings, name: str | None = None) -> Place:
+def face_generator_place(settings: Settings, name: str | None = None, *, own_model: bool | None = None) -> Place:
     """Where the generator of the face pass works; it is not made.
 
     Raises:
         SettingsError: an unknown name, or a package that cannot be used.
     """
-    return _face_generator(settings, NOTHING_CHOSEN, name).entry.place
+    return _face_generator(settings, name, own_model=own_model).entry.place
 
 
 def make_writer(settings: Settings, name: str | None = None) -> tuple[Writer, str]:
@@ -174,7 +180,7 @@ def in_use(kind: Kind, settings: Settings) -> set[str]:
         SettingsError: they name one that is not there.
     """
     if kind == "generator":
-        return {_generator(settings, None).entry.name, _face_generator(settings, NOTHING_CHOSEN, None).entry.name}
+        return {_generator(settings, None).entry.name, _face_generator(settings, None).entry.name}
     entry = _named(kind, settings, None).entry if kind in NAMED_BY else _first(kind, settings)[0]
     return {entry.name} if entry else set()
 
@@ -183,17 +189,19 @@ def _generator(settings: Settings, name: str | None) -> _Taken:
     return _named("generator", settings, name)
 
 
-def _face_generator(settings: Settings, choice: ModelChoice, name: str | None) -> _Taken:
-    if name is not None and name != "auto":
-        entry = find("generator", name, "face_generator")
-        own = entry.for_faces
-        if own and (choice.checkpoint or own.is_ready(settings)):
-            entry = own
-        return _Taken(entry, "as the job says", "face_generator")
-    for entry in entries("generator") if settings.face_model else ():
-        if entry.for_faces and entry.for_faces.is_ready(settings):
-            return _Taken(entry.for_faces, f"as {entry.for_faces.variable} is set", entry.for_faces.variable)
-    return _generator(settings, None)
+def _face_generator(
+    settings: Settings, name: str | None, *, own_model: bool | None = None, chosen: bool = False
+) -> _Taken:
+    """The back end of the face pass; `chosen`: the job says which model it is over."""
+    taken = _generator(settings, name)
+    if own_model is None:
+        own_model = bool(settings.face_model) and (name is None or taken.entry.for_faces is not None)
+    if not own_model:
+        return taken
+    entry = taken.entry.for_faces or next((one.for_faces for one in entries("generator") if one.for_faces), None)
+    if entry is None:
+        raise SettingsError("No generator that is installed has a model for the faces alone.", "Leave face_model out.")
+    return _Taken(entry, "as the job says" if chosen else f"as {entry.variable} is set", entry.variable)
 
 
 def _named(kind: Kind, settings: Settings, name: str | None) -> _Taken:

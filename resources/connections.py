@@ -104,13 +104,18 @@ class GeneratorResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         settings = _settings("generator", self.backend)
         return _recent("generator", (self.backend, name, choice), lambda: make_generator(settings, choice, name))
 
-    def for_faces(self, name: str | None = None, choice: ModelChoice = NOTHING_CHOSEN) -> tuple[Generator, str]:
-        """The generator of the face pass, and why it is this one; `name` and `choice` are a job's own."""
+    def for_faces(
+        self, name: str | None = None, choice: ModelChoice = NOTHING_CHOSEN, *, own_model: bool | None = None
+    ) -> tuple[Generator, str]:
+        """The generator of the face pass, and why it is this one; the arguments are a job's own: `make_face_generator`.
+
+        One that makes faces as it makes scenes is the same object for both.
+        """
         settings = _settings("generator", self.backend)
-        if name is None and not settings.face_model:
-            return self.get(choice=choice)
-        key = ("faces", self.backend, name, choice)
-        return _recent("generator", key, lambda: make_face_generator(settings, choice, name))
+        if own_model is False or (own_model is None and not settings.face_model):
+            return self.get(name, choice)
+        key = ("faces", self.backend, name, choice, own_model)
+        return _recent("generator", key, lambda: make_face_generator(settings, choice, name, own_model=own_model))
 
 
 class WriterResource(dg.ConfigurableResource):  # type: ignore[type-arg]

@@ -66,7 +66,8 @@ class Faces(Section):
         if self.faces_min_share >= self.faces_max_share:
             least, most = self.named("faces_min_share"), self.named("faces_max_share")
             raise ValueError(
-                f"{least}={self.faces_min_share:g} must be less than {most}={self.faces_max_share:g}, or no face is left"
+                f"{least}={self.faces_min_share:g} must be less than {most}={self.faces_max_share:g}, or no face "
+                "is left"
             )
         return self
 
