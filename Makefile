@@ -1,6 +1,7 @@
 # make demo   installs what the product needs (no torch) and runs three jobs through the real daemon
 # make test   installs what the tests need and runs them all, with coverage
 # make lint   format, lint and types
+# make docs-tables  writes .env.example and the README's table of back ends from what the code says
 # make audit  looks the pinned packages up in the known vulnerabilities; needs the network
 # make up     web UI and daemon on 127.0.0.1
 # make clean  removes what these made
@@ -10,7 +11,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 WORKERS ?= auto
 
-.PHONY: demo test lint audit up clean
+.PHONY: demo test lint docs-tables audit up clean
 
 demo: .venv/installed-base
 	$(BIN)/fc demo
@@ -22,6 +23,9 @@ lint: .venv/installed-test
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+docs-tables: .venv/installed-base
+	$(BIN)/python -m jobs.docs_tables
 
 # In an environment of its own, for it is no part of the tests. --strict: a package that cannot be looked up is a fault.
 audit:

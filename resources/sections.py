@@ -55,7 +55,9 @@ class Faces(Section):
     faces_min_pixels: int = Field(0, ge=0, description="Faces whose shorter side has fewer pixels are left alone.")
     faces_min_share: float = Field(0.0, ge=0, lt=100, description="Faces under this % of the picture are left alone.")
     faces_max_share: float = Field(100.0, gt=0, le=100, description="Faces over this % of the picture are left alone.")
-    face_padding: float = Field(0.6, ge=0, le=3, description="Room around a face, as a share of its longer side.")
+    face_padding: float = Field(
+        0.6, ge=0, le=3, description="Room around a face for the face pass, as a share of its longer side."
+    )
     face_align: bool = Field(True, description="Whether a turned face is made anew upright, and turned back.")  # noqa: FBT003
     face_keep_sharp: int = Field(
         0, ge=0, description="Crisp faces at least so many pixels wide are left as they are; 0: none is."
@@ -87,12 +89,28 @@ class Faces(Section):
 class Mask(Section):
     """What automatic masks look like."""
 
-    mask_kind: MaskKind = Field("ellipse", description="ellipse, box (rounded), hull (by landmarks), or none.")
-    mask_grow: float = Field(0.0, ge=-40, le=100, description="How much larger than the face, in % of its width.")
-    mask_feather: float = Field(8.0, ge=0, le=50, description="Over how much it fades, in % of the width; 0: hard.")
-    mask_offset_x: float = Field(0.0, ge=-100, le=100, description="How far it is moved right, in % of the width.")
-    mask_offset_y: float = Field(0.0, ge=-100, le=100, description="How far it is moved down, in % of the width.")
-    mask_skin: bool = Field(False, description="Whether a mask ends where the face's skin does.")  # noqa: FBT003
+    mask_kind: MaskKind = Field(
+        "ellipse", description="ellipse, box (rounded), hull (by the landmarks of yunet), or none."
+    )
+    mask_grow: float = Field(
+        0.0, ge=-40, le=100, description="How much larger than the face on each side, in % of its width, -40 to 100."
+    )
+    mask_feather: float = Field(
+        8.0,
+        ge=0,
+        le=50,
+        description="Over how much it fades, in % of the width, 0 to 50, at least 8 pixels; 0: a hard edge.",
+    )
+    mask_offset_x: float = Field(
+        0.0, ge=-100, le=100, description="How far it is moved right, in % of the width, -100 to 100."
+    )
+    mask_offset_y: float = Field(
+        0.0, ge=-100, le=100, description="How far it is moved down, in % of the width, -100 to 100."
+    )
+    mask_skin: bool = Field(
+        False,  # noqa: FBT003
+        description="Whether a mask ends where the face's skin does, before hair and background.",
+    )
 
     @property
     def mask_options(self) -> MaskOptions:
@@ -120,10 +138,17 @@ class FacePass(Section):
 
 
 class Checks(Section):
-    """What is asked of each picture before its job goes on. It decides who looks at a picture, never its pixels."""
+    """What is asked of each picture before its job goes on. It decides who looks at a picture, never its pixels.
 
-    gate_image: GateText = Field("warn 0.4", description="Quality of the generated image: off, warn N or review N.")
-    gate_portrait: GateText = Field("warn 0.4", description="Score of each portrait: off, warn N or review N.")
+    off: nothing; warn N: a lower score is told in the metadata; review N: the job waits for a person. N is 0 to 1.
+    """
+
+    gate_image: GateText = Field(
+        "warn 0.4", description="Quality of the generated image or the photo: off, warn N or review N."
+    )
+    gate_portrait: GateText = Field(
+        "warn 0.4", description="Score of each portrait (size, sharpness, light, pose): off, warn N or review N."
+    )
     gate_face: GateText = Field("warn 0.4", description="Quality of each new face: off, warn N or review N.")
     gate_final: GateText = Field("warn 0.4", description="Quality of the final image: off, warn N or review N.")
 
@@ -142,7 +167,11 @@ class Words(Section):
     """Who improves the prompts, and the fixed words around them, such as the score tags of Pony checkpoints."""
 
     writer: str = Field("auto", description=f"Who writes: {choices('writer')}.")
-    prompt_prefix: str = Field("", description="Put before every scene prompt, such as Pony's score tags.")
+    prompt_prefix: str = Field(
+        "",
+        description="Put before every scene prompt, such as Pony's score tags.",
+        examples=["score_9, score_8_up, score_7_up,"],
+    )
     prompt_suffix: str = Field("", description="Put behind every scene prompt.")
     face_prompt_prefix: str = Field("", description="Put before every face prompt.")
     face_prompt_suffix: str = Field("", description="Put behind every face prompt.")

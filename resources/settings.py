@@ -53,51 +53,107 @@ class Settings(RecipeDefaults, BaseSettings):
         env_ignore_empty=True,
     )
 
-    data_dir: str = Field("", description="Image store: a folder or an fsspec URL. Default: data/ in the Dagster home.")
-    database_url: SecretStr = Field(
-        SecretStr(""), description="Queue and records. Default: SQLite in the Dagster home. Postgres: postgresql://..."
+    data_dir: str = Field(
+        "",
+        description=(
+            "Image store: a folder, or an fsspec URL (s3://bucket/prefix needs s3fs). "
+            "Default: data/ in the Dagster home."
+        ),
+        examples=["/srv/face-changer/data"],
     )
-    inbox: Path | None = Field(None, description="Folder in which a dropped JSON or YAML file becomes a job.")
+    database_url: SecretStr = Field(
+        SecretStr(""),
+        description="Queue and records: SQLite, or Postgres as postgresql://... Default: SQLite in the Dagster home.",
+        examples=["postgresql://user:password@127.0.0.1:5432/face_changer"],
+    )
+    inbox: Path | None = Field(
+        None,
+        description="Folder in which a dropped JSON, JSONL, YAML or CSV file becomes jobs. Default: none.",
+        examples=["/srv/face-changer/inbox"],
+    )
     source_roots: Annotated[list[Path], NoDecode] = Field(
         default_factory=list,
         description=f"Folders from which source images may be read, separated by '{os.pathsep}'. Default: anywhere.",
+        examples=[os.pathsep.join(["/srv/photos", "/home/me/pictures"])],
     )
-    source_urls: bool = Field(False, description="Whether source images may be fetched from public http(s) URLs.")  # noqa: FBT003
-    batch_size: int = Field(64, ge=1, le=256, description="Most jobs that one run carries.")
+    source_urls: bool = Field(
+        False,  # noqa: FBT003
+        description=(
+            "Whether source images may be fetched from http(s) URLs; only public addresses are. See docs/security.md."
+        ),
+    )
+    batch_size: int = Field(
+        64, ge=1, le=256, description="Most jobs that one run carries; fewer let an urgent job in sooner."
+    )
     max_attempts: int = Field(3, ge=1, le=20, description="How often a job is tried whose run dies.")
     service_attempts: int = Field(
-        6, ge=1, le=50, description="How often a job is tried whose service is busy, down or too slow."
+        6,
+        ge=1,
+        le=50,
+        description=(
+            "How often a job is tried whose service is busy, down or too slow; the waits grow: 10 s, 20 s, 40 s ..."
+        ),
     )
     memory_attempts: int = Field(
-        2, ge=1, le=20, description="How often a job is tried for which the device's memory is too short."
-    )
-    keep_days: int = Field(
-        30, ge=0, le=36500, description="Days after its end for which a job keeps its Dagster partition."
-    )
-    keep_jobs: int = Field(5000, ge=0, description="Most finished jobs that keep their Dagster partition.")
-    keep_log_days: int = Field(
-        14, ge=0, le=36500, description="Days after its end for which a run keeps its log lines in Dagster."
+        2,
+        ge=1,
+        le=20,
+        description="How often a job is tried for which the device's memory is too short; alone, a minute later.",
     )
     stage_timeout: float = Field(600.0, gt=0, description="Seconds that one job may spend in one stage.")
-    redis_url: SecretStr = Field(SecretStr(""), description="Redis that hands runs to workers: redis://host:6379/0.")
+    image_timeout: float = Field(300.0, gt=0, description="Seconds that one image may take in the generator.")
+    redis_url: SecretStr = Field(
+        SecretStr(""),
+        description=(
+            "Many machines: the Redis that hands runs to `fc worker`, see docs/operations.md; over TLS as rediss://..."
+        ),
+        examples=["redis://127.0.0.1:6379/0"],
+    )
     worker_silence: float = Field(
         60.0, ge=3, description="Seconds without a sign of life after which a worker's run counts as lost."
     )
+    keep_days: int = Field(
+        30,
+        ge=0,
+        le=36500,
+        description=(
+            "Days after its end for which a job keeps its partition in the Dagster UI; its records and images stay."
+        ),
+    )
+    keep_jobs: int = Field(
+        5000, ge=0, description="Most finished jobs that keep their partition, the newest; those beyond either leave."
+    )
+    keep_log_days: int = Field(
+        14,
+        ge=0,
+        le=36500,
+        description="Days after its end for which a run keeps its log lines in Dagster; materializations always stay.",
+    )
 
-    sdxl_model: str = Field("", description="SDXL checkpoint: Hub id, diffusers folder, or single .safetensors file.")
+    sdxl_model: str = Field(
+        "",
+        description="SDXL checkpoint: Hub id, folder in diffusers format, or single .safetensors file.",
+        examples=["stabilityai/stable-diffusion-xl-base-1.0"],
+    )
     sdxl_revision: str = Field("", description="Branch, tag or commit of a Hub id; empty: main.")
     sdxl_config: str = Field(
         "stabilityai/stable-diffusion-xl-base-1.0",
         description="Configs and tokenizers for a single file: Hub id or diffusers folder; its weights are not used.",
     )
-    sdxl_vae: str = Field("", description="Another VAE: Hub id, diffusers folder, or single .safetensors file.")
+    sdxl_vae: str = Field(
+        "",
+        description="Another VAE: Hub id, diffusers folder, or single .safetensors file.",
+        examples=["madebyollin/sdxl-vae-fp16-fix"],
+    )
     sdxl_loras: Annotated[list[str], NoDecode] = Field(
         default_factory=list,
         description="LoRAs, separated by ';': .safetensors file or Hub id, then =WEIGHT when it is not 1.",
+        examples=["/models/style.safetensors=0.8;owner/name=0.5"],
     )
     sdxl_embeddings: Annotated[list[Path], NoDecode] = Field(
         default_factory=list,
         description=f"Textual inversions, .safetensors files separated by '{os.pathsep}'; a file's name is its word.",
+        examples=[os.pathsep.join(["/models/zPDXL.safetensors", "/models/other.safetensors"])],
     )
     sdxl_clip_skip: int = Field(2, ge=1, le=12, description="Clip skip as A1111 counts; 2 is what SDXL was made with.")
     sdxl_device: str = Field("auto", description="auto, cuda, mps or cpu.")
@@ -106,17 +162,28 @@ class Settings(RecipeDefaults, BaseSettings):
     sdxl_compile: Literal["off", "default", "max"] = Field(
         "off", description="torch.compile: off; default; max: slower to start, fastest after."
     )
-    image_timeout: float = Field(300.0, gt=0, description="Seconds that one image may take in the generator.")
     model_memory: float = Field(
         0.0, ge=0, description="GiB that loaded models may take on the device; 0: as much as there is."
     )
-    forge_url: str = Field("", description="Address of a Forge or A1111 server with --api.")
+    forge_url: str = Field(
+        "", description="Address of a Forge or A1111 server with --api.", examples=["http://127.0.0.1:7860"]
+    )
     forge_auth: SecretStr = Field(SecretStr(""), description="user:password of --api-auth.")
     forge_model: str = Field("", description="Checkpoint to use, by its title or name there; empty: the loaded one.")
-    comfyui_url: str = Field("", description="Address of a ComfyUI server.")
-    comfyui_workflow: Path | None = Field(None, description="Workflow of the scene: JSON in API format, inputs marked.")
-    comfyui_face_workflow: Path | None = Field(None, description="Workflow of the face pass.")
-    comfyui_pack: Path | None = Field(None, description="Pack: JSON that lists the models and nodes that are needed.")
+    comfyui_url: str = Field("", description="Address of a ComfyUI server.", examples=["http://127.0.0.1:8188"])
+    comfyui_workflow: Path | None = Field(
+        None,
+        description="Workflow of the scene: JSON in API format, inputs marked.",
+        examples=["/srv/workflows/scene.json"],
+    )
+    comfyui_face_workflow: Path | None = Field(
+        None, description="Workflow of the face pass.", examples=["/srv/workflows/face.json"]
+    )
+    comfyui_pack: Path | None = Field(
+        None,
+        description="Pack: JSON that lists the models and nodes that are needed.",
+        examples=["/srv/workflows/pack.json"],
+    )
 
     anthropic_api_key: SecretStr = Field(
         SecretStr(""), validation_alias="ANTHROPIC_API_KEY", description="Key for Claude."
@@ -128,9 +195,15 @@ class Settings(RecipeDefaults, BaseSettings):
     claude_timeout: float = Field(60.0, gt=0, description="Seconds for one request to Claude.")
     claude_max_retries: int = Field(4, ge=0, le=20, description="Further tries when Claude is busy or not reached.")
 
-    yunet_model: Path | None = Field(None, description="The face_detection_yunet_2023mar.onnx file.")
+    yunet_model: Path | None = Field(
+        None,
+        description="The face_detection_yunet_2023mar.onnx file of opencv_zoo (MIT).",
+        examples=["/srv/models/face_detection_yunet_2023mar.onnx"],
+    )
     sface_model: Path | None = Field(
-        None, description="The face_recognition_sface_2021dec.onnx file, which tells whose face it is."
+        None,
+        description="The face_recognition_sface_2021dec.onnx file of opencv_zoo (Apache-2.0).",
+        examples=["/srv/models/face_recognition_sface_2021dec.onnx"],
     )
 
     @classmethod
