@@ -102,6 +102,7 @@ MAY_IMPORT = {
     "jobs": {"jobs", "resources", "imaging"},
     "fc_assets": {"fc_assets", "jobs", "resources", "imaging"},
     "sensors": {"sensors", "jobs", "resources", "imaging"},
+    "sketch": {"sketch", "resources", "imaging"},
 }
 COMPOSER = PROJECT_ROOT / "fc_assets/definitions.py"
 
