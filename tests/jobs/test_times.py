@@ -91,6 +91,12 @@ def test_names_lists_and_both_kinds_of_day() -> None:
     assert next_time("0 0 29 2 *", NOW) == utc("2028-02-28T23:00")
 
 
+def test_the_last_day_the_last_weekday_and_the_second_friday() -> None:
+    assert next_time("0 9 L * *", NOW) == utc("2026-11-30T08:00")
+    assert next_time("0 9 LW 1 *", NOW) == utc("2027-01-29T08:00")
+    assert next_time("0 9 * * fri#2", NOW) == utc("2026-12-11T08:00")
+
+
 @pytest.mark.parametrize(
     "text",
     ["", "0h", "1y", "* * * *", "60 * * * *", "* 24 * * *", "* * 0 * *", "* * * 13 *", "* * * * 8", "5-1 * * * *",
