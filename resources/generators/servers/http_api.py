@@ -247,7 +247,7 @@ class Remembered(Generic[T]):
         return self._answer
 
 
-def each(tasks: Sequence[Task], make: Callable[[Task], Outcome]) -> Iterator[Outcome]:
+def outcomes(tasks: Sequence[Task], make: Callable[[Task], Outcome]) -> Iterator[Outcome]:
     """One outcome per task, in order; a `BackendError` of one becomes its outcome, with the job named.
 
     A server that says that its memory is too short, in whatever answer, becomes an `OutOfMemoryError`.

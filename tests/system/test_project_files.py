@@ -1,4 +1,4 @@
-"""The texts outside the site: their links lead somewhere, and the files that they and the site name are there.
+"""Files that strangers look for: the texts' links lead somewhere, what they name is there, packages are typed.
 
 `make docs` checks the links inside the site.
 """
@@ -40,3 +40,9 @@ def test_links_lead_somewhere(text: Path) -> None:
 @pytest.mark.parametrize("text", TEXTS, ids=named)
 def test_files_that_are_named_are_there(text: Path) -> None:
     assert [path for path in NAMED.findall(text.read_text()) if not (PROJECT_ROOT / path).exists()] == []
+
+
+def test_every_package_says_that_it_carries_types() -> None:
+    packages = {file.parent for file in PROJECT_ROOT.glob("*/__init__.py")} - {PROJECT_ROOT / "tests"}
+    assert len(packages) >= 6
+    assert [folder.name for folder in packages if not (folder / "py.typed").exists()] == []
