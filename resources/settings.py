@@ -9,16 +9,14 @@ import os
 import re
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Literal, Self, get_args
+from typing import Annotated, Literal
 
 from dotenv import dotenv_values
-from pydantic import AfterValidator, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from imaging.errors import SettingsError
-from imaging.faces.mask_options import MaskKind, MaskOptions
-from imaging.faces.selection import MOST_FACES, FaceOptions, FaceOrder
-from imaging.quality.gates import Gate, read_gate
+from resources.sections import RecipeDefaults
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
 ENV_FILES = (PROJECT_ROOT / ".env", Path(".env"))  # the later one wins; Dagster's own commands read the second
@@ -40,19 +38,19 @@ def environment() -> dict[str, str]:
     return found | os.environ
 
 
-def _checked_gate(text: str) -> str:
-    read_gate("", text)
-    return text
+class Settings(RecipeDefaults, BaseSettings):
+    """The settings, one field per environment variable `FC_<NAME>` (the two Anthropic ones keep their own names).
 
-
-GateText = Annotated[str, AfterValidator(_checked_gate)]
-
-
-class Settings(BaseSettings):
-    """The settings, one field per environment variable `FC_<NAME>` (the two Anthropic ones keep their own names)."""
+    What belongs to the installation stands here; the defaults for recipes are inherited.
+    """
 
     model_config = SettingsConfigDict(
-        env_prefix="FC_", env_file=ENV_FILES, env_file_encoding="utf-8", extra="ignore", env_ignore_empty=True
+        frozen=False,
+        env_prefix="FC_",
+        env_file=ENV_FILES,
+        env_file_encoding="utf-8",
+        extra="ignore",
+        env_ignore_empty=True,
     )
 
     data_dir: str = Field("", description="Image store: a folder or an fsspec URL. Default: data/ in the Dagster home.")
@@ -65,12 +63,6 @@ class Settings(BaseSettings):
         description=f"Folders from which source images may be read, separated by '{os.pathsep}'. Default: anywhere.",
     )
     source_urls: bool = Field(False, description="Whether source images may be fetched from public http(s) URLs.")  # noqa: FBT003
-    exif: Literal["clean", "keep"] = Field(
-        "clean", description="EXIF data of a photo: clean: without place, owner and serial numbers; keep: all of them."
-    )
-    generator: str = Field("auto", description="auto, sdxl, forge, comfyui, sketch, or package.module:Class.")
-    writer: str = Field("auto", description="auto, claude, offline, or package.module:Class.")
-    detector: str = Field("auto", description="auto, yunet, haar, or package.module:Class.")
     batch_size: int = Field(64, ge=1, le=256, description="Most jobs that one run carries.")
     max_attempts: int = Field(3, ge=1, le=20, description="How often a job is tried whose run dies.")
     service_attempts: int = Field(
@@ -118,38 +110,6 @@ class Settings(BaseSettings):
     model_memory: float = Field(
         0.0, ge=0, description="GiB that loaded models may take on the device; 0: as much as there is."
     )
-    face_model: str = Field(
-        "", description="Another model for the face pass: SDXL inpainting or Flux, as FC_SDXL_MODEL; empty: the same."
-    )
-    face_size: int = Field(0, ge=0, le=2048, description="Side of the face pass in pixels; 0: the model's own.")
-
-    face_soft_inpaint: Literal["auto", "off"] = Field(
-        "auto", description="auto: SDXL changes less where the mask fades, where the model can; off: all alike."
-    )
-
-    face_padding: float = Field(0.6, ge=0, le=3, description="Room around a face, as a share of its longer side.")
-    face_align: bool = Field(True, description="Whether a turned face is made anew upright, and turned back.")  # noqa: FBT003
-    face_keep_sharp: int = Field(
-        0, ge=0, description="Crisp faces at least so many pixels wide are left as they are; 0: none is."
-    )
-    gate_image: GateText = Field("warn 0.4", description="Quality of the generated image: off, warn N or review N.")
-    gate_portrait: GateText = Field("warn 0.4", description="Score of each portrait: off, warn N or review N.")
-    gate_face: GateText = Field("warn 0.4", description="Quality of each new face: off, warn N or review N.")
-    gate_final: GateText = Field("warn 0.4", description="Quality of the final image: off, warn N or review N.")
-
-    mask_kind: MaskKind = Field("ellipse", description="ellipse, box (rounded), hull (by landmarks), or none.")
-    mask_grow: float = Field(0.0, ge=-40, le=100, description="How much larger than the face, in % of its width.")
-    mask_feather: float = Field(8.0, ge=0, le=50, description="Over how much it fades, in % of the width; 0: hard.")
-    mask_offset_x: float = Field(0.0, ge=-100, le=100, description="How far it is moved right, in % of the width.")
-    mask_offset_y: float = Field(0.0, ge=-100, le=100, description="How far it is moved down, in % of the width.")
-    mask_skin: bool = Field(False, description="Whether a mask ends where the face's skin does.")  # noqa: FBT003
-
-    prompt_prefix: str = Field("", description="Put before every scene prompt, such as Pony's score tags.")
-    prompt_suffix: str = Field("", description="Put behind every scene prompt.")
-    face_prompt_prefix: str = Field("", description="Put before every face prompt.")
-    face_prompt_suffix: str = Field("", description="Put behind every face prompt.")
-    negative_prompt_suffix: str = Field("", description="Put behind every negative prompt.")
-
     forge_url: str = Field("", description="Address of a Forge or A1111 server with --api.")
     forge_auth: SecretStr = Field(SecretStr(""), description="user:password of --api-auth.")
     forge_model: str = Field("", description="Checkpoint to use, by its title or name there; empty: the loaded one.")
@@ -172,16 +132,12 @@ class Settings(BaseSettings):
     sface_model: Path | None = Field(
         None, description="The face_recognition_sface_2021dec.onnx file, which tells whose face it is."
     )
-    detector_confidence: float = Field(0.6, gt=0, lt=1, description="Faces under this score are dropped.")
-    max_faces: int = Field(
-        8, ge=1, le=MOST_FACES, description="Most faces of an image that are worked on, the largest."
-    )
-    faces_order: FaceOrder = Field(
-        "largest", description=f"Order of portraits, masks and results: {', '.join(get_args(FaceOrder))}."
-    )
-    faces_min_pixels: int = Field(0, ge=0, description="Faces whose shorter side has fewer pixels are left alone.")
-    faces_min_share: float = Field(0.0, ge=0, lt=100, description="Faces under this % of the picture are left alone.")
-    faces_max_share: float = Field(100.0, gt=0, le=100, description="Faces over this % of the picture are left alone.")
+
+    @classmethod
+    def named(cls, field: str) -> str:
+        """The environment variable of a field."""
+        alias = cls.model_fields[field].validation_alias
+        return alias if isinstance(alias, str) else f"FC_{field.upper()}"
 
     @field_validator("sdxl_loras", mode="before")
     @classmethod
@@ -223,49 +179,6 @@ class Settings(BaseSettings):
         if file and file[1] != ":memory:":
             _absolute(Path(file[1]))
         return value
-
-    @model_validator(mode="after")
-    def _face_shares(self) -> Self:
-        if self.faces_min_share >= self.faces_max_share:
-            raise ValueError(
-                f"FC_FACES_MIN_SHARE={self.faces_min_share:g} must be less than "
-                f"FC_FACES_MAX_SHARE={self.faces_max_share:g}, or no face is left"
-            )
-        return self
-
-    @property
-    def face_options(self) -> FaceOptions:
-        """The rules by which faces are chosen."""
-        return FaceOptions(
-            confidence=self.detector_confidence,
-            most=self.max_faces,
-            order=self.faces_order,
-            min_pixels=self.faces_min_pixels,
-            min_share=self.faces_min_share,
-            max_share=self.faces_max_share,
-        )
-
-    @property
-    def mask_options(self) -> MaskOptions:
-        """What automatic masks look like."""
-        return MaskOptions(
-            kind=self.mask_kind,
-            grow=self.mask_grow,
-            feather=self.mask_feather,
-            offset_x=self.mask_offset_x,
-            offset_y=self.mask_offset_y,
-            skin=self.mask_skin,
-        )
-
-    @property
-    def gates(self) -> dict[str, Gate]:
-        """What is asked of the picture at each step: `image`, `portrait`, `face`, `final`."""
-        return {
-            "image": read_gate("the quality of the generated image", self.gate_image),
-            "portrait": read_gate("the score of a portrait", self.gate_portrait),
-            "face": read_gate("the quality of a new face", self.gate_face),
-            "final": read_gate("the quality of the final image", self.gate_final),
-        }
 
     @property
     def resolved_data_dir(self) -> str:

@@ -18,9 +18,9 @@ from imaging.geometry.align import cut, frame_around
 from imaging.geometry.boxes import Face
 from imaging.geometry.crop import crop
 from imaging.quality.gates import Gate, decide
-from jobs.model.face_rules import FacePlan, plan_faces
 from jobs.model.job import Job
 from jobs.queue.job_queue import JobQueue
+from jobs.recipes.face_rules import FacePlan, plan_faces
 from resources.artifacts.records import DroppedFace, FaceRecord, PortraitRecord, StoredImage
 from resources.connections import DatabaseResource, DetectorResource, StoreResource
 from resources.settings import Settings

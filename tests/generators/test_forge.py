@@ -20,8 +20,8 @@ from imaging.errors import BackendError, SettingsError, TransientError
 from imaging.files.provenance import read_provenance
 from jobs.cli import doctor
 from jobs.cli.main import main
-from jobs.model.request import Scheduler
 from jobs.queue.job_queue import JobQueue
+from jobs.recipes.values import Scheduler
 from resources.generators.base import Generated, ImageTask, InpaintTask
 from resources.generators.select import make_generator
 from resources.generators.servers import forge

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from imaging.errors import BackendError, SettingsError
-from jobs.model.request import Scheduler
+from jobs.recipes.values import Scheduler
 from resources.generators.base import Generated
 from resources.generators.diffusion.calls import batches
 from resources.generators.diffusion.sdxl import SdxlGenerator

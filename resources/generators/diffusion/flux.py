@@ -72,6 +72,7 @@ class FluxGenerator(dg.ConfigurableResource):  # type: ignore[type-arg]
         Args:
             settings: all settings; device, dtype and batch size are those of SDXL.
             setting: the variable that holds the model. A revision can be set for `FC_SDXL_MODEL` only.
+            choice: what a job says of the model.
 
         Raises:
             SettingsError: names each variable that cannot be used, and why.

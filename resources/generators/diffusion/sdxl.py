@@ -75,6 +75,7 @@ class SdxlGenerator(dg.ConfigurableResource):  # type: ignore[type-arg]
         Args:
             settings: all settings; VAE, LoRAs and words are added to a model of the face pass too.
             setting: the variable that holds the model. A revision can be set for `FC_SDXL_MODEL` only.
+            choice: what a job says of the model.
 
         Raises:
             SettingsError: names each variable that cannot be used, and why.
