@@ -1,4 +1,4 @@
-"""Asking a server again: how often, how long between, and what ends it; the `Retry-After` header."""
+"""Asking a server again: how often, how long between, and what ends it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 import tenacity
 
 from imaging.errors import TransientError
-from resources.retries import LONGEST_RETRY_AFTER, Failure, ask_again, retry_after
+from resources.retries import LONGEST_RETRY_AFTER, Failure, ask_again
 
 
 def busy(asks: float | None = None, *, may_pass: bool = True) -> Failure:
@@ -19,7 +19,7 @@ def busy(asks: float | None = None, *, may_pass: bool = True) -> Failure:
 def asked(
     *outcomes: str | Failure, tries: int = 5, deadline: float = float("inf")
 ) -> tuple[Callable[[], str], list[float], list[str]]:
-    """How to ask a server that answers so, one after the other; the waits; the lines about them."""
+    """A question to a server that answers so, one after the other; the waits; the lines about them."""
     script, waits, lines = list(outcomes), list[float](), list[str]()
 
     def ask() -> str:
@@ -76,12 +76,3 @@ def test_an_exception_is_not_tried_again() -> None:
     with pytest.raises(KeyError):
         ask_again(attempt, tries=5, wait=tenacity.wait_none(), notify=print)
     assert tried == [1]
-
-
-@pytest.mark.parametrize(
-    ("header", "seconds"),
-    [("7", 7.0), ("-3", 0.0), ("Fri, 31 Dec 1999 23:59:59 GMT", 0.0), ("soon", None), ("nan", None), ("", None)],
-)
-def test_the_header(header: str, seconds: float | None) -> None:
-    assert retry_after({"retry-after": header}) == seconds
-    assert retry_after({}) is None

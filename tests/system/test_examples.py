@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from jobs.queue.job_queue import JobQueue
+from jobs.requests.accept import submit
+from jobs.requests.files import load_requests
 from jobs.requests.inbox import take_inbox
-from jobs.requests.submit import load_requests, submit
 from jobs.runs.lifecycle import BATCH_TAG
 from resources.generators.base import Generated, ImageTask, InpaintTask
 from resources.generators.servers.comfyui import ComfyUIGenerator
