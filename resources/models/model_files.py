@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from imaging.errors import FaceChangerError, SettingsError
+from resources.backends import published
 from resources.models.hub import HUB_ID, find_snapshot
 from resources.models.weights import PICKLES, Progress, read_tensors, sha256_of, silent
 from resources.settings import Settings
@@ -121,26 +122,6 @@ class NamedModel:
         return sum(file.stat().st_size for file in self.files)
 
 
-@dataclass(frozen=True, slots=True)
-class Published:
-    """A file that everybody can fetch: the setting that it is for, its address, and its SHA-256."""
-
-    setting: str
-    url: str
-    sha256: str
-
-
-def published() -> dict[str, Published]:
-    """The model files that `fc models pull` knows by name."""
-    from resources.detectors import yunet
-    from resources.encoders import sface
-
-    return {
-        "yunet": Published("FC_YUNET_MODEL", yunet.MODEL_URL, yunet.MODEL_SHA256),
-        "sface": Published("FC_SFACE_MODEL", sface.MODEL_URL, sface.MODEL_SHA256),
-    }
-
-
 def named_models(settings: Settings) -> list[NamedModel]:
     """Every model file or folder that the settings name, in the order of the settings; those not set are left out."""
     return list(_named(settings))
@@ -161,10 +142,9 @@ def _named(settings: Settings) -> Iterator[NamedModel]:
         yield _find("FC_SDXL_EMBEDDINGS", f"the word {path.stem}", str(path))
     if settings.face_model:
         yield _find("FC_FACE_MODEL", "faces", settings.face_model)
-    if settings.yunet_model is not None:
-        yield _find("FC_YUNET_MODEL", "face detector", str(settings.yunet_model))
-    if settings.sface_model is not None:
-        yield _find("FC_SFACE_MODEL", "face encoder", str(settings.sface_model))
+    for back_end in published().values():
+        if back_end.is_ready(settings):
+            yield _find(back_end.variable, back_end.purpose, str(back_end.value(settings)))
 
 
 def split_weight(entry: str) -> tuple[str, float]:
@@ -302,9 +282,9 @@ def _check_weights(path: Path, size: int, known: str, progress: Progress) -> Che
 
 
 def _known_sha256(model: NamedModel, path: Path) -> str:
-    for known in published().values():
-        if model.setting == known.setting:
-            return known.sha256
+    for back_end in published().values():
+        if back_end.published is not None and model.setting == back_end.variable:
+            return back_end.published().sha256
     blob = path.resolve()
     named_by_content = path.is_symlink() and blob.parent.name == "blobs" and re.fullmatch("[0-9a-f]{64}", blob.name)
     return blob.name if named_by_content else ""
