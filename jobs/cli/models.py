@@ -11,7 +11,7 @@ import typer
 from rich.text import Text
 
 from imaging.errors import FaceChangerError, SettingsError
-from jobs.cli.models_pull import progress_bars, pull
+from jobs.cli.models_pull import progress_bars, published, pull
 from jobs.cli.output import FAILED, err, out, print_json, say, table
 from resources.settings import Settings, load_settings
 
@@ -66,11 +66,11 @@ def check(
     from resources.models.model_files import check_files, named_models
 
     settings = load_settings()
-    found = named_models(settings)
+    found, known = named_models(settings), published()
     results: list[dict[str, Any]] = []
     with progress_bars() as progress:
         for model in found:
-            files = list(check_files(model, progress))
+            files = list(check_files(model, known, progress))
             results.append(_as_json(model) | {"files": [_file_json(file) for file in files]})
             results[-1]["ok"] = model.problem is None and not any(file.problem for file in files)
             if not as_json:

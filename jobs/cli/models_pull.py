@@ -16,10 +16,23 @@ from resources import settings as known
 from resources.settings import PROJECT_ROOT, dagster_home, environment, load_settings
 
 if TYPE_CHECKING:
+    from resources.models.model_files import Published
     from resources.models.weights import Progress
 
 LISTS: Final = {"FC_SDXL_LORAS": ";", "FC_SDXL_EMBEDDINGS": os.pathsep}
 SETTINGS: Final = ("FC_SDXL_MODEL", "FC_SDXL_VAE", *LISTS, "FC_FACE_MODEL", "FC_YUNET_MODEL", "FC_SFACE_MODEL")
+
+
+def published() -> dict[str, Published]:
+    """The model files that `pull` knows by name."""
+    from resources.detectors import yunet
+    from resources.encoders import sface
+    from resources.models.model_files import Published
+
+    return {
+        "yunet": Published("FC_YUNET_MODEL", yunet.MODEL_URL, yunet.MODEL_SHA256),
+        "sface": Published("FC_SFACE_MODEL", sface.MODEL_URL, sface.MODEL_SHA256),
+    }
 
 
 def pull(
@@ -46,8 +59,6 @@ def pull(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Fetch a model, and say which setting names it. The same command again goes on where it stopped."""
-    from resources.models.model_files import published
-
     if setting and setting not in SETTINGS:
         raise RejectedError(f"--setting: {setting} names no model.", f"Use one of {', '.join(SETTINGS)}.")
     if to is not None:
@@ -84,7 +95,6 @@ def pull(
 
 def _pull_file(what: str, to: Path | None, *, name: str, sha256: str, token_env: str, mirror: str) -> dict[str, Any]:
     from resources.models.downloads import check_name, fetch, file_name, shown, token_for
-    from resources.models.model_files import published
     from resources.models.weights import read_tensors, setting_of
 
     known = published().get(what)
@@ -110,8 +120,9 @@ def _pull_file(what: str, to: Path | None, *, name: str, sha256: str, token_env:
 
 
 def _pull_repository(hub_id: str, to: Path | None, *, revision: str, configs: bool) -> dict[str, Any]:
-    from resources.models.hub import HUB_ID, fetch_repository, kind_setting
-    from resources.models.model_files import INDEX, choose, read_json
+    from resources.models.folders import INDEX, choose
+    from resources.models.hub import fetch_repository, kind_setting
+    from resources.models.places import HUB_ID, LORA_FILE, read_json
     from resources.models.weights import read_tensors, setting_of
 
     if not HUB_ID.fullmatch(hub_id):
@@ -136,6 +147,8 @@ def _pull_repository(hub_id: str, to: Path | None, *, revision: str, configs: bo
     loras = sorted(folder.glob("*.safetensors"))
     if setting is None and index is None and loras:
         setting = setting_of(read_tensors(loras[0]))
+        if setting == "FC_SDXL_LORAS" and (target or loras[0].name != LORA_FILE):
+            value = f"{value}/{loras[0].name}"  # a Hub id alone stands for a file of that name
     settings = {setting: value} if setting else {}
     if revision and not target:
         settings |= {"FC_SDXL_REVISION": revision} if setting == "FC_SDXL_MODEL" else {}
@@ -174,9 +187,9 @@ def _with_the_others(name: str, value: str) -> str:
     if name not in LISTS:
         return value
     present = [str(entry) for entry in getattr(load_settings(), name.removeprefix("FC_").lower())]
-    from resources.models.model_files import split_weight
+    from resources.models.places import read_lora
 
-    if value in (split_weight(entry)[0] for entry in present):
+    if value in (read_lora(entry, name).value for entry in present):
         return LISTS[name].join(present)
     return LISTS[name].join([*present, value])
 

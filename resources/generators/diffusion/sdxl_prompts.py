@@ -171,7 +171,13 @@ class PromptEncoder:
     """
 
     def __init__(
-        self, parts: Mapping[str, Any], *, clip_skip: int = 2, zero_negative: bool = True, cached: int = _CACHED
+        self,
+        parts: Mapping[str, Any],
+        *,
+        clip_skip: int = 2,
+        zero_negative: bool = True,
+        cached: int = _CACHED,
+        named: str = "FC_SDXL_CLIP_SKIP",
     ) -> None:
         """Encode with the parts of a checkpoint.
 
@@ -182,6 +188,7 @@ class PromptEncoder:
                 that of the last layer.
             zero_negative: whether no negative prompt means zeros (`force_zeros_for_empty_prompt`) or an empty text.
             cached: how many encoded chunks are kept, both encoders together, the most recently used.
+            named: the variable or the job's field that says `clip_skip`, for messages.
 
         Raises:
             SettingsError: an encoder has fewer layers than `clip_skip`.
@@ -191,7 +198,7 @@ class PromptEncoder:
         layers = min(encoder.config.num_hidden_layers for encoder in self._encoders)
         if clip_skip > layers:
             raise SettingsError(
-                f"FC_SDXL_CLIP_SKIP={clip_skip}, and a text encoder of the checkpoint has {layers} layers.",
+                f"{named}={clip_skip}, and a text encoder of the checkpoint has {layers} layers.",
                 f"Set it to 2, which SDXL was trained with, or to another number from 1 to {layers}.",
             )
         self._clip_skip = clip_skip

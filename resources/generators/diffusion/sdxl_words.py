@@ -38,7 +38,7 @@ def add_word(parts: Mapping[str, Any], embedding: Addon) -> None:
     if len(found) != len(_ENCODERS) or set(by_width) != set(widths):
         shapes = ", ".join(f"{name} {tuple(vectors.shape)}" for name, vectors in found.items())
         raise SettingsError(
-            f"FC_SDXL_EMBEDDINGS: {embedding.path} holds {shapes}, and one tensor for each text encoder is needed, "
+            f"{embedding.field}: {embedding.path} holds {shapes}, and one tensor for each text encoder is needed, "
             f"{widths[0]} and {widths[1]} wide.",
             "Use a textual inversion made for SDXL; one for Stable Diffusion 1 or 2 does not fit.",
         )
