@@ -16,6 +16,7 @@ from resources.backends import BackEnd, Place, entries, find
 from resources.detectors.base import Detector
 from resources.encoders.base import FaceEncoder
 from resources.generators.base import NOTHING_CHOSEN, Generator, ModelChoice
+from resources.generators.choice import check_honoured
 from resources.plugins import Kind
 from resources.settings import Settings
 from resources.writers.base import Writer
@@ -47,14 +48,10 @@ class _Taken:
 
     def make(self, settings: Settings, choice: ModelChoice = NOTHING_CHOSEN) -> Any:  # noqa: ANN401 - as `BackEnd.make`
         """The object itself, once it is known that it has what it needs."""
-        entry, given = self.entry, choice.given()
+        entry = self.entry
         if entry.chooses_model:  # it looks for itself: a job's checkpoint may stand in for the key
             return entry.make(settings, choice)
-        if given:
-            raise SettingsError(
-                f"The {entry.kind} {entry.name} has no models to choose from, and the job sets {_listed(list(given))}.",
-                "Leave that out, or choose another generator.",
-            )
+        check_honoured(entry.name, frozenset(), choice)
         if not entry.is_ready(settings):
             raise SettingsError(f"{self.asked} is {entry.name}, but {entry.variable} is not set.", self._hint())
         return entry.make(settings, choice)

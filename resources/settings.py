@@ -147,8 +147,13 @@ class Settings(RecipeDefaults, BaseSettings):
     )
     sdxl_loras: Annotated[list[str], NoDecode] = Field(
         default_factory=list,
-        description="LoRAs, separated by ';': .safetensors file or Hub id, then =WEIGHT when it is not 1.",
-        examples=["/models/style.safetensors=0.8;owner/name=0.5"],
+        description="LoRAs, separated by ';': file, Hub id, or name in FC_LORA_DIR, then =WEIGHT when it is not 1.",
+        examples=["/models/style.safetensors=0.8;owner/name=0.5;film-grain"],
+    )
+    lora_dir: Path | None = Field(
+        None,
+        description="Folder in which LoRAs are looked up by name, at any depth: STYLE, or <lora:STYLE:0.8>.",
+        examples=["/models/loras"],
     )
     sdxl_embeddings: Annotated[list[Path], NoDecode] = Field(
         default_factory=list,
@@ -228,6 +233,7 @@ class Settings(RecipeDefaults, BaseSettings):
         "inbox",
         "yunet_model",
         "sface_model",
+        "lora_dir",
         "source_roots",
         "sdxl_embeddings",
         "comfyui_workflow",

@@ -12,7 +12,7 @@ import typer
 
 from imaging.errors import RejectedError, SettingsError
 from jobs.cli.output import err, print_json, say, warn
-from resources import settings as known
+from resources import settings as settings_module
 from resources.settings import PROJECT_ROOT, dagster_home, environment, load_settings
 
 if TYPE_CHECKING:
@@ -116,8 +116,9 @@ def _pull_file(what: str, to: Path | None, *, name: str, sha256: str, token_env:
 
 def _pull_repository(hub_id: str, to: Path | None, *, revision: str, configs: bool) -> dict[str, Any]:
     from resources.backends import published
-    from resources.models.hub import HUB_ID, fetch_repository, kind_setting
-    from resources.models.model_files import INDEX, choose, read_json
+    from resources.models.folders import INDEX, choose
+    from resources.models.hub import fetch_repository, kind_setting
+    from resources.models.places import HUB_ID, LORA_FILE, read_json
     from resources.models.weights import read_tensors, setting_of
 
     if not HUB_ID.fullmatch(hub_id):
@@ -142,6 +143,8 @@ def _pull_repository(hub_id: str, to: Path | None, *, revision: str, configs: bo
     loras = sorted(folder.glob("*.safetensors"))
     if setting is None and index is None and loras:
         setting = setting_of(read_tensors(loras[0]))
+        if setting == "FC_SDXL_LORAS" and (target or loras[0].name != LORA_FILE):
+            value = f"{value}/{loras[0].name}"  # a Hub id alone stands for a file of that name
     settings = {setting: value} if setting else {}
     if revision and not target:
         settings |= {"FC_SDXL_REVISION": revision} if setting == "FC_SDXL_MODEL" else {}
@@ -166,7 +169,7 @@ def _save(settings: dict[str, str]) -> Path:
             "The model is fetched, and its files do not say what it is for, so nothing was saved.",
             f"Say it, with --setting: {', '.join(SETTINGS)}.",
         )
-    files = [file for file in known.ENV_FILES if file.is_file()]
+    files = [file for file in settings_module.ENV_FILES if file.is_file()]
     file = (files[-1] if files else PROJECT_ROOT / ".env").resolve()
     for name, value in settings.items():
         if os.environ.get(name):
@@ -180,9 +183,9 @@ def _with_the_others(name: str, value: str) -> str:
     if name not in LISTS:
         return value
     present = [str(entry) for entry in getattr(load_settings(), name.removeprefix("FC_").lower())]
-    from resources.models.model_files import split_weight
+    from resources.models.places import read_lora
 
-    if value in (split_weight(entry)[0] for entry in present):
+    if value in (read_lora(entry, name).value for entry in present):
         return LISTS[name].join(present)
     return LISTS[name].join([*present, value])
 

@@ -73,6 +73,7 @@ SDXL: Final = BackEnd[Generator](
         "sdxl_config",
         "sdxl_vae",
         "sdxl_loras",
+        "lora_dir",
         "sdxl_embeddings",
         "sdxl_clip_skip",
         "sdxl_device",

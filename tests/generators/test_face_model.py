@@ -42,7 +42,7 @@ def test_the_kind_of_model_decides_the_generator(tiny_sdxl: Path, tiny_flux: Pat
         settings_of(sdxl_model="somebody/a-model", sdxl_revision="v2", face_model=str(tiny_sdxl))
     )
     assert isinstance(generator, SdxlGenerator)
-    assert (generator.model, generator.revision) == (str(tiny_sdxl), "")
+    assert (generator.names.checkpoint, generator.names.revision) == (str(tiny_sdxl), "")
     assert isinstance(make_face_generator(settings_of(face_model="somebody/FLUX.1-dev"))[0], FluxGenerator)
     assert isinstance(make_face_generator(settings_of(face_model="somebody/inpainting"))[0], SdxlGenerator)
     assert isinstance(make_generator(settings_of(sdxl_model=str(tiny_flux)))[0], FluxGenerator)

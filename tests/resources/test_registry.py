@@ -369,7 +369,7 @@ def test_a_job_that_chooses_is_told_where_it_is_wrong() -> None:
 
 
 def test_a_model_is_not_chosen_of_a_back_end_without_models() -> None:
-    with pytest.raises(SettingsError, match="sketch has no models to choose from, and the job sets checkpoint and vae"):
+    with pytest.raises(SettingsError, match="checkpoint: the generator sketch cannot be given this by a job"):
         choose.make_generator(settings_of(), ModelChoice(checkpoint="a/b", vae="c/d"))
 
 
