@@ -6,8 +6,8 @@
 BEFORE and AFTER are clones of this project, each at the commit that is meant; the Python that runs this runs both.
 What each has in `benchmarks/burst.py` and `benchmarks/scale.py` is measured in turns (before, after, before, after
 ...), each time in a process of its own on a fresh home, so that what else the machine does meets both alike. For each
-figure the medians are printed, and the ratio after / before: less is better. On a busy machine the figures of one round
-say little; the rounds are printed as they come, and a ratio is worth believing when before and after do not overlap.
+figure the medians are printed, and the ratio after / before: less is better. On a busy machine only CPU seconds
+and memory say much; the rounds are printed as they come, and a ratio is worth believing when they do not overlap.
 """
 
 from __future__ import annotations
@@ -28,9 +28,22 @@ found = burst.burst(int(sys.argv[1]), size=256, batch_size=None)
 print(json.dumps({"burst, s": found.seconds, "burst, CPU s per job": found.cpu_per_job}))
 """
 SCALE = """
-import json, scale, sys
-found = scale.measure(int(sys.argv[1]), int(sys.argv[2]), postgres=False)
-print(json.dumps({label: found[name] * factor for label, name, factor in scale.ROWS}))
+import json, multiprocessing, resource, scale, sys
+from concurrent.futures import ProcessPoolExecutor
+
+def cpu():
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+found, seconds = {}, {}
+with scale.fresh_home(postgres=False):
+    for work, given in ((scale.fill, [int(sys.argv[1])]), (scale.submit, [int(sys.argv[2])]), (scale.look, [])):
+        before = cpu()
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+            found |= pool.submit(work, *given).result()
+        seconds[work.__name__] = cpu() - before
+figures = {label: found[name] * factor for label, name, factor in scale.ROWS}
+print(json.dumps({"all of submitting, CPU s": seconds["submit"], "all of looking, CPU s": seconds["look"]} | figures))
 """
 """Run in a checkout; they print figures as JSON in their last line, exactly and not as the tables round them."""
 
