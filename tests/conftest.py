@@ -21,7 +21,12 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell's background jobs ignore SIGINT, and what they start inherits that; the tests of Ctrl-C need it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-pytest_plugins = ["tests.support.databases", "tests.support.sdxl", "tests.support.commands"]
+pytest_plugins = [
+    "tests.support.databases",
+    "tests.support.sdxl",
+    "tests.support.commands",
+    "tests.support.old_homes",
+]
 
 hypothesis_settings.register_profile("default", deadline=None)
 hypothesis_settings.load_profile("default")

@@ -1,0 +1,1 @@
+"""Tests of resources/migrations on stores that older versions made."""
