@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from imaging.errors import BackendError, SettingsError, TransientError
+from resources import samplers
 from resources.generators.base import NOTHING_CHOSEN, Generated, ImageTask, InpaintTask, ModelChoice, Outcome
 from resources.generators.servers.comfyui_workflow import (
     FACE_NEEDS,
@@ -41,27 +42,8 @@ SERVER: Final = "ComfyUI"
 _REMEMBER_SECONDS: Final = 60.0
 _UPLOAD_FOLDER: Final = "face-changer"
 
-# The name in a request -> sampler and scheduler of ComfyUI's KSampler.
-SAMPLERS: Final[Mapping[str, tuple[str, str]]] = {
-    "Euler": ("euler", "normal"),
-    "Euler a": ("euler_ancestral", "normal"),
-    "DDIM": ("ddim", "ddim_uniform"),
-    "DPM++ 2M": ("dpmpp_2m", "normal"),
-    "DPM++ 2M Karras": ("dpmpp_2m", "karras"),
-    "DPM++ SDE Karras": ("dpmpp_sde", "karras"),
-    "Heun": ("heun", "normal"),
-    "UniPC": ("uni_pc", "normal"),
-    "Euler SGM Uniform": ("euler", "sgm_uniform"),
-    "DDPM": ("ddpm", "normal"),
-    "DPM++ 2M SDE": ("dpmpp_2m_sde", "normal"),
-    "DPM++ 2M SDE Karras": ("dpmpp_2m_sde", "karras"),
-    "DPM++ 3M SDE": ("dpmpp_3m_sde", "normal"),
-    "DPM++ 3M SDE Karras": ("dpmpp_3m_sde", "karras"),
-    "DPM++ SDE": ("dpmpp_sde", "normal"),
-    "DPM2": ("dpm_2", "normal"),
-    "DPM2 a": ("dpm_2_ancestral", "normal"),
-    "LCM": ("lcm", "sgm_uniform"),
-}
+SAMPLERS: Final = {name: sampler.comfyui for name, sampler in samplers.SAMPLERS.items()}
+"""The name in a request -> sampler and scheduler of ComfyUI's KSampler."""
 
 
 @dataclass(frozen=True, slots=True)

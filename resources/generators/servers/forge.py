@@ -23,6 +23,7 @@ from typing import Any, Final
 from pydantic import SecretStr
 
 from imaging.errors import BackendError, SettingsError, TransientError
+from resources import samplers
 from resources.generators.base import NOTHING_CHOSEN, Generated, ImageTask, InpaintTask, ModelChoice, Outcome
 from resources.generators.servers.http_api import (
     API_ERRORS,
@@ -46,29 +47,8 @@ _LATE_SECONDS: Final = (
 )
 _PROGRESS_SECONDS: Final = 1.0
 
-# The name in a request -> sampler and schedule type there, as A1111 1.9 and Forge split them. `Uniform` is the model's
-# own spacing; `Automatic` would be Karras for DPM++. DDIM and UniPC have one spacing only.
-# DDPM is Forge's alone; A1111 answers that it has no such sampler.
-SAMPLERS: Final[Mapping[str, tuple[str, str]]] = {
-    "Euler": ("Euler", "Uniform"),
-    "Euler a": ("Euler a", "Uniform"),
-    "DDIM": ("DDIM", "Automatic"),
-    "DPM++ 2M": ("DPM++ 2M", "Uniform"),
-    "DPM++ 2M Karras": ("DPM++ 2M", "Karras"),
-    "DPM++ SDE Karras": ("DPM++ SDE", "Karras"),
-    "Heun": ("Heun", "Uniform"),
-    "UniPC": ("UniPC", "Automatic"),
-    "Euler SGM Uniform": ("Euler", "SGM Uniform"),
-    "DDPM": ("DDPM", "Automatic"),
-    "DPM++ 2M SDE": ("DPM++ 2M SDE", "Uniform"),
-    "DPM++ 2M SDE Karras": ("DPM++ 2M SDE", "Karras"),
-    "DPM++ 3M SDE": ("DPM++ 3M SDE", "Uniform"),
-    "DPM++ 3M SDE Karras": ("DPM++ 3M SDE", "Karras"),
-    "DPM++ SDE": ("DPM++ SDE", "Uniform"),
-    "DPM2": ("DPM2", "Uniform"),
-    "DPM2 a": ("DPM2 a", "Uniform"),
-    "LCM": ("LCM", "Automatic"),
-}
+SAMPLERS: Final = {name: sampler.forge for name, sampler in samplers.SAMPLERS.items()}
+"""The name in a request -> sampler and schedule type there."""
 
 # Of the server's own settings, those that change pixels.
 _PIXEL_OPTIONS: Final = (
