@@ -8,12 +8,14 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from imaging.errors import BackendError, SettingsError, TransientError
 from resources import samplers
 from resources.generators.base import NOTHING_CHOSEN, Generated, ImageTask, InpaintTask, ModelChoice, Outcome
+from resources.generators.choice import check_honoured
 from resources.generators.servers.comfyui_workflow import (
+    CHOSEN_VALUES,
     FACE_NEEDS,
     FACE_VALUES,
     SCENE_NEEDS,
@@ -65,12 +67,15 @@ class ComfyUIGenerator:
         pack: the models and nodes that must be there.
         image_timeout: seconds that one image may take, waiting for other images there included.
         face_size: side of the face pass in pixels; 0: 1024, SDXL's own.
+        choice: what a job says of the model.
 
     Raises:
-        SettingsError: an address that cannot be one.
+        SettingsError: an address that cannot be one, or no workflow takes what the job says.
     """
 
     name = "comfyui"
+    HONOURS: ClassVar[frozenset[str]] = frozenset(CHOSEN_VALUES)
+    """What a job can say if an input of the workflow is marked for it."""
     poll_seconds: float = 0.5
     """Seconds between two looks at whether an image is finished."""
 
@@ -82,10 +87,17 @@ class ComfyUIGenerator:
         pack: Pack | None = None,
         image_timeout: float = 300.0,
         face_size: int = 0,
+        choice: ModelChoice = NOTHING_CHOSEN,
     ) -> None:
+        check_honoured(self.name, self.HONOURS, choice)
+        self._chosen = _chosen_values(choice)
+        for name in self._chosen:
+            if not any(workflow.takes(name) for workflow in (scene, face) if workflow):
+                raise SettingsError(f"{name}: no ComfyUI workflow here has an input marked for it.", _mark_hint(name))
+
         self._api = HttpApi(url, variable="FC_COMFYUI_URL", server=SERVER)
-        self._scene = scene
-        self._face = face
+        self._scene = scene and scene.with_values(self._chosen)
+        self._face = face and face.with_values(self._chosen)
         self._pack = pack or Pack()
         self._image_timeout = image_timeout
         self._face_size = face_size
@@ -93,11 +105,12 @@ class ComfyUIGenerator:
         self._state = Remembered(self._ask_state, _REMEMBER_SECONDS)
 
     @classmethod
-    def from_settings(cls, settings: Settings, choice: ModelChoice = NOTHING_CHOSEN) -> ComfyUIGenerator:  # noqa: ARG003
-        """The generator that the settings describe. The files are read; no request is sent.
+    def from_settings(cls, settings: Settings, choice: ModelChoice = NOTHING_CHOSEN) -> ComfyUIGenerator:
+        """The generator that the settings describe, with what a job says in its workflows. No request is sent.
 
         Raises:
-            SettingsError: names the variable, the file and the node that is missing or wrong.
+            SettingsError: names the variable, the file and the node that is missing or wrong, or the job's field that
+                no workflow takes.
         """
         if not settings.comfyui_url:
             raise SettingsError(
@@ -107,7 +120,7 @@ class ComfyUIGenerator:
         if settings.comfyui_workflow is None and settings.comfyui_face_workflow is None:
             raise SettingsError(
                 "Neither FC_COMFYUI_WORKFLOW nor FC_COMFYUI_FACE_WORKFLOW is set.",
-                "Mark a workflow's inputs as the README says, export it with File > Export (API), and set its path.",
+                "Mark a workflow's inputs as docs/models.md says, use File > Export (API), and set its path.",
             )
         scene, face, pack = settings.comfyui_workflow, settings.comfyui_face_workflow, settings.comfyui_pack
         return cls(
@@ -117,6 +130,7 @@ class ComfyUIGenerator:
             None if pack is None else read_pack(pack, "FC_COMFYUI_PACK"),
             settings.image_timeout,
             settings.face_size,
+            choice,
         )
 
     def describe(self) -> dict[str, Any]:
@@ -175,6 +189,9 @@ class ComfyUIGenerator:
         )
 
     def _made(self, workflow: Workflow, task: ImageTask, extra: Mapping[str, Any]) -> Generated:
+        for name in self._chosen:
+            if not workflow.takes(name):
+                raise BackendError(f"{name}: {workflow.name} has no input marked for it.", _mark_hint(name))
         state = self._ready(workflow)
         sampler, scheduler = SAMPLERS[task.scheduler]
         values = {
@@ -395,8 +412,22 @@ class ComfyUIGenerator:
 
 def _set(workflow: Workflow | None, variable: str) -> Workflow:
     if workflow is None:
-        raise BackendError(f"{variable} is not set, so ComfyUI cannot make this image.", "Set it; the README says how.")
+        raise BackendError(
+            f"{variable} is not set, so ComfyUI cannot make this image.", "Set it; docs/models.md says how."
+        )
     return workflow
+
+
+def _chosen_values(choice: ModelChoice) -> dict[str, Any]:
+    """What a job says of the model, as ComfyUI's nodes take it: it counts a clip skip of 2 as -2."""
+    values = {name: getattr(choice, name) for name in CHOSEN_VALUES}
+    if choice.clip_skip is not None:
+        values["clip_skip"] = -choice.clip_skip
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _mark_hint(name: str) -> str:
+    return f"Leave it out, or title the node `fc: INPUT={name}` in ComfyUI, and export it with File > Export (API)."
 
 
 def _node_problems(workflow: Workflow, body: Any) -> list[str]:  # noqa: ANN401 - JSON

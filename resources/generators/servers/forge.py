@@ -16,15 +16,16 @@ import re
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, ClassVar, Final, NamedTuple, NoReturn
 
 from pydantic import SecretStr
 
 from imaging.errors import BackendError, SettingsError, TransientError
 from resources import samplers
 from resources.generators.base import NOTHING_CHOSEN, Generated, ImageTask, InpaintTask, ModelChoice, Outcome
+from resources.generators.choice import check_honoured
 from resources.generators.servers.http_api import (
     API_ERRORS,
     NATIVE_SIZE,
@@ -36,6 +37,7 @@ from resources.generators.servers.http_api import (
     inpaint_pngs,
     read_png,
 )
+from resources.models.places import read_lora
 from resources.settings import Settings
 
 _log = logging.getLogger(__name__)
@@ -86,13 +88,23 @@ class Checkpoint:
 
 @dataclass(frozen=True, slots=True)
 class ServerState:
-    """What the server says of itself: `Forge` or `A1111`, its checkpoint in use, names and settings."""
+    """What the server says of itself.
+
+    Attributes:
+        kind: `Forge` or `A1111`.
+        checkpoint: the one to use.
+        samplers: their names there.
+        schedulers: their names there.
+        options: those of its settings that change pixels, as they are for our images.
+        forced: those of its settings that the job says, as they are sent.
+    """
 
     kind: str
     checkpoint: Checkpoint
     samplers: frozenset[str]
     schedulers: frozenset[str]
     options: Mapping[str, Any]
+    forced: Mapping[str, Any]
 
 
 class ForgeGenerator:
@@ -104,40 +116,60 @@ class ForgeGenerator:
         model: checkpoint to use, by its title, name or file there; empty: the one that the server has chosen.
         image_timeout: seconds that one image may take, waiting for other images there included.
         face_size: side of the face pass in pixels; 0: 1024, SDXL's own.
+        choice: what a job says of VAE, clip skip and LoRAs; and its checkpoint, in place of `model`.
 
     Raises:
-        SettingsError: an address or a sign-in that cannot be one.
+        SettingsError: an address or a sign-in that cannot be one, or LoRAs that are not named as the server does.
     """
 
     name = "forge"
+    HONOURS: ClassVar[frozenset[str]] = frozenset({"checkpoint", "vae", "clip_skip", "loras", "more_loras"})
 
     def __init__(
-        self, url: str, auth: SecretStr | None = None, model: str = "", image_timeout: float = 300.0, face_size: int = 0
+        self,
+        url: str,
+        auth: SecretStr | None = None,
+        model: str = "",
+        image_timeout: float = 300.0,
+        face_size: int = 0,
+        choice: ModelChoice = NOTHING_CHOSEN,
     ) -> None:
         self._api = HttpApi(url, variable="FC_FORGE_URL", server=SERVER, auth=auth, auth_variable="FC_FORGE_AUTH")
-        self._model = model.strip()
+        self._model = (choice.checkpoint or model).strip()
+        self._model_from = "checkpoint" if choice.checkpoint else "FC_FORGE_MODEL"
+        self._choice = choice
+        self._loras = [
+            *(_lora("loras", entry) for entry in choice.loras or ()),
+            *(_lora("prompt", entry) for entry in choice.more_loras),
+        ]
         self._image_timeout = image_timeout
         self._face_size = face_size
         self._state = Remembered(self._ask_state, _REMEMBER_SECONDS)
 
     @classmethod
-    def from_settings(cls, settings: Settings, choice: ModelChoice = NOTHING_CHOSEN) -> ForgeGenerator:  # noqa: ARG003
-        """The generator that the settings describe. No request is sent.
+    def from_settings(cls, settings: Settings, choice: ModelChoice = NOTHING_CHOSEN) -> ForgeGenerator:
+        """The generator that the settings describe, with what a job says in their place. No request is sent.
 
         Raises:
-            SettingsError: names the variable that is missing or wrong.
+            SettingsError: names the variable that is missing or wrong, or the field that a job cannot give.
         """
+        check_honoured(cls.name, cls.HONOURS, choice)
         if not settings.forge_url:
             raise SettingsError(
                 "FC_FORGE_URL is not set, and the generator forge needs the address of a server.",
                 "Start Forge or A1111 with --api and set it, for example to http://127.0.0.1:7860.",
             )
         return cls(
-            settings.forge_url, settings.forge_auth, settings.forge_model, settings.image_timeout, settings.face_size
+            settings.forge_url,
+            settings.forge_auth,
+            settings.forge_model,
+            settings.image_timeout,
+            settings.face_size,
+            choice,
         )
 
     def describe(self) -> dict[str, Any]:
-        """The server's kind, its checkpoint and hash, and those of its settings that change pixels.
+        """The server's kind, its checkpoint and hash, and those of its settings that change pixels; a job's LoRAs.
 
         Only the server knows them, so it is asked; the answer is kept for 20 seconds. The hash is None until the server
         has loaded the checkpoint once.
@@ -152,6 +184,7 @@ class ForgeGenerator:
             "model": state.checkpoint.model_name,
             "model_hash": state.checkpoint.hash or None,
             "options": dict(state.options),
+            **({"loras": [lora.tag for lora in self._loras]} if self._loras else {}),
         }
 
     def native_size(self) -> int:
@@ -208,7 +241,7 @@ class ForgeGenerator:
         started = time.monotonic()
         task_id = f"task({uuid.uuid4().hex})"
         body = {
-            "prompt": task.prompt,
+            "prompt": " ".join([task.prompt, *(lora.tag for lora in self._loras)]),
             "negative_prompt": task.negative_prompt,
             "seed": task.seed,
             "subseed_strength": 0,
@@ -223,7 +256,7 @@ class ForgeGenerator:
             "send_images": True,
             "save_images": False,
             # Always, so that a person who picks another one in the UI does not change this image.
-            "override_settings": {"sd_model_checkpoint": state.checkpoint.title},
+            "override_settings": {"sd_model_checkpoint": state.checkpoint.title, **state.forced},
             "force_task_id": task_id,
             **extra,
         }
@@ -362,14 +395,20 @@ class ForgeGenerator:
                 "does not know schedules as DPM++ 2M Karras is asked for.",
                 "Update it.",
             ) from None
+        vae = self._vae() if self._choice.vae else {}
+        skip = self._choice.clip_skip
+        forced = {**vae, **({"CLIP_stop_at_last_layers": skip} if skip else {})}
+        self._check_loras()
         try:
             checkpoints = [_checkpoint(entry) for entry in listed]
+            in_force = options | forced
             return ServerState(
                 kind="Forge" if any(name.startswith("forge_") for name in options) else "A1111",
                 checkpoint=self._chosen(checkpoints, str(options.get("sd_model_checkpoint") or "")),
                 samplers=frozenset(entry["name"] for entry in samplers),
                 schedulers=frozenset(entry["label"] for entry in schedulers),
-                options={name: _plain(options[name]) for name in _PIXEL_OPTIONS if name in options},
+                options={name: _plain(in_force[name]) for name in _PIXEL_OPTIONS if name in in_force},
+                forced=forced,
             )
         except (KeyError, TypeError, AttributeError) as error:
             raise BackendError(
@@ -377,6 +416,36 @@ class ForgeGenerator:
                 f"({type(error).__name__}: {error}).",
                 "Check that FC_FORGE_URL is the address of Forge or A1111.",
             ) from None
+
+    def _vae(self) -> dict[str, Any]:
+        """The setting that makes the server use the job's VAE: A1111 has one for it; Forge 2 lists it as a module."""
+        wanted = str(self._choice.vae)
+        try:
+            listed, setting = self._api.get_json("/sdapi/v1/sd-vae"), "sd_vae"
+        except HttpStatusError as error:
+            if error.status != 404:
+                raise
+            listed, setting = self._api.get_json("/sdapi/v1/sd-modules"), "forge_additional_modules"
+        names = {str(entry["model_name"]): str(entry["filename"]) for entry in listed}
+        found = next((name for name in names if wanted in (name, name.rpartition(".")[0])), None)
+        if found is None:
+            self._absent("vae", "VAE", wanted, names)
+        return {setting: found if setting == "sd_vae" else [names[found]]}
+
+    def _check_loras(self) -> None:
+        """Make sure that the server has the job's LoRAs: it would make the image without them, and not say so."""
+        if not self._loras:
+            return
+        listed = self._api.get_json("/sdapi/v1/loras")
+        there = {str(entry[key]) for entry in listed for key in ("name", "alias") if entry.get(key)}
+        for lora in self._loras:
+            if lora.name not in there:
+                self._absent(lora.field, "LoRA", lora.name, there)
+
+    def _absent(self, field: str, kind: str, wanted: str, there: Collection[str]) -> NoReturn:
+        raise BackendError(
+            f"{field}: the server at {self._api.address} has no {kind} {wanted!r}.", _near(wanted, sorted(there))
+        )
 
     def _chosen(self, checkpoints: Sequence[Checkpoint], in_use: str) -> Checkpoint:
         wanted = self._model or in_use
@@ -397,18 +466,15 @@ class ForgeGenerator:
                 return found[0]
             if found:
                 raise BackendError(
-                    f"FC_FORGE_MODEL={wanted} is the name of {len(found)} checkpoints on the server.",
+                    f"{self._model_from}={wanted} is the name of {len(found)} checkpoints on the server.",
                     f"Use a whole title: {'; '.join(checkpoint.title for checkpoint in found)}.",
                 )
-        return self._missing(checkpoints, wanted)
-
-    def _missing(self, checkpoints: Sequence[Checkpoint], wanted: str) -> Checkpoint:
-        names = [checkpoint.model_name for checkpoint in checkpoints]
-        near = difflib.get_close_matches(_unhashed(wanted), names, n=5, cutoff=0.4) or names[:5]
+        if self._choice.checkpoint:
+            self._absent("checkpoint", "checkpoint", wanted, [checkpoint.model_name for checkpoint in checkpoints])
         said = f"FC_FORGE_MODEL={wanted}" if self._model else f"{wanted}, which it has chosen,"
         raise BackendError(
             f"The server at {self._api.address} has no checkpoint {said}.",
-            f"It has, among {len(names)}: {', '.join(near)}." if names else "It has none at all.",
+            _near(_unhashed(wanted), [checkpoint.model_name for checkpoint in checkpoints]),
         )
 
 
@@ -420,6 +486,30 @@ def _checkpoint(entry: Mapping[str, Any]) -> Checkpoint:
         stem=file.rpartition(".")[0] or file,
         hash=str(entry.get("hash") or ""),
     )
+
+
+class _Lora(NamedTuple):
+    """A LoRA that the server is asked for: the field that names it, its name there, and its tag in the prompt."""
+
+    field: str
+    name: str
+    tag: str
+
+
+def _lora(field: str, entry: str) -> _Lora:
+    name, unet, text = read_lora(entry, field)
+    if re.search(r"[<>:/\\]", name):
+        raise SettingsError(
+            f"{field}: {name!r} is no name of a LoRA as Forge and A1111 have it.",
+            "Give the name of the file there, without its folder and ending.",
+        )
+    return _Lora(field, name, f"<lora:{name}:{text:g}:{unet:g}>" if unet != text else f"<lora:{name}:{unet:g}>")
+
+
+def _near(wanted: str, there: Sequence[str]) -> str:
+    """What the server has, as a hint; of much, what is called alike."""
+    near = difflib.get_close_matches(wanted, there, n=5, cutoff=0.4) or there[:5]
+    return f"It has, among {len(there)}: {', '.join(near)}." if there else "It has none at all."
 
 
 def _unhashed(title: str) -> str:
