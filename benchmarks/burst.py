@@ -34,7 +34,7 @@ from jobs.cli.processes import Services
 from jobs.model.request import JobRequest
 from jobs.model.transitions import FINAL
 from jobs.queue.job_queue import JobQueue
-from jobs.requests.submit import submit
+from jobs.requests.accept import submit
 from resources.database import open_database
 from resources.settings import PROJECT_ROOT, Settings, load_settings
 from resources.store.image_store import ImageStore

@@ -30,7 +30,7 @@ import dagster as dg
 from imaging.quality.score import Verdict
 from jobs.model.request import JobRequest
 from jobs.queue.job_queue import JobQueue
-from jobs.requests.submit import submit
+from jobs.requests.accept import submit
 from resources.database import open_database
 from resources.generators.diffusion.model_cache import MODELS
 from resources.settings import PROJECT_ROOT, load_settings

@@ -39,7 +39,7 @@ from sqlalchemy.types import TypeDecorator
 
 from imaging.errors import SettingsError, TransientError
 
-HEAD: Final = "0005"
+HEAD: Final = "0006"
 """The newest migration; a database at this version needs no Alembic."""
 
 BUSY_SECONDS: Final = 30
@@ -136,6 +136,7 @@ class JobRow(Base):
     fault: Mapped[str | None]
     faults: Mapped[dict[str, Any] | None]
     restored_at: Mapped[datetime | None]
+    recipe: Mapped[dict[str, Any] | None]
 
 
 class ScheduleRow(Base):

@@ -19,9 +19,9 @@ from imaging.geometry.boxes import Box, Face
 from imaging.geometry.crop import crop, resize
 from imaging.quality.gates import Gate
 from jobs.model.job import Job
-from jobs.model.request import MAX_SEED
 from jobs.queue.job_queue import JobQueue
 from jobs.recipes.face_rules import FacePlan, denoising_strength, plan_faces
+from jobs.recipes.values import MAX_SEED
 from resources.artifacts.records import FaceRecord, Patch, PatchesRecord, PortraitRecord, PromptRecord, StoredImage
 from resources.connections import DatabaseResource, GeneratorResource, StoreResource
 from resources.generators.base import Generator, ImageTask, InpaintTask, Outcome

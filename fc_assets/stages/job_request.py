@@ -11,12 +11,12 @@ from fc_assets.engine.asset import stage_asset
 from fc_assets.engine.stage import Done, Stage, StageOutput, one_by_one
 from imaging.errors import BackendError, RejectedError
 from jobs.model.job import Job, JobBusyError
-from jobs.model.request import PLACING, RESULT_OF, JobRequest, parse_request
+from jobs.model.request import PLACING, RESULT_OF, JobRequest, field_kinds, parse_request
 from jobs.model.stages import PLANS
 from jobs.queue.job_queue import JobQueue
 from jobs.recipes.face_rules import rule_text
+from jobs.requests.accept import submit
 from jobs.requests.retry import changed
-from jobs.requests.submit import submit
 from resources.artifacts import stage_files
 from resources.artifacts.records import RequestRecord
 from resources.connections import DatabaseResource, StoreResource
@@ -29,23 +29,23 @@ def _config_fields() -> dict[str, Any]:
 
     Not the placing: who materializes a partition starts the job now.
     """
-    simple = {
-        "job_type": str,
-        "scheduler": str,
-        "width": int,
-        "height": int,
-        "tags": dict[str, str],
-        "face_rules": list[str],
-        "identity": str | None,
-    }
-    return {
-        name: (
-            simple.get(name, info.annotation),
-            Field(info.get_default(call_default_factory=True), description=info.description),
-        )
-        for name, info in JobRequest.model_fields.items()
-        if name not in PLACING
-    }
+    fields: dict[str, Any] = {}
+    for name, info in JobRequest.model_fields.items():
+        if name in PLACING:
+            continue
+        default = info.get_default(call_default_factory=True)
+        kind = _plain(field_kinds(name))
+        fields[name] = (kind if default is not None else kind | None, Field(default, description=info.description))
+    return fields
+
+
+def _plain(kinds: set[type]) -> Any:  # noqa: ANN401 - a type
+    """What Dagster's config can say of a field's type."""
+    if dict in kinds:
+        return dict[str, str]
+    if list in kinds:
+        return list[str]
+    return next((kind for kind in (bool, int, float) if kind in kinds), str)
 
 
 RequestConfig: type[dg.Config] = create_model(
@@ -145,11 +145,13 @@ def _take_config(stage: Stage, config: RequestConfig) -> None:
 
 def _change(stage: Stage, job: Job, fields: dict[str, Any]) -> None:
     known = job.request.model_dump(mode="json")
-    other = {name: value for name, value in fields.items() if known[name] != _as_kept(name, value)}
+    other = {name: value for name, value in fields.items() if known.get(name) != _as_kept(name, value)}
     if other:
-        request, source = changed(job, other, stage.store, stage.settings)
+        new = changed(job, other, stage.store, stage.settings)
         stage.start(job)
-        stage.queue.change_request(job.id, run_id=stage.run_id, request=request, source=source, fields=list(other))
+        stage.queue.change_request(
+            job.id, run_id=stage.run_id, request=new.request, source=new.source, fields=list(other)
+        )
         stage.changed.add(job.id)
 
 

@@ -166,7 +166,7 @@ def _environment(variables: dict[str, str]) -> Iterator[None]:
 def _run(home: Path, requests: Sequence[JobRequest]) -> list[Job]:
     from jobs.cli.up import daemon_command, print_trouble
     from jobs.cli.waiting import wait_until_over
-    from jobs.requests.submit import submit
+    from jobs.requests.accept import submit
     from resources.store.image_store import ImageStore
 
     settings = load_settings()

@@ -1,4 +1,4 @@
-"""`fc models pull`: fetch YuNet or SFace, a Hub id, or a file by its address, and say which setting it is for."""
+"""`fc models pull`: fetch a published model, a Hub id, or a file by its address, and say which setting it is for."""
 
 from __future__ import annotations
 
@@ -12,31 +12,20 @@ import typer
 
 from imaging.errors import RejectedError, SettingsError
 from jobs.cli.output import err, print_json, say, warn
-from resources import settings as known
+from resources import settings as settings_module
 from resources.settings import PROJECT_ROOT, dagster_home, environment, load_settings
 
 if TYPE_CHECKING:
-    from resources.models.model_files import Published
     from resources.models.weights import Progress
 
 LISTS: Final = {"FC_SDXL_LORAS": ";", "FC_SDXL_EMBEDDINGS": os.pathsep}
-SETTINGS: Final = ("FC_SDXL_MODEL", "FC_SDXL_VAE", *LISTS, "FC_FACE_MODEL", "FC_YUNET_MODEL", "FC_SFACE_MODEL")
-
-
-def published() -> dict[str, Published]:
-    """The model files that `pull` knows by name."""
-    from resources.detectors import yunet
-    from resources.encoders import sface
-    from resources.models.model_files import Published
-
-    return {
-        "yunet": Published("FC_YUNET_MODEL", yunet.MODEL_URL, yunet.MODEL_SHA256),
-        "sface": Published("FC_SFACE_MODEL", sface.MODEL_URL, sface.MODEL_SHA256),
-    }
+SETTINGS: Final = ("FC_SDXL_MODEL", "FC_SDXL_VAE", *LISTS, "FC_FACE_MODEL")
 
 
 def pull(
-    what: Annotated[str, typer.Argument(help="yunet, sface, a Hub id as OWNER/NAME, or the https address of a file.")],
+    what: Annotated[
+        str, typer.Argument(help="A published model such as yunet, a Hub id as OWNER/NAME, or a file's https address.")
+    ],
     *,
     to: Annotated[
         Path | None,
@@ -52,18 +41,22 @@ def pull(
         str, typer.Option("--token-env", help="Variable whose value is sent to the address's own host, as Bearer.")
     ] = "",
     mirror: Annotated[
-        str, typer.Option("--mirror", help="Another address of yunet or sface; the SHA-256 is checked.")
+        str, typer.Option("--mirror", help="Another address of a published model; the SHA-256 is checked.")
     ] = "",
-    setting: Annotated[str, typer.Option("--setting", help=f"What it is for: {', '.join(SETTINGS)}.")] = "",
+    setting: Annotated[str, typer.Option("--setting", help=f"What it is for, such as {', '.join(SETTINGS)}.")] = "",
     save: Annotated[bool, typer.Option("--save", help="Write the setting into .env.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Fetch a model, and say which setting names it. The same command again goes on where it stopped."""
-    if setting and setting not in SETTINGS:
-        raise RejectedError(f"--setting: {setting} names no model.", f"Use one of {', '.join(SETTINGS)}.")
+    from resources.backends import published
+
+    known = published()
+    settings = (*SETTINGS, *(entry.variable for entry in known.values()))
+    if setting and setting not in settings:
+        raise RejectedError(f"--setting: {setting} names no model.", f"Use one of {', '.join(settings)}.")
     if to is not None:
         to = to.expanduser().resolve()
-    is_known = what in published()
+    is_known = what in known
     is_file = is_known or "://" in what
     if unused := [
         option
@@ -94,10 +87,12 @@ def pull(
 
 
 def _pull_file(what: str, to: Path | None, *, name: str, sha256: str, token_env: str, mirror: str) -> dict[str, Any]:
+    from resources.backends import published
     from resources.models.downloads import check_name, fetch, file_name, shown, token_for
     from resources.models.weights import read_tensors, setting_of
 
-    known = published().get(what)
+    entry = published().get(what)
+    known = entry.published() if entry and entry.published else None
     if known is not None:
         url, sha256, name = mirror or known.url, known.sha256, known.url.rsplit("/", 1)[-1]
     else:
@@ -105,8 +100,8 @@ def _pull_file(what: str, to: Path | None, *, name: str, sha256: str, token_env:
     target = (to or dagster_home() / "models") / name
     with progress_bars() as progress:
         digest = fetch(url, target, sha256=sha256, token=token_for(url, token_env, environment()), progress=progress)
-    if known is not None:
-        setting: str | None = known.setting
+    if entry is not None:
+        setting: str | None = entry.variable
     else:
         setting = setting_of(read_tensors(target)) if target.suffix == ".safetensors" else None
     return {
@@ -120,6 +115,7 @@ def _pull_file(what: str, to: Path | None, *, name: str, sha256: str, token_env:
 
 
 def _pull_repository(hub_id: str, to: Path | None, *, revision: str, configs: bool) -> dict[str, Any]:
+    from resources.backends import published
     from resources.models.folders import INDEX, choose
     from resources.models.hub import fetch_repository, kind_setting
     from resources.models.places import HUB_ID, LORA_FILE, read_json
@@ -127,7 +123,7 @@ def _pull_repository(hub_id: str, to: Path | None, *, revision: str, configs: bo
 
     if not HUB_ID.fullmatch(hub_id):
         raise RejectedError(
-            f"{hub_id!r} is neither yunet nor sface, nor a Hub id as OWNER/NAME, nor an address.",
+            f"{hub_id!r} is neither {' nor '.join(published())}, nor a Hub id as OWNER/NAME, nor an address.",
             "An address begins with https://.",
         )
 
@@ -173,7 +169,7 @@ def _save(settings: dict[str, str]) -> Path:
             "The model is fetched, and its files do not say what it is for, so nothing was saved.",
             f"Say it, with --setting: {', '.join(SETTINGS)}.",
         )
-    files = [file for file in known.ENV_FILES if file.is_file()]
+    files = [file for file in settings_module.ENV_FILES if file.is_file()]
     file = (files[-1] if files else PROJECT_ROOT / ".env").resolve()
     for name, value in settings.items():
         if os.environ.get(name):

@@ -6,15 +6,16 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_args
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from imaging.errors import BackendError, RejectedError, SettingsError, TransientError
 from jobs.cli.opening import opened_database, opened_queue
 from jobs.cli.output import FAILED, INTERRUPTED, err, job_json, out, print_json, say, table, warn
+from jobs.cli.request_options import with_request_options
 from jobs.model.ids import check_job_id, new_job_id
-from jobs.model.request import RESULT_OF, JobRequest, Scheduler, parse_request
+from jobs.model.request import RESULT_OF, JobRequest, parse_request
 from resources.settings import Settings, dagster_home, load_settings
 
 if TYPE_CHECKING:
@@ -22,44 +23,10 @@ if TYPE_CHECKING:
     from jobs.queue.job_queue import JobQueue
 
 
-def _field(name: str, *flags: str, metavar: str | None = None, note: str = "") -> Any:  # noqa: ANN401 - typer.Option says Any as well
-    """An option for one field of the request, with the field's own description and default."""
-    info = JobRequest.model_fields[name]
-    default = info.get_default(call_default_factory=True)
-    shown = f" Default: {default}." if default not in ("", None, {}, []) else ""
-    options = flags or (f"--{name.replace('_', '-')}",)
-    return typer.Option(
-        *options, help=f"{info.description}{note}{shown}", metavar=metavar, rich_help_panel="The request"
-    )
-
-
+@with_request_options
 def submit(
     *,
-    job_type: Annotated[str | None, _field("job_type", "--type", metavar="TYPE")] = None,
-    pony_prompt: Annotated[str | None, _field("pony_prompt", "--pony-prompt", "--prompt", "-p")] = None,
-    flux_prompt: Annotated[str | None, _field("flux_prompt")] = None,
-    negative_prompt: Annotated[str | None, _field("negative_prompt")] = None,
-    source_image: Annotated[str | None, _field("source_image", "--source-image", "-s", metavar="PATH")] = None,
-    seed: Annotated[int | None, _field("seed")] = None,
-    width: Annotated[int | None, _field("width")] = None,
-    height: Annotated[int | None, _field("height")] = None,
-    steps: Annotated[int | None, _field("steps")] = None,
-    cfg_scale: Annotated[float | None, _field("cfg_scale")] = None,
-    scheduler: Annotated[
-        str | None, _field("scheduler", metavar="NAME", note=f" One of {', '.join(get_args(Scheduler))}.")
-    ] = None,
-    face_strength: Annotated[float | None, _field("face_strength")] = None,
-    large_face_strength: Annotated[float | None, _field("large_face_strength")] = None,
-    identity: Annotated[str | None, _field("identity", metavar="change|keep|match")] = None,
-    identity_limit: Annotated[float | None, _field("identity_limit")] = None,
-    reference_face: Annotated[str | None, _field("reference_face", metavar="PATH")] = None,
-    face_rules: Annotated[list[str] | None, _field("face_rules", "--face-rule", metavar="RULE")] = None,
-    output_size: Annotated[int | None, _field("output_size")] = None,
-    priority: Annotated[int | None, _field("priority")] = None,
-    parent: Annotated[str | None, _field("parent", metavar="JOB")] = None,
-    after: Annotated[str | None, _field("after", metavar="JOB")] = None,
-    at: Annotated[str | None, _field("at", metavar="TIME")] = None,
-    tags: Annotated[list[str] | None, _field("tags", "--tag", metavar="KEY=VALUE")] = None,
+    fields: dict[str, Any],
     job_id: Annotated[
         str | None, typer.Option("--id", help="The job's id: a-z, 0-9 and '-'. Empty: one is made.", metavar="ID")
     ] = None,
@@ -96,18 +63,9 @@ def submit(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Put jobs into the queue: one from flags, or many from a file. All are accepted, or none."""
-    _check_options(hold=hold, wait=wait, every=every, from_job=from_job, source_image=source_image)
+    _check_options(hold=hold, wait=wait, every=every, from_job=from_job, source_image=fields.get("source_image"))
     if from_job is not None:
-        source_image = f"{RESULT_OF}{from_job}"
-    given = {
-        "job_type": job_type, "pony_prompt": pony_prompt, "flux_prompt": flux_prompt,
-        "negative_prompt": negative_prompt, "source_image": source_image, "seed": seed, "width": width,
-        "height": height, "steps": steps, "cfg_scale": cfg_scale, "scheduler": scheduler,
-        "face_strength": face_strength, "large_face_strength": large_face_strength, "identity": identity,
-        "identity_limit": identity_limit, "reference_face": reference_face, "face_rules": face_rules,
-        "output_size": output_size, "priority": priority, "tags": tags, "parent": parent, "after": after, "at": at,
-    }  # fmt: skip
-    fields = {name: value for name, value in given.items() if value not in (None, [])}
+        fields["source_image"] = f"{RESULT_OF}{from_job}"
     requests = _read(fields, job_id, file, variants)
     if every is not None:
         _keep_schedules(requests, every, as_json=as_json)
@@ -140,7 +98,7 @@ def _check_options(
 def _read(
     fields: dict[str, Any], job_id: str | None, file: str | None, variants: int | None
 ) -> list[tuple[str | None, JobRequest]]:
-    from jobs.requests.submit import variants as make_variants
+    from jobs.requests.accept import variants as make_variants
 
     if file is not None:
         if variants is not None:
@@ -180,7 +138,7 @@ def _with_tags(fields: dict[str, Any]) -> dict[str, Any]:
 
 
 def _from_file(file: str, fields: dict[str, Any], job_id: str | None) -> list[tuple[str | None, JobRequest]]:
-    from jobs.requests.submit import MAX_FILE_BYTES, load_requests, parse_entries, read_entries
+    from jobs.requests.files import MAX_FILE_BYTES, load_requests, parse_entries, read_entries
 
     also = [*fields, *(["id"] if job_id is not None else [])]
     if also:
@@ -196,7 +154,7 @@ def _from_file(file: str, fields: dict[str, Any], job_id: str | None) -> list[tu
 
 
 def _add(requests: Sequence[tuple[str | None, JobRequest]], queue: JobQueue, *, hold: bool) -> list[Job]:
-    from jobs.requests.submit import submit as submit_all
+    from jobs.requests.accept import submit as submit_all
     from resources.store.image_store import ImageStore
 
     settings = load_settings()
@@ -220,7 +178,7 @@ def _check_image_server(settings: Settings) -> None:
     Raises:
         SettingsError: the server answers, and lacks a model or a node, or turns the sign-in down.
     """
-    from resources.generators.select import make_image_server
+    from resources.choose import make_image_server
 
     server = make_image_server(settings)
     if server is None:

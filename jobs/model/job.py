@@ -27,7 +27,7 @@ class JobBusyError(FaceChangerError):
 
 @dataclass(frozen=True, slots=True)
 class NewJob:
-    """A checked request, ready to be added. `request` has its seed; `source` is a `SourceInfo` as JSON."""
+    """A checked request, ready to be added. It has its seed; `source` and `user_mask` are `SourceInfo` as JSON."""
 
     job_id: str
     request: JobRequest
@@ -37,6 +37,7 @@ class NewJob:
     after_id: str | None = None
     not_before: datetime | None = None
     hold: bool = False
+    user_mask: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,7 @@ class Job:
 
     `salts` says how often a person had a stage made anew, by stage; `user_mask` is a `SourceInfo` as JSON; `fault` is
     the kind of the last fault, None when it was fixed, and `faults` how often each kind ended an attempt; `children`
-    counts the jobs that were ever added to a group.
+    counts the jobs that were ever added to a group. `recipe` is what was resolved for it, as JSON (`jobs.recipes`).
     """
 
     id: str
@@ -80,6 +81,7 @@ class Job:
     fault: str | None
     faults: Mapping[str, int]
     restored_at: datetime | None
+    recipe: dict[str, Any] | None
 
     @property
     def next_stage(self) -> str | None:

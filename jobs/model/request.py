@@ -7,7 +7,7 @@ import reprlib
 import secrets
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated, Any, Final, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, get_args, get_origin
 
 from pydantic import (
     AfterValidator,
@@ -15,62 +15,36 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    SerializerFunctionWrapHandler,
     ValidationError,
+    create_model,
+    model_serializer,
     model_validator,
 )
+from pydantic.fields import FieldInfo
 
 from imaging.errors import RejectedError
-from imaging.faces.identity import SAME_PERSON
 from jobs.model.ids import check_job_id
 from jobs.model.times import read_moment
-from jobs.recipes.face_rules import FaceRule, RuleTexts
+from jobs.recipes.sections import (
+    SECTION_OF,
+    FacePassFields,
+    IdentityFields,
+    OutputFields,
+    Sampling,
+    SceneFields,
+)
+from jobs.recipes.values import MAX_SEED, FileName, Label, PathMark, Text, Whole, as_request_value
+from resources.sections import RecipeDefaults
 
 JobType = Literal["pony_flux", "sdxl_generation", "face_processing", "description", "group"]
 JOB_TYPES: tuple[JobType, ...] = get_args(JobType)
 
-MAX_SEED = 2**32 - 1
 _MOST_DISTILLED_STEPS: Final = 50  # LCM models were distilled over 50 steps and are run with some of them
 _MOST_PROBLEMS: Final = 10
 
-Scheduler = Literal[
-    "Euler",
-    "Euler a",
-    "Euler SGM Uniform",
-    "DDIM",
-    "DDPM",
-    "DPM++ 2M",
-    "DPM++ 2M Karras",
-    "DPM++ 2M SDE",
-    "DPM++ 2M SDE Karras",
-    "DPM++ 3M SDE",
-    "DPM++ 3M SDE Karras",
-    "DPM++ SDE",
-    "DPM++ SDE Karras",
-    "DPM2",
-    "DPM2 a",
-    "Heun",
-    "LCM",
-    "UniPC",
-]
-
-
-def _multiple_of_8(value: int) -> int:
-    if value % 8:
-        below = value - value % 8
-        raise ValueError(f"must be a multiple of 8, as SDXL works in steps of 8 pixels; use {below} or {below + 8}")
-    return value
-
-
-def _no_text_for_a_number(value: object) -> object:
-    if isinstance(value, bool | str | bytes):
-        raise ValueError("must be a number, written without quotes")  # noqa: TRY004 - pydantic reports ValueError
-    return value
-
-
-def _storable(text: str) -> str:
-    if "\0" in text:
-        raise ValueError("holds a NUL character; remove it")
-    return text
+ALIASES: Final = {"prompt": "pony_prompt", "face_prompt": "flux_prompt", "sampler": "scheduler"}
+"""Other names by which people know a field."""
 
 
 def _job_id(text: str) -> str:
@@ -94,19 +68,29 @@ PLACING: Final = ("parent", "after", "at")
 """The fields that say when a job runs and whose it is. They are kept in the job's row, not with its request."""
 
 JobId = Annotated[str, AfterValidator(_job_id)]
-Text = Annotated[str, AfterValidator(_storable)]
-Label = Annotated[Text, Field(max_length=256)]
-Whole = Annotated[int, BeforeValidator(_no_text_for_a_number)]
-Number = Annotated[float, BeforeValidator(_no_text_for_a_number), Field(allow_inf_nan=False)]
-Side = Annotated[Whole, Field(ge=64, le=2048), AfterValidator(_multiple_of_8)]
 
 
-class JobRequest(BaseModel):
-    """One request, as the user wrote it, with defaults filled in and a seed drawn when there was none.
+def _optional(info: FieldInfo) -> tuple[Any, Any]:
+    """A field that the settings have a default for, as a request has it: with the same range, and empty by default."""
+    extra = info.json_schema_extra if isinstance(info.json_schema_extra, dict) else None
+    about = (info.description or "").replace(", or package.module:Class", "").rstrip(".")
+    said = f"{about}. Empty: as the settings say."
+    return as_request_value(info) | None, Field(None, description=said, json_schema_extra=extra)
 
-    Unknown fields are refused. `pony_flux` and `sdxl_generation` start from `pony_prompt`; `face_processing` and
-    `description` start from `source_image`.
-    """
+
+SETTABLE: Final = tuple(name for name in SECTION_OF if name in RecipeDefaults.model_fields)
+"""The fields of a request that the settings have defaults for."""
+
+if TYPE_CHECKING:
+
+    class _Settable(BaseModel):
+        """Nobody reads these fields from a request: what holds is in the recipe."""
+else:
+    _Settable = create_model("_Settable", **{name: _optional(RecipeDefaults.model_fields[name]) for name in SETTABLE})
+
+
+class _Asked(BaseModel):
+    """What is asked for, in words and pictures."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=True)
 
@@ -117,77 +101,70 @@ class JobRequest(BaseModel):
             "description of source_image. description: only describe source_image. group: no work of its own; "
             "completed when all jobs are that name it as their parent."
         ),
+        json_schema_extra={"flags": ["--type"], "metavar": "TYPE"},
     )
     pony_prompt: Text = Field(
-        "", max_length=8000, description="What the scene shows. Needed for pony_flux and sdxl_generation."
+        "",
+        max_length=8000,
+        description="What the scene shows. Needed for pony_flux and sdxl_generation.",
+        json_schema_extra={"flags": ["--pony-prompt", "--prompt", "-p"]},
     )
     flux_prompt: Text = Field(
         "",
         max_length=8000,
         description="What the faces look like. Empty: taken from pony_prompt. [SEP] between several: one per face.",
+        json_schema_extra={"flags": ["--flux-prompt", "--face-prompt"]},
     )
     negative_prompt: Text = Field("", max_length=8000, description="What must not be seen.")
-    source_image: Text | None = Field(
+    source_image: Annotated[Text | None, PathMark()] = Field(
         None,
         max_length=4096,
         description=(
             "Photo to work on: its path (or URL, if FC_SOURCE_URLS), or job:ID for the picture that job ID makes. "
             "Needed for face_processing, description."
         ),
+        json_schema_extra={"flags": ["--source-image", "-s"], "metavar": "PATH"},
     )
-    seed: Whole | None = Field(
-        None, ge=0, le=MAX_SEED, description="Start of the random numbers. Empty: one is drawn and stored."
-    )
-    width: Side = Field(1024, description="Width of the generated image in pixels: 64 to 2048, a multiple of 8.")
-    height: Side = Field(1024, description="Height of the generated image in pixels: 64 to 2048, a multiple of 8.")
-    steps: Whole = Field(30, ge=1, le=150, description="Denoising steps, 1 to 150.")
-    cfg_scale: Number = Field(6.0, ge=1, le=30, description="Classifier-free guidance (CFG) scale, 1 to 30.")
-    scheduler: Scheduler = Field("Euler a", description="Sampler, by the name that A1111 shows.")
-    face_strength: Number = Field(
-        0.5, ge=0, le=1, description="Denoising strength of the face pass: 0 keeps the face, 1 makes a new one."
-    )
-    large_face_strength: Number | None = Field(
-        None,
-        ge=0,
-        le=1,
-        description=(
-            "Denoising strength of a face that fills a quarter of the picture; one of 1 % gets face_strength, those "
-            "between them something between. Empty: face_strength for all."
-        ),
-    )
-    identity: Literal["change", "keep", "match"] | None = Field(
+    mask: FileName | None = Field(
         None,
         description=(
-            "What each new face is to be: change: another person's; keep: the same person's; match: reference_face's. "
-            "A job whose face is not waits for review. Needs FC_SFACE_MODEL. Empty: anybody's."
+            "Your own mask in place of the automatic one: a grey image of the picture's size, white where it is made "
+            "anew (only within the portraits of the faces)."
         ),
+        json_schema_extra={"metavar": "PATH"},
     )
-    identity_limit: Number = Field(
-        SAME_PERSON, ge=-1, le=1, description="Similarity by which two faces count as one person's, -1 to 1."
-    )
-    reference_face: Text | None = Field(
-        None, max_length=4500, description="Photo of the face to compare with: its path (or URL, if FC_SOURCE_URLS)."
-    )
-    face_rules: RuleTexts = Field(
-        default_factory=list,
-        description=(
-            "What is different for some faces, such as 'largest: strength=0.3; prompt=an old man' or "
-            "'not main face: skip'. Later rules win."
-        ),
-    )
-    output_size: Whole | None = Field(
-        None, ge=64, le=8192, description="Longest side of the final image in pixels. Empty: the size it was made at."
-    )
+
+
+class JobRequest(_Settable, OutputFields, IdentityFields, FacePassFields, Sampling, SceneFields, _Asked):
+    """One request, as the user wrote it, and a seed that was drawn when there was none.
+
+    Unknown fields are refused. `pony_flux` and `sdxl_generation` start from `pony_prompt`; `face_processing` and
+    `description` start from `source_image`. What a request does not say is in its job's recipe.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=True)
+
     priority: Whole = Field(
         5, ge=1, le=10, description="1 is most urgent, 10 least; equal priorities run oldest first."
     )
     tags: dict[Label, Label] = Field(
-        default_factory=dict, max_length=32, description="Your own labels, such as project or client."
+        default_factory=dict,
+        max_length=32,
+        description="Your own labels, such as project or client.",
+        json_schema_extra={"flags": ["--tag"], "metavar": "KEY=VALUE"},
     )
 
-    parent: JobId | None = Field(None, exclude=True, description="The group that this job belongs to, by its id.")
+    parent: JobId | None = Field(
+        None,
+        exclude=True,
+        description="The group that this job belongs to, by its id.",
+        json_schema_extra={"metavar": "JOB"},
+    )
     after: JobId | None = Field(
-        None, exclude=True, description="The job that must be completed before this one starts, by its id."
+        None,
+        exclude=True,
+        description="The job that must be completed before this one starts, by its id.",
+        json_schema_extra={"metavar": "JOB"},
     )
     at: Annotated[datetime | None, BeforeValidator(_moment)] = Field(
         None,
@@ -196,7 +173,22 @@ class JobRequest(BaseModel):
             "Not before this time: 2026-11-30T09:00 (local, or with a zone), 09:00 (today or tomorrow), or +2h. "
             "Empty: at once."
         ),
+        json_schema_extra={"metavar": "TIME"},
     )
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_not_said(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """As stored since the first version: later fields are there only where they say something."""
+        return {name: value for name, value in handler(self).items() if value is not None or name not in _LATER}
+
+    def as_given(self) -> dict[str, Any]:
+        """What it says, as JSON and without defaults: as it is stored, so that what was not said stays open."""
+        return self.model_dump(mode="json", exclude_unset=True)
+
+    def given(self) -> dict[str, Any]:
+        """What the request itself says of its recipe, by flat name."""
+        said = {name: getattr(self, name) for name in SECTION_OF if name in self.model_fields_set}
+        return {name: value for name, value in said.items() if value is not None}
 
     @model_validator(mode="after")
     def _check_inputs(self) -> JobRequest:
@@ -256,10 +248,6 @@ class JobRequest(BaseModel):
         """The same request with a seed: its own, or one drawn now."""
         return self if self.seed is not None else self.model_copy(update={"seed": secrets.randbelow(MAX_SEED + 1)})
 
-    def rules(self) -> list[FaceRule]:
-        """The rules of `face_rules`."""
-        return [FaceRule.model_validate(text) for text in self.face_rules]
-
     @property
     def face_prompt(self) -> str:
         """The words for the face pass: `flux_prompt`, or `pony_prompt` when that is empty."""
@@ -285,13 +273,52 @@ def parse_request(fields: Mapping[str, Any] | str) -> JobRequest:
             "Give one object with the fields of a request.",
         )
     try:
-        return JobRequest.model_validate(dict(fields))
+        return JobRequest.model_validate(by_field_names(fields))
     except ValidationError as error:
         problems = error.errors(include_url=False)
         more = len(problems) - _MOST_PROBLEMS
         shown = [*map(_one_problem, problems[:_MOST_PROBLEMS]), *([f"and {more} more"] if more > 0 else [])]
         raise RejectedError("; ".join(shown) + ".", "Correct these fields and submit again.") from None
 
+
+def by_field_names(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields by their own names, where they are given by other ones that people know (`ALIASES`).
+
+    Raises:
+        RejectedError: one field is given under two names.
+    """
+    named: dict[str, Any] = {}
+    for name, value in fields.items():
+        own = ALIASES.get(name, name)
+        if own in named:
+            other = next(alias for alias in (own, *ALIASES) if alias in fields and alias != name)
+            raise RejectedError(f"{name}: {other} names the same field.", "Give it once.")
+        named[own] = value
+    return named
+
+
+def field_kinds(field: str) -> set[type]:
+    """The plain types that a field takes, such as `{int}` or `{float}`, `{list}`, `{dict}`; None and marks left out."""
+    found: set[type] = set()
+    pending: list[Any] = [JobRequest.model_fields[field].annotation]
+    while pending:
+        kind = pending.pop()
+        origin = get_origin(kind)
+        if origin is Annotated:
+            pending.append(kind.__origin__)
+        elif origin is Literal:
+            found.add(str)
+        elif origin in (list, dict):
+            found.add(origin)
+        elif origin is not None:
+            pending += get_args(kind)
+        elif isinstance(kind, type) and kind is not type(None):
+            found.add(kind)
+    return found
+
+
+_LATER: Final = frozenset((*SETTABLE, "mask", "checkpoint", "revision", "vae", "loras", "embeddings", "clip_skip"))
+"""Fields that the first version did not have."""
 
 _short = reprlib.Repr()  # ends even for a hostile value: bounded in depth and in width
 _short.maxlevel, _short.maxlist, _short.maxdict = 2, 3, 3

@@ -231,10 +231,16 @@ class JobQueue(StageRecords):
             log(session, ids, reason)
             return ids
 
-    def start(self, job_id: str, *, run_id: str, batch_id: str | None) -> Job:
+    def start(self, job_id: str, *, run_id: str, batch_id: str | None, recipe: dict[str, Any] | None = None) -> Job:
         """Give a job to a run: from its batch, or (`batch_id` None) by hand from any rest but rejected.
 
         A job that this run already has is returned as it is.
+
+        Args:
+            job_id: the job.
+            run_id: the Dagster run.
+            batch_id: the run's batch.
+            recipe: what was resolved for the job, if that was done now.
 
         Raises:
             UnknownJobError: there is no such job.
@@ -261,6 +267,8 @@ class JobQueue(StageRecords):
             )
             if by == "person":
                 set_columns(row, now, attempts=0, faults={})
+            if recipe is not None:
+                set_columns(row, now, recipe=recipe)
             if was_over:
                 families.reopen_waiters(session, job_id, locked)
             if run_id not in state.run_ids:
@@ -310,6 +318,16 @@ class JobQueue(StageRecords):
         with self._database.session() as session:
             row, _ = lock_running(session, job_id, run_id)
             set_columns(row, utc_now(), source=source)
+
+    def set_recipe(self, job_id: str, recipe: dict[str, Any], *, run_id: str) -> None:
+        """Keep what was resolved for a running job: a `Recipe` as JSON.
+
+        Raises:
+            JobBusyError: the job is not running with this run (it was cancelled or taken over).
+        """
+        with self._database.session() as session:
+            row, _ = lock_running(session, job_id, run_id)
+            set_columns(row, utc_now(), recipe=recipe)
 
     # ---- endings
 
@@ -498,6 +516,7 @@ class JobQueue(StageRecords):
             row, state, locked = _lock_for_person(
                 session, job_id, "pending", "retried", sources("pending", by="person")
             )
+            row.recipe = None  # a person tries again, perhaps after changing the settings
             again = set[str]()
             plan = PLANS[cast("JobType", row.job_type)]
             if row.job_type == "group":
@@ -674,7 +693,7 @@ def _lock_for_person(
 def _take_request(row: JobRow, request: JobRequest, source: dict[str, Any] | None) -> None:
     if request.result_of != JobRequest.model_construct(**row.request).result_of:
         row.after_id = request.result_of
-    row.request, row.priority, row.source = request.model_dump(mode="json"), request.priority, source
+    row.request, row.priority, row.source, row.recipe = request.as_given(), request.priority, source, None
 
 
 def _back_to_queue(session: Session, row: JobRow, locked: Mapping[str, JobRow], message: str) -> None:

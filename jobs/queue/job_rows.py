@@ -30,13 +30,13 @@ def fresh_job(new: NewJob, created_at: datetime, children: int) -> Job:
         origin=new.origin, error=None, error_stage=None, error_hint=None, batch_id=None, run_id=None,
         solo=False, not_before=new.not_before, created_at=created_at, claimed_at=None, started_at=None,
         finished_at=None, updated_at=created_at, current_stage=None, stages_completed=(), run_ids=(),
-        final_image=None, salts={}, user_mask=None, fault=None, faults={}, restored_at=None,
+        final_image=None, salts={}, user_mask=new.user_mask, fault=None, faults={}, restored_at=None, recipe=None,
     )  # fmt: skip
 
 
 def job_columns(job: Job) -> dict[str, Any]:
     """What stands in a job's row."""
-    return {name: getattr(job, name) for name in _JOB_COLUMNS} | {"request": job.request.model_dump(mode="json")}
+    return {name: getattr(job, name) for name in _JOB_COLUMNS} | {"request": job.request.as_given()}
 
 
 def to_job(row: JobRow, state: StateRow) -> Job:

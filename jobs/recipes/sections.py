@@ -31,12 +31,16 @@ class Sampling(Section):
     )
     steps: Whole = Field(30, ge=1, le=150, description="Denoising steps, 1 to 150.")
     cfg_scale: Number = Field(6.0, ge=1, le=30, description="Classifier-free guidance (CFG) scale, 1 to 30.")
-    scheduler: Scheduler = Field("Euler a", description="Sampler, by the name that A1111 shows.")
+    scheduler: Scheduler = Field(
+        "Euler a",
+        description="Sampler, by the name that A1111 shows.",
+        json_schema_extra={"flags": ["--scheduler", "--sampler"], "metavar": "NAME"},
+    )
     checkpoint: Text | None = Field(
         None,
         max_length=4096,
         description=(
-            "Checkpoint of the scene: Hub id, folder or .safetensors file; with Forge its title there. Empty: as set up."
+            "Checkpoint of the scene: Hub id, folder or .safetensors file; with Forge its title. Empty: as set up."
         ),
     )
     revision: Text | None = Field(None, max_length=256, description="Branch, tag or commit of a Hub id.")
@@ -82,7 +86,7 @@ class FacePassFields(Section):
             "What is different for some faces, such as 'largest: strength=0.3; prompt=an old man' or "
             "'not main face: skip'. Later rules win."
         ),
-        json_schema_extra={"flags": ["--face-rule"], "between": "|"},
+        json_schema_extra={"flags": ["--face-rule"], "metavar": "RULE"},
     )
 
     def rules(self) -> list[FaceRule]:
@@ -99,12 +103,16 @@ class IdentityFields(Section):
             "What each new face is to be: change: another person's; keep: the same person's; match: reference_face's. "
             "A job whose face is not waits for review. Needs FC_SFACE_MODEL. Empty: anybody's."
         ),
+        json_schema_extra={"metavar": "change|keep|match"},
     )
     identity_limit: Number = Field(
         SAME_PERSON, ge=-1, le=1, description="Similarity by which two faces count as one person's, -1 to 1."
     )
     reference_face: Annotated[Text | None, PathMark()] = Field(
-        None, max_length=4500, description="Photo of the face to compare with: its path (or URL, if FC_SOURCE_URLS)."
+        None,
+        max_length=4500,
+        description="Photo of the face to compare with: its path (or URL, if FC_SOURCE_URLS).",
+        json_schema_extra={"metavar": "PATH"},
     )
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic.fields import FieldInfo
 
 MAX_SEED = 2**32 - 1
 
@@ -59,3 +60,14 @@ FileName = Annotated[Text, Field(max_length=4096), PathMark()]
 Whole = Annotated[int, BeforeValidator(_no_text_for_a_number)]
 Number = Annotated[float, BeforeValidator(_no_text_for_a_number), Field(allow_inf_nan=False)]
 Side = Annotated[Whole, Field(ge=64, le=2048), AfterValidator(_multiple_of_8)]
+
+
+def as_request_value(info: FieldInfo) -> Any:  # noqa: ANN401 - a type
+    """The type of a setting's field as a request takes it: numbers are no text, and text can be stored."""
+    stricter: tuple[Any, ...] = ()
+    if info.annotation in (int, float):
+        stricter = (BeforeValidator(_no_text_for_a_number), Field(allow_inf_nan=False))
+    elif info.annotation is str:
+        stricter = (AfterValidator(_storable), Field(max_length=8000))
+    marks = (*info.metadata, *stricter)
+    return Annotated[(info.annotation, *marks)] if marks else info.annotation

@@ -25,15 +25,8 @@ from imaging.errors import RejectedError, SettingsError
 from jobs.model.job import Job
 from jobs.model.request import JobRequest
 from jobs.queue.job_queue import JobQueue
-from jobs.requests.submit import (
-    REQUEST_SUFFIXES,
-    UnreadableFileError,
-    as_kept,
-    parse_entries,
-    read_entries,
-    read_limited,
-    submit,
-)
+from jobs.requests.accept import anchored, as_kept, submit
+from jobs.requests.files import REQUEST_SUFFIXES, UnreadableFileError, parse_entries, read_entries, read_limited
 from resources.settings import Settings
 from resources.sources.names import is_url
 from resources.sources.photos import fetcher
@@ -151,22 +144,14 @@ def _take(dropped: _Dropped, report: InboxReport, *, queue: JobQueue, store: Ima
 
 
 def _requests(dropped: _Dropped, content: bytes) -> list[tuple[str, JobRequest]]:
-    """The file's requests, each with its id, and with its source image's path made whole."""
+    """The file's requests, each with its id; what they name by a relative path lies beside the file."""
     path = dropped.path
     drop = hashlib.sha256(f"{path.name}\n{dropped.status.st_ctime_ns}\n".encode("utf-8", "surrogateescape") + content)
     parsed = parse_entries(path.name, read_entries(path.name, content))
     return [
-        (job_id or f"inbox-{drop.hexdigest()[:24]}-{index}", _beside(path, request))
+        (job_id or f"inbox-{drop.hexdigest()[:24]}-{index}", anchored(request, path.parent))
         for index, (job_id, request) in enumerate(parsed)
     ]
-
-
-def _beside(path: Path, request: JobRequest) -> JobRequest:
-    """A source image with a relative path lies beside the request file."""
-    source = request.source_image
-    if source is None or request.result_of is not None or source.startswith("~") or is_url(source):
-        return request
-    return request.model_copy(update={"source_image": str(path.parent.resolve() / source)})
 
 
 def _submit_once(

@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-import numpy as np
-
-from imaging.errors import InvalidImageError, RejectedError
+from imaging.errors import RejectedError
 from jobs.model.job import Job
-from jobs.model.request import PLACING, JobRequest, parse_request
+from jobs.model.request import ALIASES, PLACING, JobRequest, parse_request
 from jobs.model.stages import PLANS
 from jobs.queue.job_queue import JobQueue
-from jobs.requests.submit import as_kept, cell_value, check_prompts, import_photo, with_reference
+from jobs.requests.accept import Accepted, Door, accept, import_mask
+from jobs.requests.files import cell_value
 from resources.artifacts import stage_files
 from resources.settings import Settings
-from resources.sources.photos import import_source, load_source
 from resources.store.image_store import ImageStore
 
 AUTOMATIC: Final = "auto"
@@ -31,6 +29,7 @@ def read_changes(pairs: Sequence[str]) -> dict[str, Any]:
     changes: dict[str, Any] = {}
     for text in pairs:
         name, equals, value = text.partition("=")
+        name = ALIASES.get(name, name)
         if not equals or name not in JobRequest.model_fields:
             raise RejectedError(
                 f"--set: {text!r} is no FIELD=VALUE of a request.",
@@ -79,9 +78,13 @@ def retry(
             f"Job {job_id} is {job.status}; without a change it would end so again.",
             "Say what shall be different: --set FIELD=VALUE, --seed, --mask, or --from STAGE.",
         )
-    request, source = changed(job, changes, store, settings) if changes else (None, job.source)
-    user_mask = None if mask is None else {} if mask == AUTOMATIC else _import_mask(job, mask, queue, store, settings)
-    return queue.retry(job_id, request=request, source=source, from_stage=from_stage, user_mask=user_mask)
+    user_mask = None if mask is None else {} if mask == AUTOMATIC else _own_mask(job, mask, queue, store, settings)
+    if not changes:
+        return queue.retry(job_id, from_stage=from_stage, user_mask=user_mask)
+    new = changed(job, changes, store, settings)
+    if user_mask is None and new.user_mask != job.user_mask:
+        user_mask = new.user_mask or {}
+    return queue.retry(job_id, request=new.request, source=new.source, from_stage=from_stage, user_mask=user_mask)
 
 
 def _retry_group(group: Job, queue: JobQueue, *, changed: bool) -> Job:
@@ -99,62 +102,32 @@ def _retry_group(group: Job, queue: JobQueue, *, changed: bool) -> Job:
     return queue.get(group.id)
 
 
-def changed(
-    job: Job, changes: Mapping[str, Any], store: ImageStore, settings: Settings
-) -> tuple[JobRequest, dict[str, Any] | None]:
-    """A job's request with other values, checked, and its source image, imported if it is another one.
+def changed(job: Job, changes: Mapping[str, Any], store: ImageStore, settings: Settings) -> Accepted:
+    """A job's request with other values, accepted anew; its photo is imported if it is another one.
 
     Args:
         job: the job; it is not changed.
-        changes: new values of fields of the request; None for the field's default.
+        changes: new values of fields of the request; None for what holds when it says nothing.
         store: where a source image is copied to.
         settings: the limits of source images.
 
     Raises:
         RejectedError: the change is wrong; names the job and the field.
     """
-    request = _request(job, changes)
-    request = with_reference(job.id, request, store, settings)
-    if request.source_image == job.request.source_image:
-        return request, job.source
-    return as_kept(request), import_photo(job.id, request, store, settings)
-
-
-def _request(job: Job, changes: Mapping[str, Any]) -> JobRequest:
     for name in ("job_type", *PLACING):
         if name in changes:
             raise RejectedError(f"Job {job.id}: {name} cannot be changed.", "Submit the request as a new job.")
-    fields = job.request.model_dump(mode="json") | dict(changes)
+    fields = job.request.as_given() | {"job_type": job.job_type} | dict(changes)
     try:
-        request = parse_request({name: value for name, value in fields.items() if value is not None}).with_seed()
+        request = parse_request({name: value for name, value in fields.items() if value is not None})
     except RejectedError as error:
         raise RejectedError(f"Job {job.id}: {error.what}", error.hint) from None
-    check_prompts(job.id, request)
-    return request
+    return accept([(job.id, request)], Door(store, settings), known=job)[0]
 
 
-def _import_mask(job: Job, path: str, queue: JobQueue, store: ImageStore, settings: Settings) -> dict[str, Any]:
+def _own_mask(job: Job, path: str, queue: JobQueue, store: ImageStore, settings: Settings) -> dict[str, Any]:
     result = queue.stage_result(job.id, "generated_image")
     if result is None or not result.output:
         raise RejectedError(f"Job {job.id}: --mask: it has no generated image yet.", "Retry it without a mask first.")
-    image = stage_files.load(store, "generated_image", job.id).pixels
-    try:
-        info = import_source(path, settings=settings, store=store)
-    except InvalidImageError as error:
-        raise RejectedError(f"Job {job.id}: --mask: {error.what}", error.hint) from None
-    height, width = image.shape[:2]
-    if (info.width, info.height) != (width, height):
-        raise RejectedError(
-            f"Job {job.id}: --mask: {path} is {info.width}x{info.height}, but the generated image is {width}x{height}.",
-            f"Draw it on the generated image, {result.output['path']}.",
-        )
-    pixels = load_source(info, store).pixels
-    if np.any(pixels != pixels[..., :1]):
-        raise RejectedError(
-            f"Job {job.id}: --mask: {path} has colours.", "Save it as greyscale: white is made anew, black is kept."
-        )
-    if not pixels.any():
-        raise RejectedError(
-            f"Job {job.id}: --mask: {path} is all black, so nothing would be made anew.", "Paint the faces white."
-        )
-    return info.model_dump(mode="json")
+    height, width = stage_files.load(store, "generated_image", job.id).pixels.shape[:2]
+    return import_mask(job.id, "--mask", path, (width, height), Door(store, settings))

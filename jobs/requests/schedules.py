@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import Any, Final
 
 from sqlalchemy import ColumnElement, select, update
@@ -21,10 +20,10 @@ from jobs.model.job import UnknownJobError
 from jobs.model.request import JobRequest
 from jobs.model.times import next_time
 from jobs.queue.job_queue import JobQueue
-from jobs.requests.submit import check_prompts, import_photo, submit
+from jobs.requests.accept import Accepted, Door, accept, submit
 from resources.database import Database, ScheduleRow, utc_now
 from resources.settings import Settings
-from resources.sources.names import is_url, kept_name
+from resources.sources.names import kept_name
 from resources.store.image_store import ImageStore
 
 MOST_DUE: Final = 50
@@ -83,26 +82,25 @@ def add_schedules(
                 f"Schedule {schedule_id}: a scheduled job is no group and has no parent and no after.",
                 "Leave these fields out, or submit the job without --every.",
             )
-        check_prompts(schedule_id, request)
-        import_photo(schedule_id, request, store, settings)
+    accepted = accept(requests, Door(store, settings))
     schedules = [
         Schedule(
-            id=schedule_id,
-            request=_lasting(schedule_id, request),
+            id=one.job_id,
+            request=_lasting(one),
             every=every.strip(),
-            next_at=request.at or following,
+            next_at=one.asked.at or following,
             enabled=True,
             last_job_id=None,
             error=None,
             created_at=now,
         )
-        for schedule_id, request in requests
+        for one in accepted
     ]
     try:
         with database.session() as session:
             for one in schedules:
                 columns: dict[str, Any] = {name: getattr(one, name) for name in Schedule.__slots__}
-                session.add(ScheduleRow(**columns | {"request": one.request.model_dump(mode="json")}))
+                session.add(ScheduleRow(**columns | {"request": one.request.as_given()}))
     except IntegrityError:
         raise RejectedError(
             f"id: {', '.join(one.id for one in schedules[:5])}: there is such a schedule already.",
@@ -111,20 +109,17 @@ def add_schedules(
     return schedules
 
 
-def _lasting(schedule_id: str, request: JobRequest) -> JobRequest:
-    """The request as it can be submitted later and from another folder."""
-    request = request.without_placing()
-    source = request.source_image
-    if source is None or request.result_of is not None:
-        return request
-    if is_url(source):
-        if kept_name(source) != source:
+def _lasting(accepted: Accepted) -> JobRequest:
+    """The request as it can be submitted later and from another folder: its seed is drawn for each job."""
+    request = accepted.asked.without_placing()
+    for name in ("source_image", "reference_face"):
+        value = getattr(request, name) or ""
+        if kept_name(value) != value:
             raise RejectedError(
-                f"Schedule {schedule_id}: source_image: the part of the URL that may hold a key is not kept.",
+                f"Schedule {accepted.job_id}: {name}: the part of the URL that may hold a key is not kept.",
                 "Download the photo and give its path.",
             )
-        return request
-    return request.model_copy(update={"source_image": str(Path(source).expanduser().resolve())})
+    return request
 
 
 def find_schedules(database: Database) -> list[Schedule]:

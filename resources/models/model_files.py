@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from imaging.errors import FaceChangerError, SettingsError
+from resources.backends import published
 from resources.models.addons import Addon, lora_addon, vae_addon, word_addon
 from resources.models.checkpoint import CONFIG_SETTING, SDXL, open_folder
 from resources.models.flux_checkpoint import FLUX, model_kind
@@ -41,15 +42,6 @@ class NamedModel:
         return sum(file.stat().st_size for file in self.files)
 
 
-@dataclass(frozen=True, slots=True)
-class Published:
-    """A file that everybody can fetch: the setting that it is for, its address, and its SHA-256."""
-
-    setting: str
-    url: str
-    sha256: str
-
-
 def named_models(settings: Settings) -> list[NamedModel]:
     """Every model file or folder that the settings name, in the order of the settings; those not set are left out."""
     return list(_named(settings))
@@ -69,10 +61,9 @@ def _named(settings: Settings) -> Iterator[NamedModel]:
         yield _addon("FC_SDXL_EMBEDDINGS", f"the word {path.stem}", str(path), word_addon, path)
     if settings.face_model:
         yield _checkpoint("FC_FACE_MODEL", "faces", settings.face_model)
-    if settings.yunet_model is not None:
-        yield _file("FC_YUNET_MODEL", "face detector", settings.yunet_model)
-    if settings.sface_model is not None:
-        yield _file("FC_SFACE_MODEL", "face encoder", settings.sface_model)
+    for back_end in published().values():
+        if back_end.is_ready(settings):
+            yield _file(back_end.variable, back_end.purpose, Path(str(back_end.value(settings))))
 
 
 def _file(setting: str, purpose: str, path: Path) -> NamedModel:
@@ -144,15 +135,13 @@ class CheckedFile:
     problem: FaceChangerError | None = None
 
 
-def check_files(
-    model: NamedModel, known: Mapping[str, Published], progress: Progress = silent
-) -> Iterator[CheckedFile]:
+def check_files(model: NamedModel, progress: Progress = silent) -> Iterator[CheckedFile]:
     """Check each file of a model: SHA-256 and header of its weights, syntax of its configs.
 
     The SHA-256 is compared where the right one is known: of published files, and of files in the Hub cache, which
     names them by it.
     """
-    digests = {file.setting: file.sha256 for file in known.values()}
+    digests = {one.variable: one.published().sha256 for one in published().values() if one.published}
     for path in model.files:
         size = path.stat().st_size
         if path.suffix == ".json":

@@ -31,6 +31,7 @@ from jobs.model.request import PLACING, JobRequest
 from jobs.model.stages import STAGES
 from jobs.model.transitions import JobStatus
 from jobs.queue.job_queue import JobQueue
+from jobs.recipes.sections import SECTION_OF
 
 
 @dataclass
@@ -133,25 +134,47 @@ def test_submit_stores_only_what_was_given_and_the_models_defaults(fc, queue):
     assert "knight" in result.out
 
 
-def test_submit_takes_every_field(fc, queue, photo, monkeypatch):
+def test_submit_takes_every_field(fc, queue, photo, monkeypatch, tmp_path):
+    mask = tmp_path / "mask.png"
+    Image.new("L", Image.open(photo).size, 255).save(mask)
     flags = {
         "--type": "face_processing", "--pony-prompt": "a", "--flux-prompt": "b", "--negative-prompt": "c",
         "--source-image": "photo.png", "--seed": "7", "--width": "512", "--height": "256", "--steps": "3",
         "--cfg-scale": "4.5", "--scheduler": "DDIM", "--face-strength": "0.25", "--output-size": "640",
         "--priority": "9", "--tag": "k=v", "--face-rule": "largest: skip", "--large-face-strength": "0.1",
-        "--identity": "match", "--identity-limit": "0.5", "--reference-face": "photo.png",
+        "--identity": "match", "--identity-limit": "0.5", "--reference-face": "photo.png", "--mask": str(mask),
+        "--checkpoint": "owner/name", "--revision": "main", "--vae": "owner/vae", "--lora": "owner/lora=0.5",
+        "--embedding": "word.safetensors", "--clip-skip": "1", "--generator": "sketch", "--detector": "haar",
+        "--detector-confidence": "0.7", "--max-faces": "2", "--faces-order": "left-right", "--faces-min-pixels": "9",
+        "--faces-min-share": "1", "--faces-max-share": "90", "--face-padding": "0.4", "--no-face-align": None,
+        "--face-keep-sharp": "300", "--mask-kind": "box", "--mask-grow": "5", "--mask-feather": "4",
+        "--mask-offset-x": "1", "--mask-offset-y": "2", "--mask-skin": None, "--face-model": "owner/face",
+        "--face-size": "512", "--face-soft-inpaint": "off", "--gate-image": "off", "--gate-portrait": "warn 0.1",
+        "--gate-face": "review 0.2", "--gate-final": "off", "--writer": "offline", "--prompt-prefix": "p",
+        "--prompt-suffix": "q", "--face-prompt-prefix": "r", "--face-prompt-suffix": "s",
+        "--negative-prompt-suffix": "t", "--exif": "keep",
     }  # fmt: skip
     monkeypatch.setenv("FC_SFACE_MODEL", str(photo))
     assert len(flags) == len(set(JobRequest.model_fields) - set(PLACING))
-    assert fc("submit", "--id", "all", *(part for pair in flags.items() for part in pair)).code == 0
+    assert fc("submit", "--id", "all", *(part for pair in flags.items() for part in pair if part)).code == 0
     assert queue.get("all").request.model_dump() == {
         "job_type": "face_processing", "pony_prompt": "a", "flux_prompt": "b", "negative_prompt": "c",
-        "source_image": "photo.png", "seed": 7, "width": 512, "height": 256, "steps": 3, "cfg_scale": 4.5,
+        "source_image": str(photo), "seed": 7, "width": 512, "height": 256, "steps": 3, "cfg_scale": 4.5,
         "scheduler": "DDIM", "face_strength": 0.25, "output_size": 640, "priority": 9, "tags": {"k": "v"},
         "face_rules": ["largest: skip=True"], "large_face_strength": 0.1, "identity": "match", "identity_limit": 0.5,
-        "reference_face": f"{photo}@sha256:{hashlib.sha256(photo.read_bytes()).hexdigest()}.png",
+        "reference_face": f"{photo}@sha256:{hashlib.sha256(photo.read_bytes()).hexdigest()}.png", "mask": str(mask),
+        "checkpoint": "owner/name", "revision": "main", "vae": "owner/vae", "loras": ["owner/lora=0.5"],
+        "embeddings": [str(photo.parent / "word.safetensors")], "clip_skip": 1, "generator": "sketch",
+        "detector": "haar", "detector_confidence": 0.7, "max_faces": 2, "faces_order": "left-right",
+        "faces_min_pixels": 9, "faces_min_share": 1.0, "faces_max_share": 90.0, "face_padding": 0.4,
+        "face_align": False, "face_keep_sharp": 300, "mask_kind": "box", "mask_grow": 5.0, "mask_feather": 4.0,
+        "mask_offset_x": 1.0, "mask_offset_y": 2.0, "mask_skin": True, "face_model": "owner/face", "face_size": 512,
+        "face_soft_inpaint": "off", "gate_image": "off", "gate_portrait": "warn 0.1", "gate_face": "review 0.2",
+        "gate_final": "off", "writer": "offline", "prompt_prefix": "p", "prompt_suffix": "q",
+        "face_prompt_prefix": "r", "face_prompt_suffix": "s", "negative_prompt_suffix": "t", "exif": "keep",
     }  # fmt: skip
     assert queue.get("all").source["path"] == str(photo)
+    assert queue.get("all").user_mask["path"] == str(mask)
 
 
 BAD = {
@@ -642,3 +665,17 @@ def test_short_and_printable():
     assert short("a\n b\tc") == "a b c"
     assert short("x" * 10, 5) == "xxxx…"
     assert printable("a\x1b\n\x7fb") == "a \n b"
+
+
+def test_show_tells_each_value_and_where_it_came_from(fc, queue, monkeypatch):
+    monkeypatch.setenv("FC_MASK_GROW", "4")
+    assert fc("submit", "-p", "a knight", "--id", "k", "--steps", "30", "--lora", "owner/name=0.5").code == 0
+    recipe = fc("show", "k", "--json").json["recipe"]
+    assert recipe.keys() == SECTION_OF.keys()
+    assert recipe["steps"] == {"value": 30, "from": "request"}
+    assert recipe["mask_grow"] == {"value": 4.0, "from": "settings"}
+    assert recipe["cfg_scale"] == {"value": 6.0, "from": "default"}
+    shown = [line.split() for line in fc("show", "k").out.splitlines()]
+    assert ["sampling", "loras", "['owner/name=0.5']", "request"] in shown
+    assert ["sampling", "checkpoint", "as", "set", "up", "default"] in shown
+    assert ["output", "output_size", "-", "default"] in shown

@@ -16,10 +16,10 @@ from fc_assets.engine.limits import time_limit
 from imaging.errors import BackendError, SettingsError, TransientError
 from imaging.files.provenance import read_provenance
 from jobs.cli.main import main
-from jobs.model.request import Scheduler
 from jobs.queue.job_queue import JobQueue
+from jobs.recipes.values import Scheduler
+from resources.choose import make_generator
 from resources.generators.base import NOTHING_CHOSEN, Generated, ImageTask, InpaintTask, ModelChoice
-from resources.generators.select import make_generator
 from resources.generators.servers.comfyui import SAMPLERS, ComfyUIGenerator
 from resources.generators.servers.http_api import HttpApi
 from resources.settings import Settings

@@ -11,10 +11,10 @@ import pytest
 from imaging.errors import SettingsError
 from imaging.files.provenance import read_provenance
 from jobs.queue.job_queue import JobQueue
+from resources.choose import make_face_generator, make_generator
 from resources.generators.diffusion.flux import FluxGenerator
 from resources.generators.diffusion.model_cache import MODELS
 from resources.generators.diffusion.sdxl import SdxlGenerator
-from resources.generators.select import make_face_generator, make_generator
 from resources.settings import Settings
 from resources.store.image_store import ImageStore
 from sketch.generator import SketchGenerator

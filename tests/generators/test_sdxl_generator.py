@@ -15,14 +15,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imaging.errors import BackendError, SettingsError
-from jobs.model.request import Scheduler
+from jobs.recipes.values import Scheduler
+from resources.choose import make_generator
 from resources.generators.base import Generated
 from resources.generators.diffusion.calls import batches
 from resources.generators.diffusion.outcomes import steps_done
 from resources.generators.diffusion.sdxl import SdxlGenerator
 from resources.generators.diffusion.sdxl_model import load_model
 from resources.generators.diffusion.sdxl_schedulers import SCHEDULERS, make_scheduler
-from resources.generators.select import make_generator
 from resources.settings import PROJECT_ROOT, Settings
 from tests.support.diffusion import sdxl
 from tests.support.sdxl import SIDE, inpaint_task, photo, pixels, task
@@ -499,7 +499,7 @@ def test_a_hub_id_in_the_cache_needs_no_network(hub_cache, tiny_sdxl, generator)
 def test_describing_and_choosing_import_no_torch(tiny_sdxl):
     program = (
         "import sys, json\n"
-        "from resources.generators.select import make_generator\n"
+        "from resources.choose import make_generator\n"
         "from resources.settings import Settings\n"
         f"tool, why = make_generator(Settings(_env_file=None, sdxl_model={str(tiny_sdxl)!r}))\n"
         "print(json.dumps([why, tool.name, tool.describe(), tool.native_size()]))\n"

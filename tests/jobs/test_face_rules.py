@@ -10,7 +10,8 @@ from imaging.errors import RejectedError
 from imaging.geometry.boxes import Box, Face
 from jobs.model.request import parse_request
 from jobs.recipes.face_rules import FaceRule, denoising_strength, matching, plan_faces
-from jobs.requests.submit import cell_value, check_prompts
+from jobs.requests.accept import check_prompts
+from jobs.requests.files import cell_value
 from resources.writers.base import PromptDraft
 from resources.writers.face_tags import map_parts, part_of, prompt_parts, tags_in
 from resources.writers.offline import OfflineWriter

@@ -17,8 +17,8 @@ from jobs.model.job import JobBusyError, NewJob
 from jobs.model.request import parse_request
 from jobs.model.transitions import JobStatus
 from jobs.queue.job_queue import JobQueue
+from jobs.requests.accept import submit
 from jobs.requests.inbox import take_inbox
-from jobs.requests.submit import submit
 from resources.database import Database, JobRow
 from resources.settings import load_settings
 from resources.store.image_store import ImageStore

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imaging.errors import RejectedError
-from jobs.model.request import MAX_SEED, JobRequest, parse_request
+from jobs.model.request import JobRequest, parse_request
+from jobs.recipes.values import MAX_SEED
 
 PROMPT = {"pony_prompt": "a lighthouse keeper"}
 

@@ -158,7 +158,7 @@ def test_unknown_and_unfinished_jobs_are_not_retried_and_stop_no_other(
     done: JobQueue, store: ImageStore, fc: Fc
 ) -> None:
     from jobs.model.request import parse_request
-    from jobs.requests.submit import submit
+    from jobs.requests.accept import submit
     from resources.settings import load_settings
 
     submit([("waiting", parse_request({"pony_prompt": ONE_PERSON}))], queue=done, store=store,

@@ -16,7 +16,8 @@ from imaging.errors import BackendError, RejectedError
 from jobs.model.ids import check_job_id
 from jobs.model.request import JobRequest, parse_request
 from jobs.queue.job_queue import JobQueue
-from jobs.requests.submit import MAX_FILE_BYTES, load_requests, parse_entries, read_entries, submit
+from jobs.requests.accept import submit
+from jobs.requests.files import MAX_FILE_BYTES, load_requests, parse_entries, read_entries
 from resources.database import open_database
 from resources.settings import Settings
 from resources.store.image_store import ImageStore

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.model.request import Scheduler
+from jobs.recipes.values import Scheduler
 from resources.samplers import SAMPLER_NAMES, SAMPLERS, a1111_sampler
 
 

@@ -20,8 +20,8 @@ import pytest
 from imaging.errors import InvalidImageError, RejectedError
 from jobs.model.request import parse_request
 from jobs.queue.job_queue import JobQueue
+from jobs.requests.accept import submit
 from jobs.requests.inbox import take_inbox
-from jobs.requests.submit import submit
 from resources.settings import Settings
 from resources.sources.names import kept_name
 from resources.sources.photos import MAX_BYTES, import_source, load_source

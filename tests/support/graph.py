@@ -20,7 +20,7 @@ from jobs.model.job import Job
 from jobs.model.request import parse_request
 from jobs.model.stages import PARTITIONS
 from jobs.queue.job_queue import JobQueue
-from jobs.requests.submit import submit
+from jobs.requests.accept import submit
 from jobs.runs.lifecycle import BATCH_TAG, RANGE_END_TAG, RANGE_START_TAG
 from resources.settings import load_settings
 from resources.store.image_store import ImageStore

@@ -16,7 +16,7 @@ from sqlalchemy import make_url
 from jobs.model.request import parse_request
 from jobs.model.stages import STAGES
 from jobs.queue.job_queue import JobQueue
-from jobs.requests.submit import submit
+from jobs.requests.accept import submit
 from jobs.runs import repair
 from resources.database import open_database
 from resources.settings import PROJECT_ROOT, load_settings

@@ -16,7 +16,7 @@ from sqlalchemy import make_url
 from jobs.cli.processes import ServiceDiedError, Services
 from jobs.model.stages import STAGES
 from jobs.queue.job_queue import JobQueue
-from jobs.requests.submit import submit
+from jobs.requests.accept import submit
 from resources.database import Database, open_database
 from resources.settings import PROJECT_ROOT, load_settings
 from resources.store.image_store import ImageStore

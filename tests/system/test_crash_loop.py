@@ -21,7 +21,7 @@ from jobs.model.request import JobRequest
 from jobs.model.stages import PLANS, STAGES
 from jobs.model.transitions import FINAL
 from jobs.queue.job_queue import JobQueue
-from jobs.requests.submit import submit
+from jobs.requests.accept import submit
 from jobs.runs import repair
 from resources.database import open_database
 from resources.settings import PROJECT_ROOT, load_settings

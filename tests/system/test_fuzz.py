@@ -26,8 +26,8 @@ from imaging.errors import FaceChangerError, InvalidImageError, RejectedError
 from imaging.files.provenance import decode_png_exact, parse_a1111, read_provenance
 from jobs.model.request import JobRequest, parse_request
 from jobs.queue.job_queue import JobQueue
+from jobs.requests.files import REQUEST_SUFFIXES
 from jobs.requests.inbox import take_inbox
-from jobs.requests.submit import REQUEST_SUFFIXES
 from resources.database import Database, open_database
 from resources.settings import Settings
 from resources.sources.names import kept_name

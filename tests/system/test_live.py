@@ -24,7 +24,7 @@ from jobs.model.request import parse_request
 from jobs.model.stages import STAGES
 from jobs.model.transitions import FINAL
 from jobs.queue.job_queue import JobQueue
-from jobs.requests.submit import submit
+from jobs.requests.accept import submit
 from resources.database import open_database
 from resources.settings import PROJECT_ROOT, load_settings
 from resources.store.image_store import ImageStore
