@@ -22,7 +22,18 @@ from typing import IO, TYPE_CHECKING, Any, Final
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from imaging.errors import BackendError, RejectedError, SettingsError, TransientError
-from resources.models.weights import PICKLES, Progress, is_web_page, read_tensors, sha256_of, silent, web_page
+from resources.models.weights import (
+    NO_PICKLES,
+    NOT_PICKLED,
+    PICKLES,
+    Progress,
+    is_web_page,
+    read_tensors,
+    sha256_of,
+    silent,
+    web_page,
+)
+from resources.retries import retry_after
 
 if TYPE_CHECKING:
     import httpx2
@@ -71,10 +82,7 @@ def check_name(name: str, where: str = "") -> str:
     """
     source = f" of {where}" if where else ""
     if name.lower().endswith(PICKLES):
-        raise RejectedError(
-            f"{name} is a pickle, which can run any code when it is loaded, so it is refused.",
-            "Look for the same model as .safetensors.",
-        )
+        raise RejectedError(f"{name} is a pickle. {NO_PICKLES}", NOT_PICKLED)
     if not name.lower().endswith(SUFFIXES) or not name.isprintable() or re.search(r"[/\\]|^\.", name):
         raise RejectedError(
             f"{name!r}{source} is not the name of a {' or '.join(SUFFIXES)} file.", "Give one: --name NAME.safetensors."
@@ -314,8 +322,7 @@ def _check_answer(response: httpx2.Response, url: str, *, has_token: bool) -> No
         )
     status = response.status_code
     if status in _PASSING:
-        asked = response.headers.get("Retry-After", "")
-        raise _AgainError(f"the server answered {status}", float(asked) if asked.isdigit() else 0.0)
+        raise _AgainError(f"the server answered {status}", retry_after(response.headers) or 0.0)
     if status in (401, 403):
         raise BackendError(
             f"{shown(url)} needs a login: the server answered {status}"

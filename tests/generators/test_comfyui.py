@@ -19,7 +19,7 @@ from jobs.cli.main import main
 from jobs.queue.job_queue import JobQueue
 from jobs.recipes.values import Scheduler
 from resources.choose import make_generator
-from resources.generators.base import Generated, ImageTask, InpaintTask
+from resources.generators.base import NOTHING_CHOSEN, Generated, ImageTask, InpaintTask, ModelChoice
 from resources.generators.servers.comfyui import SAMPLERS, ComfyUIGenerator
 from resources.generators.servers.http_api import HttpApi
 from resources.settings import Settings
@@ -50,14 +50,21 @@ def server() -> Iterator[tuple[str, ComfyUIState]]:
 def make(tmp_path: Path) -> Make:
     """A generator whose workflows and pack are real files."""
 
-    def made(url: str, scene: Any = None, face: Any = None, pack: Any = None, **fields: Any) -> ComfyUIGenerator:
+    def made(
+        url: str,
+        scene: Any = None,
+        face: Any = None,
+        pack: Any = None,
+        choice: ModelChoice = NOTHING_CHOSEN,
+        **fields: Any,
+    ) -> ComfyUIGenerator:
         contents = {"workflow": scene or scene_graph(), "face_workflow": face or face_graph(), "pack": pack}
         for name, content in contents.items():
             if content is not None:
                 path = tmp_path / f"{name}.json"
                 path.write_text(content if isinstance(content, str) else json.dumps(content))
                 fields[f"comfyui_{name}"] = path
-        return ComfyUIGenerator.from_settings(Settings(comfyui_url=url, **fields))
+        return ComfyUIGenerator.from_settings(Settings(comfyui_url=url, **fields), choice)
 
     return made
 
@@ -131,6 +138,53 @@ def test_strength_0_gives_the_face_back_unasked(server: tuple[str, ComfyUIState]
     task = inpaint_task(0)
     assert np.array_equal(one(make(server[0]), task).pixels, task.image)
     assert server[1].asked == []
+
+
+def marked_graph(graph: dict[str, Any]) -> dict[str, Any]:
+    graph["4"]["_meta"]["title"] = "fc: ckpt_name=checkpoint"
+    graph["20"] = node("CLIPSetLastLayer", "fc: stop_at_clip_layer=clip_skip", stop_at_clip_layer=-2, clip=["4", 1])
+    graph["21"] = node("VAELoader", "fc: vae_name=vae", vae_name="a.safetensors")
+    return graph
+
+
+def test_a_job_s_model_goes_into_the_marked_inputs(server: tuple[str, ComfyUIState], make: Make) -> None:
+    url, state = server
+    state.nodes += ("CLIPSetLastLayer", "VAELoader")
+    state.models["checkpoints"].append("pony.safetensors")
+    graphs = {"scene": marked_graph(scene_graph()), "face": marked_graph(face_graph())}
+    plain = make(url, **graphs)
+    assert one(plain).details["unused"] == []
+    choice = ModelChoice(checkpoint="pony.safetensors", vae="b.safetensors", clip_skip=1)
+    generator = make(url, **graphs, choice=choice)
+    one(generator)
+    one(generator, inpaint_task())
+    values = [
+        (graph["4"]["inputs"]["ckpt_name"], graph["21"]["inputs"]["vae_name"],
+         graph["20"]["inputs"]["stop_at_clip_layer"])
+        for graph in state.graphs
+    ]  # fmt: skip
+    assert values == [(CHECKPOINT, "a.safetensors", -2), *[("pony.safetensors", "b.safetensors", -1)] * 2]
+    assert generator.describe()["workflow"] != plain.describe()["workflow"]
+    assert generator.describe().keys() == plain.describe().keys()
+    same = ModelChoice(checkpoint=CHECKPOINT, vae="a.safetensors", clip_skip=2)
+    assert make(url, **graphs, choice=same).describe() == plain.describe()
+
+
+def test_what_a_job_says_and_no_workflow_takes_is_refused(server: tuple[str, ComfyUIState], make: Make) -> None:
+    url, state = server
+    for field, value in (("checkpoint", "pony.safetensors"), ("vae", "a.safetensors"), ("clip_skip", 1)):
+        with pytest.raises(
+            SettingsError, match=f"^{field}: no ComfyUI workflow here has an input marked for it"
+        ) as caught:
+            make(url, choice=ModelChoice(**{field: value}))
+        assert f"fc: INPUT={field}" in caught.value.hint
+    for field, value in (("loras", ("a",)), ("revision", "v2"), ("embeddings", ("/a",)), ("more_loras", ("a",))):
+        with pytest.raises(SettingsError, match="the generator comfyui cannot be given this by a job"):
+            make(url, choice=ModelChoice(**{field: value}))
+    state.nodes += ("CLIPSetLastLayer", "VAELoader")
+    generator = make(url, marked_graph(scene_graph()), choice=ModelChoice(clip_skip=1))
+    assert isinstance(one(generator), Generated)
+    failed(one(generator, inpaint_task()), "clip_skip: face_workflow.json has no input marked for it")
 
 
 def test_what_a_workflow_does_not_take_is_told(server: tuple[str, ComfyUIState], make: Make) -> None:

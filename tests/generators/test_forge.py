@@ -23,7 +23,7 @@ from jobs.cli.main import main
 from jobs.queue.job_queue import JobQueue
 from jobs.recipes.values import Scheduler
 from resources.choose import make_generator
-from resources.generators.base import Generated, ImageTask, InpaintTask
+from resources.generators.base import Generated, ImageTask, InpaintTask, ModelChoice
 from resources.generators.servers import forge
 from resources.generators.servers.forge import SAMPLERS, ForgeGenerator
 from resources.generators.servers.http_api import HttpApi, reason_in
@@ -169,6 +169,87 @@ def test_an_error_names_the_field_that_is_wrong() -> None:
     assert reason_in(body) == "body.steps value is not an integer"
     assert reason_in(b"<html>no</html>") == "<html>no</html>"
     assert reason_in(b"") == "no message"
+
+
+# ---- a job's own model
+
+
+def chosen(url: str, **choice: Any) -> ForgeGenerator:
+    return ForgeGenerator.from_settings(Settings(_env_file=None, forge_url=url), ModelChoice(**choice))
+
+
+def test_a_job_s_model_is_asked_for_in_each_request_and_told(server: tuple[str, ForgeState]) -> None:
+    url, state = server
+    generator = chosen(
+        url, checkpoint="pony_v6", vae="sdxl.vae", clip_skip=1, loras=("style=0.5,1",), more_loras=("grain", "style=2")
+    )
+    assert isinstance(one(generator), Generated)
+    (body,) = state.images
+    assert body["override_settings"] == {
+        "sd_model_checkpoint": PONY, "sd_vae": "sdxl.vae.safetensors", "CLIP_stop_at_last_layers": 1,
+    }  # fmt: skip
+    assert body["prompt"] == f"{TASK.prompt} <lora:style:1:0.5> <lora:grain:1> <lora:style:2>"
+    told = generator.describe()
+    assert (told["model"], told["loras"]) == (
+        "ponies_pony_v6", ["<lora:style:1:0.5>", "<lora:grain:1>", "<lora:style:2>"],
+    )  # fmt: skip
+    assert told["options"] == {
+        "sd_vae": "sdxl.vae.safetensors", "forge_additional_modules": ["fix.safetensors"],
+        "CLIP_stop_at_last_layers": 1,
+    }  # fmt: skip
+
+
+def test_nothing_said_or_what_the_server_does_anyway_is_described_as_ever(server: tuple[str, ForgeState]) -> None:
+    url, state = server
+    state.options |= {"sd_vae": "fix.safetensors"}
+    told = ForgeGenerator(url).describe()
+    assert list(told) == ["generator", "server", "model", "model_hash", "options"]
+    assert not any("loras" in path or "vae" in path for path, _ in state.requests)
+    same = chosen(url, checkpoint="sd_xl_base_1.0", vae="fix.safetensors", clip_skip=2, loras=())
+    assert same.describe() == told
+    assert list(same.describe()["options"]) == list(told["options"])
+
+
+def test_forge_2_takes_a_vae_as_a_module(server: tuple[str, ForgeState]) -> None:
+    url, state = server
+    state.vaes, state.modules = None, ("t5.safetensors", "other.safetensors")
+    generator = chosen(url, vae="other")
+    assert isinstance(one(generator), Generated)
+    assert state.images[0]["override_settings"]["forge_additional_modules"] == ["/srv/vae/other.safetensors"]
+    assert generator.describe()["options"]["forge_additional_modules"] == ["other.safetensors"]
+
+
+@pytest.mark.parametrize(
+    ("choice", "words"),
+    [
+        ({"checkpoint": "pony_v7"}, ("checkpoint: the server at", "has no checkpoint 'pony_v7'", "pony_v6")),
+        ({"vae": "sdxl.vee"}, ("vae: the server at", "has no VAE 'sdxl.vee'", "sdxl.vae.safetensors")),
+        ({"loras": ("stile=0.5",)}, ("loras: the server at", "has no LoRA 'stile'", "style")),
+        ({"more_loras": ("stile",)}, ("prompt: the server at", "has no LoRA 'stile'", "style")),
+    ],
+)
+def test_what_the_server_does_not_have_is_an_error_and_no_image_is_made_without_it(
+    choice: dict[str, Any], words: tuple[str, ...], server: tuple[str, ForgeState]
+) -> None:
+    url, state = server
+    generator = chosen(url, **choice)
+    failed(one(generator), *words)
+    with pytest.raises(BackendError, match=words[-1]):
+        generator.check_server()
+    assert state.images == []
+
+
+def test_what_a_job_cannot_say_is_refused_before_the_server_is_asked(server: tuple[str, ForgeState]) -> None:
+    url, state = server
+    for choice, field in (({"revision": "v2"}, "revision"), ({"embeddings": ("/x/y.safetensors",)}, "embeddings")):
+        with pytest.raises(SettingsError, match=f"{field}: the generator forge cannot be given this by a job"):
+            chosen(url, **choice)
+    for name in ("/models/style.safetensors", "owner/name", "a>b"):
+        with pytest.raises(SettingsError, match=r"loras: .* is no name of a LoRA as Forge and A1111 have it"):
+            chosen(url, loras=(f"{name}=0.5",))
+    with pytest.raises(SettingsError, match="prompt: 'much' in 'style=much' is not a weight"):
+        chosen(url, more_loras=("style=much",))
+    assert state.requests == []
 
 
 # ---- the checkpoint

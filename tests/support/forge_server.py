@@ -52,6 +52,9 @@ class ForgeState:
         }
     )
     samplers: tuple[str, ...] = ("Euler", "Euler a", "DPM++ 2M", "DPM++ SDE", "Heun", "DDIM", "UniPC")
+    vaes: tuple[str, ...] | None = ("sdxl.vae.safetensors", "fix.safetensors")
+    modules: tuple[str, ...] = ()
+    loras: tuple[tuple[str, str], ...] | None = (("film-grain", "grain"), ("style", "style"))
     schedulers: tuple[str, ...] | None = ("Automatic", "Uniform", "Karras")
     auth: str = ""
     has_progress: bool = True
@@ -88,6 +91,12 @@ class ForgeHandler(Handler):
             self.give([{"name": name, "aliases": [], "options": {}} for name in state.samplers])
         elif self.path == "/sdapi/v1/schedulers" and state.schedulers is not None:
             self.give([{"name": label.lower(), "label": label} for label in state.schedulers])
+        elif self.path == "/sdapi/v1/sd-vae" and state.vaes is not None:
+            self.give([{"model_name": name, "filename": f"/srv/vae/{name}"} for name in state.vaes])
+        elif self.path == "/sdapi/v1/sd-modules" and state.vaes is None:
+            self.give([{"model_name": name, "filename": f"/srv/vae/{name}"} for name in state.modules])
+        elif self.path == "/sdapi/v1/loras" and state.loras is not None:
+            self.give([{"name": name, "alias": alias, "path": "", "metadata": {}} for name, alias in state.loras])
         else:
             self.give({"detail": "Not Found"}, 404)
 

@@ -10,18 +10,21 @@ from collections.abc import Callable, Generator, Hashable, Iterator, Mapping, Se
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
-from typing import Any, Final, Generic, Protocol, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from imaging.errors import TransientError
-from resources.generators.base import ImageTask, Outcome
-from resources.generators.diffusion.memory import Memory, free_memory, is_out_of_memory
+from resources.generators.base import ImageTask, InpaintTask, Outcome
+from resources.generators.diffusion.memory import is_out_of_memory
+from resources.generators.diffusion.model_cache import free_memory
+from resources.generators.diffusion.outcomes import Loaded, failed, sampling_of
 
 _log = logging.getLogger(__name__)
 
 Task = TypeVar("Task")
+AnyTask = TypeVar("AnyTask", ImageTask, InpaintTask)
 Made = TypeVar("Made")
 
 PROGRESS_SECONDS: Final = 1.0
@@ -127,37 +130,24 @@ def run_batches(
             yield made.pop(index)
 
 
-class InMemory(Protocol):
-    """A loaded model."""
-
-    @property
-    def memory(self) -> Memory:
-        """How it gets along with the memory of its device."""
-        ...
-
-
 @dataclass(frozen=True)
-class Calls(Generic[Task]):
+class Calls(Generic[AnyTask]):
     """The pipeline calls of one generator.
 
     Attributes:
         model: what is called.
         call: makes the images of one batch: float32 RGB of shape (tasks, height, width, 3), 0 to 1.
-        sampling: the size of a task's image, among other things.
         finished: the outcome of a task, its image, and its place in the batch.
-        failed: the outcome of a task that failed, and why.
     """
 
-    model: InMemory
-    call: Callable[[Sequence[Task], Watch], NDArray[np.float32]]
-    sampling: Callable[[Task], ImageTask]
-    finished: Callable[[Task, NDArray[np.float32], Mapping[str, Any]], Outcome]
-    failed: Callable[[Task, Exception], Outcome]
+    model: Loaded
+    call: Callable[[Sequence[AnyTask], Watch], NDArray[np.float32]]
+    finished: Callable[[AnyTask, NDArray[np.float32], Mapping[str, Any]], Outcome]
 
-    def outcomes(self, tasks: Sequence[Task], watch: Watch) -> list[Outcome]:
+    def outcomes(self, tasks: Sequence[AnyTask], watch: Watch) -> list[Outcome]:
         """One batch. When it does not fit into memory, in smaller ones; when it fails, its tasks one by one."""
         memory = self.model.memory
-        first = self.sampling(tasks[0])
+        first = sampling_of(tasks[0])
         most = memory.fits(first) or len(tasks)
         if len(tasks) > most:
             return self._in_parts(tasks, most, watch)
@@ -184,9 +174,9 @@ class Calls(Generic[Task]):
         elif len(tasks) > 1 and not isinstance(failure, ImageTimeoutError):
             _log.warning("A batch of %d images failed, so they are made one by one: %s", len(tasks), failure)
             return self._in_parts(tasks, 1, watch)
-        return [self.failed(task, failure) for task in tasks]
+        return [failed(self.model, task, failure) for task in tasks]
 
-    def _in_parts(self, tasks: Sequence[Task], most: int, watch: Watch) -> list[Outcome]:
+    def _in_parts(self, tasks: Sequence[AnyTask], most: int, watch: Watch) -> list[Outcome]:
         parts = [tasks[start : start + most] for start in range(0, len(tasks), most)]
         return [outcome for part in parts for outcome in self.outcomes(part, watch)]
 

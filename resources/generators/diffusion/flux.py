@@ -10,13 +10,12 @@ from typing import Any, ClassVar, Final, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from imaging.errors import BackendError
-from resources.generators.base import NOTHING_CHOSEN, Generated, ImageTask, InpaintTask, ModelChoice, Outcome
+from resources.generators.base import NOTHING_CHOSEN, ImageTask, InpaintTask, ModelChoice, Outcome
 from resources.generators.choice import check_honoured
 from resources.generators.diffusion.calls import Calls, Watch, run_batches
 from resources.generators.diffusion.flux_model import FluxModel, load_flux
 from resources.generators.diffusion.options import Options, Setting, model_names
-from resources.generators.diffusion.outcomes import failure, sampling_of, steps_done, versions
+from resources.generators.diffusion.outcomes import finished, sampling_of, versions
 from resources.models.flux_checkpoint import FLUX
 from resources.models.names import ModelNames
 from resources.settings import Settings
@@ -126,13 +125,7 @@ class FluxGenerator:
         def run(batch: Sequence[Task], watch: Watch) -> NDArray[np.float32]:
             return call(model, batch, self.guidance, watch)
 
-        calls = Calls(
-            model,
-            run,
-            sampling_of,
-            finished=partial(self._finished, model),
-            failed=partial(failure, model="Flux", device=model.device, dtype=model.dtype),
-        )
+        calls = Calls(model, run, partial(self._finished, model))
         options = self.options
         yield from run_batches(
             tasks, key=partial(key, model), size=options.batch_size, make=calls.outcomes, seconds=options.image_timeout
@@ -140,38 +133,21 @@ class FluxGenerator:
 
     def _finished(self, model: FluxModel, task: Task, image: NDArray[np.float32], batch: Mapping[str, Any]) -> Outcome:
         sampling = sampling_of(task)
-        if not np.isfinite(image).all():
-            return BackendError(
-                f"Job {sampling.job_id}: the model's output in {model.dtype} is not finite (NaN), which shows as "
-                "black.",
-                "Set FC_SDXL_DTYPE to bfloat16 or float32, as Flux overflows in float16; if it is one of them already, "
-                "try another prompt or checkpoint.",
-            )
         steps = model.steps(sampling)
         not_used = ["cfg_scale", "scheduler"]
         not_used += ["negative_prompt"] if sampling.negative_prompt else []
         not_used += ["steps"] if steps != sampling.steps else []
         beyond_t5, beyond_clip = model.tokens_cut(sampling.prompt)
-        return Generated(
-            np.rint(image * 255).astype(np.uint8),
-            {
-                "device": model.device,
-                "gpu": model.gpu,
-                "dtype": model.dtype,
-                "memory_savings": model.memory.savings(sampling),
-                **batch,
-                "scheduler_class": "FlowMatchEulerDiscreteScheduler",
-                "steps": steps,
-                "denoising_steps": steps_done(task.denoising_strength, steps)
-                if isinstance(task, InpaintTask)
-                else steps,
-                "guidance_scale": model.guidance(self.guidance),
-                "not_used": not_used,
-                "prompt_tokens_cut": beyond_t5,
-                "clip_tokens_cut": beyond_clip,
-                **versions(),
-            },
-        )
+        details = {
+            **batch,
+            "scheduler_class": "FlowMatchEulerDiscreteScheduler",
+            "steps": steps,
+            "guidance_scale": model.guidance(self.guidance),
+            "not_used": not_used,
+            "prompt_tokens_cut": beyond_t5,
+            "clip_tokens_cut": beyond_clip,
+        }
+        return finished(model, task, steps, image, details)
 
 
 def _sampling(model: FluxModel, task: ImageTask) -> tuple[Hashable, ...]:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +19,7 @@ from resources.generators.diffusion.loading import fetch, loading, without_progr
 from resources.generators.diffusion.memory import Memory
 from resources.generators.diffusion.model_cache import MODELS, memory_budget
 from resources.generators.diffusion.options import Options
-from resources.generators.diffusion.outcomes import check_size, steps_done
+from resources.generators.diffusion.outcomes import Loaded, check_size, steps_done
 from resources.models.checkpoint import Checkpoint
 from resources.models.flux_checkpoint import FLUX
 from resources.models.names import ModelNames
@@ -36,28 +35,17 @@ _T5_TOKENS: Final = 512
 _DISTILLED_T5_TOKENS: Final = 256
 
 
-@dataclass(frozen=True, slots=True)
-class FluxModel:
-    """A checkpoint in memory. Calls from several threads wait for each other, as offloading moves the weights.
+@dataclass(slots=True, kw_only=True)
+class FluxModel(Loaded):
+    """A Flux checkpoint in memory.
 
     Attributes:
-        device: `cuda`, `mps` or `cpu`.
-        gpu: the name of the graphics card on cuda, else None.
-        dtype: `bfloat16`, `float16` or `float32`.
-        memory: how it gets along with the memory of the device.
         fill: the checkpoint is one of Flux Fill, which sees the mask and can only inpaint.
-        parts: transformer, VAE, text encoders and tokenizers by their names in diffusers, without the scheduler.
-        scheduler_config: of the checkpoint's own scheduler.
     """
 
-    device: str
-    gpu: str | None
-    dtype: str
-    memory: Memory
+    family: ClassVar[str] = "Flux"
+
     fill: bool
-    parts: dict[str, Any]
-    scheduler_config: dict[str, Any]
-    lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def guided(self) -> bool:

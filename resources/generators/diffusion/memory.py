@@ -83,14 +83,6 @@ class Memory:
             vae.tile_sample_min_size, vae.tile_latent_min_size = before
 
 
-def free_memory() -> None:
-    """Give memory that nothing uses any more back to the GPU, after a call has failed."""
-    import torch
-
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-
-
 def is_out_of_memory(error: Exception) -> bool:
     """Whether an error says that memory was too short; torch's own class does not tell all of them."""
     return any(words in str(error).lower() for words in ("out of memory", "can't allocate memory"))

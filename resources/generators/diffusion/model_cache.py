@@ -74,7 +74,7 @@ class ModelCache:
         """Let go of one model, if it is here."""
         with self._lock:
             if self._entries.pop(key, None) is not None:
-                _free_memory()
+                free_memory()
 
     def keep_only(self, model: object) -> list[str]:
         """Let go of all models but this one; the labels of those that went."""
@@ -82,14 +82,14 @@ class ModelCache:
             others = [key for key, entry in self._entries.items() if entry.model is not model]
             labels = [self._entries.pop(key).label for key in others]
             if labels:
-                _free_memory()
+                free_memory()
             return labels
 
     def clear(self) -> None:
         """Let go of all."""
         with self._lock:
             self._entries.clear()
-            _free_memory()
+            free_memory()
 
     def _make_room(self, most: int) -> None:
         """Let go of the least recently used until the rest takes at most so many bytes."""
@@ -100,7 +100,7 @@ class ModelCache:
             gone = True
             del entry
         if gone:
-            _free_memory()
+            free_memory()
 
 
 MODELS = ModelCache()
@@ -116,7 +116,7 @@ def memory_budget(device: str) -> int | None:
     return int(torch.cuda.get_device_properties(device).total_memory * 0.9)
 
 
-def _free_memory() -> None:
+def free_memory() -> None:
     """Give memory that nothing uses any more back to the device."""
     gc.collect()
     import torch

@@ -11,12 +11,11 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from imaging.errors import BackendError
-from resources.generators.base import NOTHING_CHOSEN, Generated, ImageTask, InpaintTask, ModelChoice, Outcome
+from resources.generators.base import NOTHING_CHOSEN, ImageTask, InpaintTask, ModelChoice, Outcome
 from resources.generators.choice import check_honoured
 from resources.generators.diffusion.calls import Calls, Watch, run_batches
 from resources.generators.diffusion.options import Options, Setting, model_names
-from resources.generators.diffusion.outcomes import failure, sampling_of, steps_done, versions
+from resources.generators.diffusion.outcomes import finished, sampling_of, versions
 from resources.generators.diffusion.sdxl_model import Model, load_model
 from resources.generators.diffusion.sdxl_prompts import PromptEncoder
 from resources.generators.diffusion.sdxl_schedulers import SCHEDULERS
@@ -137,13 +136,7 @@ class SdxlGenerator:
         def run(batch: Sequence[Task], watch: Watch) -> NDArray[np.float32]:
             return call(model, batch, encoder, watch)
 
-        calls = Calls(
-            model,
-            run,
-            sampling_of,
-            finished=partial(_finished, model, encoder),
-            failed=partial(failure, model="SDXL", device=model.device, dtype=model.dtype),
-        )
+        calls = Calls(model, run, partial(_finished, model, encoder))
         options = self.options
         yield from run_batches(
             tasks,
@@ -174,27 +167,11 @@ def _finished(
     model: Model, encoder: PromptEncoder, task: Task, image: NDArray[np.float32], batch: Mapping[str, Any]
 ) -> Outcome:
     sampling = sampling_of(task)
-    if not np.isfinite(image).all():
-        return BackendError(
-            f"Job {sampling.job_id}: the model's output in {model.dtype} is not finite (NaN), which shows as black.",
-            "Set FC_SDXL_DTYPE to bfloat16 or float32, as the original VAE of SDXL overflows in float16; if it is one "
-            "of them already, try another CFG scale, prompt or checkpoint.",
-        )
-    return Generated(
-        np.rint(image * 255).astype(np.uint8),
-        {
-            "device": model.device,
-            "gpu": model.gpu,
-            "dtype": model.dtype,
-            **batch,
-            "compiled": model.is_compiled(sampling),
-            "memory_savings": model.memory.savings(sampling),
-            "scheduler_class": SCHEDULERS[sampling.scheduler][0],
-            "denoising_steps": steps_done(task.denoising_strength, sampling.steps)
-            if isinstance(task, InpaintTask)
-            else sampling.steps,
-            "prompt_tokens": encoder.token_count(sampling.prompt),
-            "negative_tokens": encoder.token_count(sampling.negative_prompt),
-            **versions(),
-        },
-    )
+    details = {
+        **batch,
+        "compiled": model.is_compiled(sampling),
+        "scheduler_class": SCHEDULERS[sampling.scheduler][0],
+        "prompt_tokens": encoder.token_count(sampling.prompt),
+        "negative_tokens": encoder.token_count(sampling.negative_prompt),
+    }
+    return finished(model, task, sampling.steps, image, details)

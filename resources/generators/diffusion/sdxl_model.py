@@ -7,7 +7,7 @@ import os
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,7 @@ from resources.generators.diffusion.devices import gpu_name, pick_device, pick_d
 from resources.generators.diffusion.memory import Memory
 from resources.generators.diffusion.model_cache import MODELS, memory_budget
 from resources.generators.diffusion.options import Options
-from resources.generators.diffusion.outcomes import check_size, steps_done
+from resources.generators.diffusion.outcomes import Loaded, check_size, steps_done
 from resources.generators.diffusion.sdxl_loading import download, fetch_addons, load_parts
 from resources.generators.diffusion.sdxl_prompts import PromptEncoder
 from resources.generators.diffusion.sdxl_schedulers import make_scheduler
@@ -44,32 +44,21 @@ _COMPILED_SIDES: Final = (
 _TEXT_CHANNELS: Final = 4  # of a UNet that starts from noise alone; 9 take a mask and a masked image beside it
 
 
-@dataclass(slots=True)
-class Model:
-    """A checkpoint in memory. Calls from several threads wait for each other: fp16 changes the VAE during a call.
+@dataclass(slots=True, kw_only=True)
+class Model(Loaded):
+    """An SDXL checkpoint in memory.
 
     Attributes:
-        device: `cuda`, `mps` or `cpu`.
-        gpu: the name of the graphics card on cuda, else None.
-        dtype: `bfloat16`, `float16` or `float32`.
-        parts: UNet, VAE, text encoders and tokenizers by their names in diffusers, without the scheduler.
-        scheduler_config: of the checkpoint's own scheduler.
         zero_negative: whether no negative prompt means zero embeddings, as the checkpoint says.
         native_size: side in pixels of the square that the UNet was made for.
         compile_mode: `off`, `default` or `max`.
-        memory: how it gets along with the memory of the device.
     """
 
-    device: str
-    gpu: str | None
-    dtype: str
-    parts: dict[str, Any]
-    scheduler_config: dict[str, Any]
+    family: ClassVar[str] = "SDXL"
+
     zero_negative: bool
     native_size: int
-    memory: Memory
     compile_mode: str = "off"
-    lock: threading.Lock = field(default_factory=threading.Lock)
     _compiled: dict[str, Any] = field(default_factory=dict)
     _encoders: dict[int, PromptEncoder] = field(default_factory=dict)
 

@@ -7,42 +7,14 @@ from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from imaging.errors import BackendError
+from resources.samplers import SAMPLERS
 
 if TYPE_CHECKING:
     from diffusers import SchedulerMixin
 
 _ZERO_SNR: Final = "rescale_betas_zero_snr"
-_EVEN: Final = {"use_karras_sigmas": False, "use_exponential_sigmas": False, "use_beta_sigmas": False}
-_KARRAS: Final = {**_EVEN, "use_karras_sigmas": True}
-_DPM: Final = {"solver_order": 2, "solver_type": "midpoint", "final_sigmas_type": "zero", "lower_order_final": True}
-
-_SDE: Final = {**_DPM, "algorithm_type": "sde-dpmsolver++"}
-
-# The name as A1111 or Forge shows it (`SGM Uniform` is its schedule type) -> the class in diffusers, and what of its
-# config belongs to the name. Everything else (betas, prediction type, spacing of the time steps) comes from the
-# checkpoint. `LMS` is not here: its class needs SciPy. `DPM++ SDE` is the single-step solver with its stochastic term,
-# as in A1111; the class in diffusers that carries the name needs torchsde and draws its noise outside the images' own
-# generators. Lightning checkpoints need `Euler SGM Uniform`; LCM needs its own LoRA or checkpoint.
-SCHEDULERS: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {
-    "Euler": ("EulerDiscreteScheduler", _EVEN),
-    "Euler a": ("EulerAncestralDiscreteScheduler", {}),
-    "Euler SGM Uniform": ("EulerDiscreteScheduler", {**_EVEN, "timestep_spacing": "trailing"}),
-    "DDIM": ("DDIMScheduler", {"clip_sample": False, "set_alpha_to_one": False}),
-    "DDPM": ("DDPMScheduler", {"clip_sample": False, "variance_type": "fixed_small"}),
-    "DPM++ 2M": ("DPMSolverMultistepScheduler", {**_EVEN, **_DPM, "algorithm_type": "dpmsolver++"}),
-    "DPM++ 2M Karras": ("DPMSolverMultistepScheduler", {**_KARRAS, **_DPM, "algorithm_type": "dpmsolver++"}),
-    "DPM++ 2M SDE": ("DPMSolverMultistepScheduler", {**_EVEN, **_SDE}),
-    "DPM++ 2M SDE Karras": ("DPMSolverMultistepScheduler", {**_KARRAS, **_SDE}),
-    "DPM++ 3M SDE": ("DPMSolverMultistepScheduler", {**_EVEN, **_SDE, "solver_order": 3}),
-    "DPM++ 3M SDE Karras": ("DPMSolverMultistepScheduler", {**_KARRAS, **_SDE, "solver_order": 3}),
-    "DPM++ SDE": ("DPMSolverSinglestepScheduler", {**_EVEN, **_SDE}),
-    "DPM++ SDE Karras": ("DPMSolverSinglestepScheduler", {**_KARRAS, **_SDE}),
-    "DPM2": ("KDPM2DiscreteScheduler", _EVEN),
-    "DPM2 a": ("KDPM2AncestralDiscreteScheduler", _EVEN),
-    "Heun": ("HeunDiscreteScheduler", {**_EVEN, "clip_sample": False}),
-    "LCM": ("LCMScheduler", {"clip_sample": False}),
-    "UniPC": ("UniPCMultistepScheduler", {**_EVEN, "solver_order": 2, "solver_type": "bh2"}),
-}
+SCHEDULERS: Final = {name: (sampler.diffusers, sampler.config) for name, sampler in SAMPLERS.items()}
+"""The name in a request -> the class in diffusers, and what of its config belongs to the name."""
 
 
 def make_scheduler(name: str, model_config: Mapping[str, Any]) -> SchedulerMixin:

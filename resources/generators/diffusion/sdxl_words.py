@@ -23,8 +23,8 @@ def add_word(parts: Mapping[str, Any], embedding: Addon) -> None:
     """Let the label of a textual inversion, as a whole word in any case, stand for its vectors in every prompt.
 
     The tokenizer itself turns the word into one private letter per vector, so every text that it sees is treated alike,
-    and a word within another word is left alone. `further_tokens` tells which tokens belong to one word. (Gal et
-    al., An Image is Worth One Word, arXiv:2208.01618.)
+    and a word within another word is left alone; `further_tokens` tells which tokens belong to one word. (Gal et al.,
+    An Image is Worth One Word, arXiv:2208.01618.)
 
     Args:
         parts: `tokenizer`, `text_encoder`, `tokenizer_2` and `text_encoder_2` of transformers.

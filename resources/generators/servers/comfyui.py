@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from imaging.errors import BackendError, SettingsError, TransientError
+from resources import samplers
 from resources.generators.base import NOTHING_CHOSEN, Generated, ImageTask, InpaintTask, ModelChoice, Outcome
+from resources.generators.choice import check_honoured
+from resources.generators.servers.comfyui_server import SERVER, ComfyUIServer
 from resources.generators.servers.comfyui_workflow import (
+    CHOSEN_VALUES,
     FACE_NEEDS,
     FACE_VALUES,
     SCENE_NEEDS,
@@ -28,7 +30,6 @@ from resources.generators.servers.http_api import (
     ConnectionLostError,
     HttpApi,
     HttpStatusError,
-    Remembered,
     inpaint_pngs,
     outcomes,
     read_png,
@@ -37,40 +38,8 @@ from resources.settings import Settings
 
 _log = logging.getLogger(__name__)
 
-SERVER: Final = "ComfyUI"
-_REMEMBER_SECONDS: Final = 60.0
-_UPLOAD_FOLDER: Final = "face-changer"
-
-# The name in a request -> sampler and scheduler of ComfyUI's KSampler.
-SAMPLERS: Final[Mapping[str, tuple[str, str]]] = {
-    "Euler": ("euler", "normal"),
-    "Euler a": ("euler_ancestral", "normal"),
-    "DDIM": ("ddim", "ddim_uniform"),
-    "DPM++ 2M": ("dpmpp_2m", "normal"),
-    "DPM++ 2M Karras": ("dpmpp_2m", "karras"),
-    "DPM++ SDE Karras": ("dpmpp_sde", "karras"),
-    "Heun": ("heun", "normal"),
-    "UniPC": ("uni_pc", "normal"),
-    "Euler SGM Uniform": ("euler", "sgm_uniform"),
-    "DDPM": ("ddpm", "normal"),
-    "DPM++ 2M SDE": ("dpmpp_2m_sde", "normal"),
-    "DPM++ 2M SDE Karras": ("dpmpp_2m_sde", "karras"),
-    "DPM++ 3M SDE": ("dpmpp_3m_sde", "normal"),
-    "DPM++ 3M SDE Karras": ("dpmpp_3m_sde", "karras"),
-    "DPM++ SDE": ("dpmpp_sde", "normal"),
-    "DPM2": ("dpm_2", "normal"),
-    "DPM2 a": ("dpm_2_ancestral", "normal"),
-    "LCM": ("lcm", "sgm_uniform"),
-}
-
-
-@dataclass(frozen=True, slots=True)
-class ServerState:
-    """What the server says of itself: its version, its classes of nodes, and what the pack asks for and it lacks."""
-
-    version: str
-    nodes: frozenset[str]
-    lacks: tuple[str, ...]
+SAMPLERS: Final = {name: sampler.comfyui for name, sampler in samplers.SAMPLERS.items()}
+"""The name in a request -> sampler and scheduler of ComfyUI's KSampler."""
 
 
 class ComfyUIGenerator:
@@ -83,12 +52,15 @@ class ComfyUIGenerator:
         pack: the models and nodes that must be there.
         image_timeout: seconds that one image may take, waiting for other images there included.
         face_size: side of the face pass in pixels; 0: 1024, SDXL's own.
+        choice: what a job says of the model.
 
     Raises:
-        SettingsError: an address that cannot be one.
+        SettingsError: an address that cannot be one, or no workflow takes what the job says.
     """
 
     name = "comfyui"
+    HONOURS: ClassVar[frozenset[str]] = frozenset(CHOSEN_VALUES)
+    """What a job can say if an input of the workflow is marked for it."""
     poll_seconds: float = 0.5
     """Seconds between two looks at whether an image is finished."""
 
@@ -100,22 +72,29 @@ class ComfyUIGenerator:
         pack: Pack | None = None,
         image_timeout: float = 300.0,
         face_size: int = 0,
+        choice: ModelChoice = NOTHING_CHOSEN,
     ) -> None:
+        check_honoured(self.name, self.HONOURS, choice)
+        self._chosen = _chosen_values(choice)
+        for name in self._chosen:
+            if not any(workflow.takes(name) for workflow in (scene, face) if workflow):
+                raise SettingsError(f"{name}: no ComfyUI workflow here has an input marked for it.", _mark_hint(name))
         self._api = HttpApi(url, variable="FC_COMFYUI_URL", server=SERVER)
-        self._scene = scene
-        self._face = face
+        self._scene = scene and scene.with_values(self._chosen)
+        self._face = face and face.with_values(self._chosen)
         self._pack = pack or Pack()
         self._image_timeout = image_timeout
         self._face_size = face_size
         self._client_id = uuid.uuid4().hex
-        self._state = Remembered(self._ask_state, _REMEMBER_SECONDS)
+        self._server = ComfyUIServer(self._api, self._pack)
 
     @classmethod
-    def from_settings(cls, settings: Settings, choice: ModelChoice = NOTHING_CHOSEN) -> ComfyUIGenerator:  # noqa: ARG003
-        """The generator that the settings describe. The files are read; no request is sent.
+    def from_settings(cls, settings: Settings, choice: ModelChoice = NOTHING_CHOSEN) -> ComfyUIGenerator:
+        """The generator that the settings describe, with what a job says in its workflows. No request is sent.
 
         Raises:
-            SettingsError: names the variable, the file and the node that is missing or wrong.
+            SettingsError: names the variable, the file and the node that is missing or wrong, or the job's field that
+                no workflow takes.
         """
         if not settings.comfyui_url:
             raise SettingsError(
@@ -125,7 +104,7 @@ class ComfyUIGenerator:
         if settings.comfyui_workflow is None and settings.comfyui_face_workflow is None:
             raise SettingsError(
                 "Neither FC_COMFYUI_WORKFLOW nor FC_COMFYUI_FACE_WORKFLOW is set.",
-                "Mark a workflow's inputs as the README says, export it with File > Export (API), and set its path.",
+                "Mark a workflow's inputs as docs/models.md says, use File > Export (API), and set its path.",
             )
         scene, face, pack = settings.comfyui_workflow, settings.comfyui_face_workflow, settings.comfyui_pack
         return cls(
@@ -135,6 +114,7 @@ class ComfyUIGenerator:
             None if pack is None else read_pack(pack, "FC_COMFYUI_PACK"),
             settings.image_timeout,
             settings.face_size,
+            choice,
         )
 
     def describe(self) -> dict[str, Any]:
@@ -152,7 +132,7 @@ class ComfyUIGenerator:
             "workflow": self._scene and self._scene.sha256,
             "face_workflow": self._face and self._face.sha256,
             "pack": self._pack.sha256,
-            "server": f"{SERVER} {self._state.get().version}",
+            "server": f"{SERVER} {self._server.version()}",
         }
 
     def native_size(self) -> int:
@@ -165,7 +145,7 @@ class ComfyUIGenerator:
         Raises:
             BackendError: it does not answer (`TransientError`), or lacks nodes or models of the workflows or the pack.
         """
-        version = self._ready(*(workflow for workflow in (self._scene, self._face) if workflow)).version
+        version = self._server.ready(*(workflow for workflow in (self._scene, self._face) if workflow)).version
         return f"{SERVER} {version} answers at {self._api.address}; it has what the workflows and the pack need"
 
     def generate(self, tasks: Sequence[ImageTask]) -> Iterator[Outcome]:
@@ -181,19 +161,22 @@ class ComfyUIGenerator:
         image, mask = inpaint_pngs(task)
         if task.denoising_strength == 0:
             return Generated(task.image, {"denoising_strength": 0})
-        self._ready(workflow)
+        self._server.ready(workflow)
         return self._made(
             workflow,
             task.task,
             {
                 "denoising_strength": task.denoising_strength,
-                "image": self._upload(image),
-                "mask": self._upload(mask),
+                "image": self._server.upload(image),
+                "mask": self._server.upload(mask),
             },
         )
 
     def _made(self, workflow: Workflow, task: ImageTask, extra: Mapping[str, Any]) -> Generated:
-        state = self._ready(workflow)
+        for name in self._chosen:
+            if not workflow.takes(name):
+                raise BackendError(f"{name}: {workflow.name} has no input marked for it.", _mark_hint(name))
+        state = self._server.ready(workflow)
         sampler, scheduler = SAMPLERS[task.scheduler]
         values = {
             "prompt": task.prompt,
@@ -209,7 +192,7 @@ class ComfyUIGenerator:
         }
         started = time.monotonic()
         entry = self._run(workflow, workflow.filled(values), task.job_id)
-        data = self._picture(workflow, entry)
+        data = self._server.picture(workflow, entry)
         return Generated(
             read_png(data, (task.width, task.height), SERVER),
             {
@@ -222,26 +205,6 @@ class ComfyUIGenerator:
         )
 
     # ---- one run of a workflow
-
-    def _upload(self, data: bytes) -> str:
-        """Put a PNG into the server's input folder; returns the name by which a node finds it.
-
-        The name is made from the content, so that sending it twice leaves one file.
-        """
-        name = f"{hashlib.sha256(data).hexdigest()[:32]}.png"
-        answer = self._api.send(
-            "POST",
-            "/upload/image",
-            seconds=60,
-            again=True,
-            files={"image": (name, data, "image/png")},
-            data={"type": "input", "subfolder": _UPLOAD_FOLDER, "overwrite": "true"},
-        )
-        stored = self._api.as_json("/upload/image", answer)
-        try:
-            return f"{stored['subfolder']}/{stored['name']}" if stored.get("subfolder") else str(stored["name"])
-        except (AttributeError, KeyError, TypeError):
-            raise BackendError(f"{SERVER} did not say where it put an image.", "Read the server's own log.") from None
 
     def _run(self, workflow: Workflow, graph: Mapping[str, Any], job_id: str) -> Mapping[str, Any]:
         """Queue a filled workflow and wait until it is finished; returns its entry in the server's history."""
@@ -260,7 +223,7 @@ class ComfyUIGenerator:
                 f"{self._stop(prompt_id)}",
                 "Raise FC_IMAGE_TIMEOUT, or ask for a smaller image or fewer steps.",
             )
-        self._check_run(workflow, entry)
+        self._server.check_run(workflow, entry)
         return entry
 
     def _queue(self, workflow: Workflow, graph: Mapping[str, Any], prompt_id: str) -> str:
@@ -330,91 +293,25 @@ class ComfyUIGenerator:
             return f"Whether the server still works on it is not known: {error.what}"
         return "It was interrupted there."
 
-    def _check_run(self, workflow: Workflow, entry: Mapping[str, Any]) -> None:
-        status = entry.get("status") or {}
-        if status.get("status_str", "success") == "success":
-            return
-        events = {event[0]: event[1] for event in status.get("messages", ())}
-        failed = events.get("execution_error")
-        if failed is None:
-            raise BackendError(
-                f"The image was interrupted on {SERVER} at {self._api.address}.", "Retry the job when you want it."
-            )
-        said = " ".join(f"{failed.get('exception_type')}: {failed.get('exception_message')}".split())
-        raise BackendError(
-            f"{SERVER} failed in node {workflow.title(str(failed.get('node_id')))} of {workflow.name}: {said[:400]}.",
-            "Read the server's own log; run the workflow in ComfyUI.",
-        )
-
-    def _picture(self, workflow: Workflow, entry: Mapping[str, Any]) -> bytes:
-        images = (entry.get("outputs") or {}).get(workflow.output, {}).get("images", [])
-        if len(images) != 1:
-            raise BackendError(
-                f"Node {workflow.title(workflow.output)} of {workflow.name} gave {len(images)} images, and one is "
-                "needed.",
-                "Make one image per run: set the batch size to 1.",
-            )
-        found = {name: str(images[0].get(name, "")) for name in ("filename", "subfolder", "type")}
-        try:
-            return self._api.get("/view", seconds=60, **found)
-        except HttpStatusError as error:
-            if error.status != 404:
-                raise
-            raise BackendError(
-                f"{SERVER} at {self._api.address} made {found['filename']} and no longer has it.",
-                "Somebody removed it, and ComfyUI takes it as made while the same request is in its cache: press "
-                "Free model and node cache there, or restart it.",
-            ) from None
-
-    # ---- the server
-
-    def _ask_state(self) -> ServerState:
-        told = self._api.get_json("/system_stats")
-        nodes = self._api.get_json("/object_info")
-        try:
-            version = str(told["system"].get("comfyui_version") or "of unknown version")
-            lacks = [f"node {name}" for name in self._pack.nodes if name not in nodes]
-        except (AttributeError, KeyError, TypeError):
-            raise BackendError(
-                f"The server at {self._api.address} does not describe itself as ComfyUI does.",
-                "Check that FC_COMFYUI_URL is the address of ComfyUI.",
-            ) from None
-        for folder, files in self._pack.models.items():
-            there = self._files(folder)
-            lacks += [f"{folder}/{file}" for file in files if file.replace("\\", "/") not in there]
-        return ServerState(version, frozenset(nodes), tuple(lacks))
-
-    def _files(self, folder: str) -> set[str]:
-        try:
-            return {str(file).replace("\\", "/") for file in self._api.get_json(f"/models/{folder}")}
-        except HttpStatusError as error:
-            if error.status != 404:
-                raise
-            return set()
-
-    def _ready(self, *workflows: Workflow) -> ServerState:
-        """The server's state, if it has what is needed.
-
-        Raises:
-            BackendError: names what is missing.
-        """
-        state = self._state.get()
-        lacks = [*state.lacks]
-        for workflow in workflows:
-            lacks += [f"node {name} (in {workflow.name})" for name in sorted(workflow.node_types - state.nodes)]
-        if lacks:
-            about = f" ({self._pack.about})" if self._pack.about else ""
-            raise BackendError(
-                f"{SERVER} at {self._api.address} lacks: {', '.join(lacks)}.",
-                f"Install them there, and restart it{about}; `fc doctor` checks it.",
-            )
-        return state
-
 
 def _set(workflow: Workflow | None, variable: str) -> Workflow:
     if workflow is None:
-        raise BackendError(f"{variable} is not set, so ComfyUI cannot make this image.", "Set it; the README says how.")
+        raise BackendError(
+            f"{variable} is not set, so ComfyUI cannot make this image.", "Set it; docs/models.md says how."
+        )
     return workflow
+
+
+def _chosen_values(choice: ModelChoice) -> dict[str, Any]:
+    """What a job says of the model, as ComfyUI's nodes take it: it counts a clip skip of 2 as -2."""
+    values = {name: getattr(choice, name) for name in CHOSEN_VALUES}
+    if choice.clip_skip is not None:
+        values["clip_skip"] = -choice.clip_skip
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _mark_hint(name: str) -> str:
+    return f"Leave it out, or title the node `fc: INPUT={name}` in ComfyUI, and export it with File > Export (API)."
 
 
 def _node_problems(workflow: Workflow, body: Any) -> list[str]:  # noqa: ANN401 - JSON

@@ -13,13 +13,16 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from imaging.errors import SettingsError
+
+CHOSEN_VALUES: Final = ("checkpoint", "vae", "clip_skip")
+"""What a job may say of the model; an input that is marked for it keeps its own value where a job says nothing."""
 
 SCENE_VALUES: Final = (
     "prompt",
@@ -31,6 +34,7 @@ SCENE_VALUES: Final = (
     "cfg_scale",
     "sampler_name",
     "scheduler",
+    *CHOSEN_VALUES,
 )
 FACE_VALUES: Final = (*SCENE_VALUES, "denoising_strength", "image", "mask")
 SCENE_NEEDS: Final = ("prompt", "seed")
@@ -78,11 +82,16 @@ class Workflow:
         return any(mark[2] == value for mark in self.marks)
 
     def filled(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """The graph with the values in the marked inputs; a marked input that was linked is no longer."""
+        """The graph with the values in the inputs marked for them; a marked input that was linked is no longer."""
         graph = copy.deepcopy(dict(self.graph))
         for node_id, name, value in self.marks:
-            graph[node_id]["inputs"][name] = values[value]
+            if value in values:
+                graph[node_id]["inputs"][name] = values[value]
         return graph
+
+    def with_values(self, values: Mapping[str, Any]) -> Workflow:
+        """The same workflow with the values in it."""
+        return replace(self, graph=self.filled(values))
 
 
 def read_workflow(path: Path, variable: str, values: tuple[str, ...], needs: tuple[str, ...]) -> Workflow:
