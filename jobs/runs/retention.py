@@ -47,7 +47,7 @@ def retire(instance: dg.DagsterInstance, queue: JobQueue, job_ids: Sequence[str]
     retired: list[str] = []
     keys = instance.get_dynamic_partitions(PARTITIONS)
     for start in range(0, len(job_ids), _AT_ONCE):
-        with queue.kept_over(job_ids[start : start + _AT_ONCE]) as over:
+        with queue.lock_ended(job_ids[start : start + _AT_ONCE]) as over:
             used = _in_use(instance, keys)  # asked now: from here on only a person can start a run of these
             for job_id in over:
                 if job_id not in used:
