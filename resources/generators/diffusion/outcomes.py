@@ -79,7 +79,7 @@ def failure(task: ImageTask | InpaintTask, error: Exception, *, model: str, devi
     sampling = sampling_of(task)
     size = f"{sampling.width}x{sampling.height} pixels, {dtype} on {device}"
     if isinstance(error, BackendError):
-        failed: BackendError = error.behind(f"Job {sampling.job_id}: ")
+        failed: BackendError = error.prefixed(f"Job {sampling.job_id}: ")
     elif is_out_of_memory(error):
         failed = OutOfMemoryError(
             f"Job {sampling.job_id}: the {device} is out of memory ({size}, one image alone).",
