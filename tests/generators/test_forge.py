@@ -26,7 +26,7 @@ from resources.generators.base import Generated, ImageTask, InpaintTask
 from resources.generators.select import make_generator
 from resources.generators.servers import forge
 from resources.generators.servers.forge import SAMPLERS, ForgeGenerator
-from resources.generators.servers.http_api import HttpApi, told
+from resources.generators.servers.http_api import HttpApi, reason_in
 from resources.settings import Settings, load_settings
 from resources.store.image_store import ImageStore
 from sketch.paint import paint_scene
@@ -166,9 +166,9 @@ def test_a1111_tells_its_errors_in_another_body() -> None:
 
 def test_an_error_names_the_field_that_is_wrong() -> None:
     body = b'{"detail": [{"loc": ["body", "steps"], "msg": "value is not an integer", "type": "x"}]}'
-    assert told(body) == "body.steps value is not an integer"
-    assert told(b"<html>no</html>") == "<html>no</html>"
-    assert told(b"") == "no message"
+    assert reason_in(body) == "body.steps value is not an integer"
+    assert reason_in(b"<html>no</html>") == "<html>no</html>"
+    assert reason_in(b"") == "no message"
 
 
 # ---- the checkpoint
