@@ -126,8 +126,8 @@ def parse_a1111(text: str) -> A1111Parameters:
 
     The last line holds the settings when it has at least three pairs; otherwise it is part of the prompt.
     """
-    prompt, _, last = text.rpartition("\n")
-    settings = _pairs(last)
+    prompt, _, line = text.rpartition("\n")
+    settings = _pairs(line)
     if len(settings) < _A1111_MIN_PAIRS:
         prompt, settings = text, {}
     before, found, after = f"\n{prompt}".partition(f"\n{_NEGATIVE.rstrip()}")

@@ -98,8 +98,8 @@ def _in_use(instance: dg.DagsterInstance, keys: Sequence[str]) -> set[str]:
         if PARTITION_TAG in run.tags:
             used.add(run.tags[PARTITION_TAG])
         if RANGE_START_TAG in run.tags:
-            first, last = run.tags[RANGE_START_TAG], run.tags.get(RANGE_END_TAG)
-            start = keys.index(first) if first in keys else 0
-            end = keys.index(last) if last in keys else len(keys)
+            first_key, last_key = run.tags[RANGE_START_TAG], run.tags.get(RANGE_END_TAG)
+            start = keys.index(first_key) if first_key in keys else 0
+            end = keys.index(last_key) if last_key in keys else len(keys)
             used.update(keys[start : end + 1])
     return used
