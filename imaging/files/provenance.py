@@ -329,8 +329,8 @@ def decode_png_exact(data: bytes, *, name: str = "The stored image") -> NDArray[
     """
     if not data.startswith(_MAGIC) or len(data) < 29:
         raise _damaged(name, "it does not begin like a PNG")
-    width, height, depth, colour = struct.unpack(">IIBB", data[16:26])
-    if depth != 8 or colour not in (0, 2, 6) or width * height > _MAX_PIXELS:
+    width, height, depth, color = struct.unpack(">IIBB", data[16:26])
+    if depth != 8 or color not in (0, 2, 6) or width * height > _MAX_PIXELS:
         raise InvalidImageError(f"{name} is not a PNG that face-changer wrote.", "Use the image importer for it.")
     try:
         with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
