@@ -33,9 +33,16 @@ GPU_STAGES: Final = ("generated_image", "changed_face")
 """The stages in the concurrency pool `gpu`."""
 
 
-def needs_gpu(job_type: JobType, stages: Iterable[str]) -> bool:
-    """Whether these stages of a job of this type use the generator; a `description` job only imports its image."""
-    return job_type != "description" and not set(GPU_STAGES).isdisjoint(stages)
+def needs_gpu(job_type: JobType, stages: Iterable[str], on_gpu: Iterable[str] = GPU_STAGES) -> bool:
+    """Whether these stages of a job of this type need a GPU; those types that start from a photo import their image.
+
+    Args:
+        job_type: the job's.
+        stages: those ahead of it.
+        on_gpu: the stages whose generator needs one.
+    """
+    imports = {"description": set(GPU_STAGES), "face_processing": {"generated_image"}}.get(job_type, set())
+    return not (set(on_gpu) - imports).isdisjoint(stages)
 
 
 def next_stage(job_type: JobType, completed: Iterable[str]) -> str | None:

@@ -19,11 +19,11 @@ from resources.settings import Settings
 from resources.writers.base import DescriptionAnswer, Picture, PromptAnswer, PromptDraft, Usage
 from resources.writers.claude_api import Call, ClaudeApi, Tokens
 from resources.writers.claude_prompts import (
-    DESCRIBE_SYSTEM,
     ENHANCE_SYSTEM,
     PROMPT_VERSION,
     EnhancedPrompts,
     ImageDescription,
+    describe_system,
     draft_message,
     picture_message,
 )
@@ -170,7 +170,7 @@ class ClaudeWriter:
             return "" if answer.refused or (answer.text.strip() and answer.title.strip()) else "it is empty"
 
         what = f"Describing the image of job {picture.job_id}"
-        answer, usage = self._ask(what, DESCRIBE_SYSTEM, content, ImageDescription, missing)
+        answer, usage = self._ask(what, describe_system(), content, ImageDescription, missing)
         if answer.refused:
             raise NeedsReviewError(
                 f"{what}: Claude declined: {answer.reason or 'no reason given'}",
