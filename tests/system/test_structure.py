@@ -19,7 +19,7 @@ FLOORS = {  # a package imports from its own floor and from those below
     "jobs.recipes": 4, "resources": 2, "imaging": 1,
 }  # fmt: skip
 
-# KNOWN: what does not hold yet. Each entry is a fault to mend; an entry that holds by now is to be removed.
+# KNOWN: what does not hold yet. Each entry is to be fixed, and removed when it is.
 KNOWN_LONG_CLASSES = {
     "fc_assets.engine.stage.Stage",
     "resources.generators.servers.comfyui.ComfyUIGenerator",
