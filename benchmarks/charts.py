@@ -7,7 +7,7 @@ from html import escape
 
 WIDTH, HEIGHT = 560, 300
 LEFT, RIGHT, TOP, BOTTOM = 56, 16, 34, 84
-COLOURS = ("#0b6e99", "#c2571a", "#777777")
+COLORS = ("#0b6e99", "#c2571a", "#777777")
 
 
 def line_chart(title: str, across: str, up: str, ticks: Sequence[str], lines: Mapping[str, Sequence[float]]) -> str:
@@ -31,11 +31,11 @@ def line_chart(title: str, across: str, up: str, ticks: Sequence[str], lines: Ma
         parts.append(_text(LEFT - 20, y(value) + 4, f"{value:g}"))
     parts += [_text(x, TOP + high + 18, tick) for x, tick in zip(xs, ticks, strict=True)]
     for number, (name, values) in enumerate(lines.items()):
-        colour = COLOURS[number % len(COLOURS)]
+        color = COLORS[number % len(COLORS)]
         points = " ".join(f"{x:.1f},{y(value):.1f}" for x, value in zip(xs, values, strict=True))
-        parts.append(f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2"/>')
+        parts.append(f'<polyline points="{points}" fill="none" stroke="{color}" stroke-width="2"/>')
         place = LEFT + wide * (number + 0.5) / len(lines)
-        parts.append(f'<path d="M{place - 72:.1f} {HEIGHT - 16}h14" stroke="{colour}" stroke-width="3"/>')
+        parts.append(f'<path d="M{place - 72:.1f} {HEIGHT - 16}h14" stroke="{color}" stroke-width="3"/>')
         parts.append(_text(place, HEIGHT - 12, name))
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif" '

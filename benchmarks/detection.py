@@ -16,7 +16,7 @@ import scenes
 from numpy.typing import NDArray
 from scenes import Scene
 
-from imaging.faces.search import Look, Search, Sighting, View, look_at, search
+from imaging.faces.search import Detect, Search, Sighting, View, detect_in, search
 from imaging.geometry.boxes import Box, Face
 
 LEAST = 0.15  # score under which nothing that a look sees is asked for
@@ -65,38 +65,38 @@ def groups(per: int, least: int = 24) -> dict[str, list[Scene]]:
     }
 
 
-def searched(look: Look, how: Search) -> Finder:
+def searched(detect: Detect, options: Search) -> Finder:
     """The product's way: `imaging.faces.search` with a detector's look and its search values."""
-    seen = remembered(look)
+    seen = remembered(detect)
 
     def find(scene: Scene, confidence: float) -> list[Face]:
-        asked = replace(how, confidence=confidence, candidates=confidence)
+        asked = replace(options, confidence=confidence, candidates=confidence)
         return search(scene.image, seen, asked)
 
     return find
 
 
-def single(look: Look) -> Finder:
+def single(detect: Detect) -> Finder:
     """The plain way of most tools: one look at the whole picture, brought to 640 pixels on its longer side."""
-    seen = remembered(look)
+    seen = remembered(detect)
 
     def find(scene: Scene, confidence: float) -> list[Face]:
         height, width = scene.image.shape[:2]
         scale = SINGLE_SIDE / max(width, height)
         view = View(Box(0, 0, width, height), (max(1, round(width * scale)), max(1, round(height * scale))))
-        return look_at(scene.image, [view], seen, confidence)
+        return detect_in(scene.image, [view], seen, confidence)
 
     return find
 
 
-def remembered(look: Look) -> Look:
+def remembered(detect: Detect) -> Detect:
     """The same look, which remembers what it saw in each picture."""
     memory: dict[bytes, list[Sighting]] = {}
 
     def again(image: NDArray[np.uint8]) -> list[Sighting]:
         key = hashlib.blake2b(image.tobytes(), digest_size=16, key=str(image.shape).encode()).digest()
         if key not in memory:
-            memory[key] = [one for one in look(image) if one.score >= LEAST]
+            memory[key] = [one for one in detect(image) if one.score >= LEAST]
         return memory[key]
 
     return again

@@ -80,9 +80,9 @@ def detect(model: Path | None, places: int, images: Path | None) -> None:
     groups = detection.groups(places)
     ways: dict[str, Finder] = {}
     if model:
-        look = yunet.YuNetDetector(model, CONFIDENCE, detection.LEAST).look
-        ways["yunet"] = detection.searched(look, yunet.how_to_search(CONFIDENCE, CONFIDENCE))
-        ways["single look"] = detection.single(look)
+        detector = yunet.YuNetDetector(model, CONFIDENCE, detection.LEAST).look
+        ways["yunet"] = detection.searched(detector, yunet.how_to_search(CONFIDENCE, CONFIDENCE))
+        ways["single look"] = detection.single(detector)
     ways["haar"] = detection.searched(
         haar.HaarDetector(CONFIDENCE, detection.LEAST).look, haar.how_to_search(CONFIDENCE, CONFIDENCE)
     )
@@ -170,23 +170,23 @@ def speed(model: Path | None) -> None:
         for count in timing.COUNTS:
             shown = timing.picture(count, angle)
             one = timing.cost(shown)
-            looks = "   ".join(f"{detector.name} {_time_of(detector, shown.scene):.0f}" for detector in detectors)
+            times = "   ".join(f"{detector.name} {_time_of(detector, shown.scene):.0f}" for detector in detectors)
             print(
                 f"{count:2d} faces, turned {angle:2.0f}: cut {one.cut:.1f}   back {one.back:.1f}   "
                 f"mask {one.mask:.1f}   merge {one.merge:.1f}   together {one.total:.1f}   "
-                f"memory {one.copies:.1f} copies   detect: {looks}"
+                f"memory {one.copies:.1f} copies   detect: {times}"
             )
     for background in ("coffee", "grass", "gravel"):
         empty = compose("no face 0", (timing.SIDE, timing.SIDE), [], background)
-        looks = "   ".join(f"{detector.name} {_time_of(detector, empty):.0f}" for detector in detectors)
-        print(f"no face, {background}: detect: {looks}")
+        times = "   ".join(f"{detector.name} {_time_of(detector, empty):.0f}" for detector in detectors)
+        print(f"no face, {background}: detect: {times}")
 
 
 def _time_of(detector: Detector, scene: Scene) -> float:
-    def look() -> list[Face]:
+    def detect_all() -> list[Face]:
         return detector.detect(scene.image)
 
-    return timing.least(look, 2)[0]
+    return timing.least(detect_all, 2)[0]
 
 
 if __name__ == "__main__":

@@ -128,13 +128,12 @@ def submit(pending: int) -> dict[str, float]:
     return found | {"submit_mb": _peak_mb()}
 
 
-def look() -> dict[str, float]:
+def read_and_tick() -> dict[str, float]:
     """Look at the jobs, and do one tick of each sensor."""
     import dagster as dg
 
     from jobs.queue.job_queue import JobQueue
-    from jobs.runs.repair import Sides
-    from jobs.runs.repair import look as disagreements
+    from jobs.runs.repair import Stores, find_disagreements
     from resources.connections import DatabaseResource, StoreResource
     from resources.database import open_database
     from resources.settings import load_settings
@@ -153,8 +152,8 @@ def look() -> dict[str, float]:
     with dg.DagsterInstance.from_config(os.environ["DAGSTER_HOME"]) as instance:
         settings = load_settings()
         queue = JobQueue(open_database(settings.resolved_database_url))
-        sides = Sides(instance, queue, ImageStore(settings.resolved_data_dir), settings)
-        found["doctor"] = _seconds(lambda: _expect_none(disagreements(sides, fix=True)))
+        stores = Stores(instance, queue, ImageStore(settings.resolved_data_dir), settings)
+        found["doctor"] = _seconds(lambda: _expect_none(find_disagreements(stores, fix=True)))
         both = {"database": DatabaseResource(), "store": StoreResource()}
         for name, sensor, resources in (
             ("claiming", job_requests, both),
@@ -225,7 +224,7 @@ def measure(finished: int, pending: int, *, postgres: bool) -> dict[str, float]:
     """All figures of one size, each part in a process of its own."""
     found: dict[str, float] = {}
     with fresh_home(postgres=postgres):
-        for work, given in ((fill, (finished,)), (submit, (pending,)), (look, ())):
+        for work, given in ((fill, (finished,)), (submit, (pending,)), (read_and_tick, ())):
             with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
                 found |= pool.submit(work, *given).result()
     return found

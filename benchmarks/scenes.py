@@ -217,10 +217,10 @@ def _paste(canvas: NDArray[np.uint8], face: Placed) -> Box:
     forward[:, :2] /= (shrink_x, shrink_y)
     height, width = canvas.shape[:2]
     layer = cv2.warpAffine(sprite, forward, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
-    colours, alpha = layer[..., :3] * face.light, layer[..., 3:]
+    colors, alpha = layer[..., :3] * face.light, layer[..., 3:]
     if face.blur > 0:
-        colours = cv2.GaussianBlur(colours, (0, 0), face.blur * face.width)
-    canvas[...] = np.clip(np.rint(alpha * colours + (1 - alpha) * canvas), 0, 255).astype(np.uint8)
+        colors = cv2.GaussianBlur(colors, (0, 0), face.blur * face.width)
+    canvas[...] = np.clip(np.rint(alpha * colors + (1 - alpha) * canvas), 0, 255).astype(np.uint8)
     # The bounding box of the turned ellipse from brow to chin.
     half_width, half_height = FACE.width / 2, FACE.height / 2
     across, down = math.hypot(half_width * cos, half_height * sin), math.hypot(half_width * sin, half_height * cos)

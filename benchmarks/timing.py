@@ -24,7 +24,7 @@ from imaging.geometry.boxes import Box, Face
 from resources.artifacts.records import FaceRecord, Patch, PatchesRecord, PortraitRecord
 
 SIDE = 1024  # pixels of the picture
-FACE_SIZE = 1024  # pixels at which a face is made anew: SDXL's own
+FACE_SIZE = 1024  # pixels at which a face is new_faces anew: SDXL's own
 PADDING = 0.6  # room around a face, as the portraits have
 COUNTS = (1, 4, 16)
 WIDTHS = {1: 300, 4: 150, 16: 75}  # of the faces, in pixels
@@ -84,9 +84,9 @@ def cost(shown: Picture, rounds: int = ROUNDS) -> Cost:
     """What the face work on a picture costs. The new faces are the old ones, 12 levels warmer."""
     image, faces = shown.scene.image, shown.faces
     cut_time, (frames, cuts) = least(lambda: _cut(image, faces), rounds)
-    made = [np.clip(one + np.array([12, 0, -12]), 0, 255).astype(np.uint8) for one in cuts]
+    new_faces = [np.clip(one + np.array([12, 0, -12]), 0, 255).astype(np.uint8) for one in cuts]
     mask_time, mask = least(lambda: draw_mask(faces, image.shape[:2]), rounds)
-    back_time, patches = least(lambda: _back(made, frames, mask, faces), rounds)
+    back_time, patches = least(lambda: _back(new_faces, frames, mask, faces), rounds)
     record = PortraitRecord(
         detector="known",
         width=SIDE,
@@ -100,7 +100,7 @@ def cost(shown: Picture, rounds: int = ROUNDS) -> Cost:
     merge_time, _ = least(lambda: merge_faces(image, mask, record, put), rounds)
     peak = max(
         peak_of(lambda: _cut(image, faces[:1])),  # the stages hold one face at a time
-        peak_of(lambda: _back(made[:1], frames[:1], mask, faces)),
+        peak_of(lambda: _back(new_faces[:1], frames[:1], mask, faces)),
         peak_of(lambda: draw_mask(faces, image.shape[:2])),
         peak_of(lambda: merge_faces(image, mask, record, put)),
     )
@@ -113,11 +113,11 @@ def _cut(image: NDArray[np.uint8], faces: tuple[Face, ...]) -> tuple[list[Frame]
 
 
 def _back(
-    made: list[NDArray[np.uint8]], frames: list[Frame], mask: NDArray[np.uint8], faces: tuple[Face, ...]
+    new_faces: list[NDArray[np.uint8]], frames: list[Frame], mask: NDArray[np.uint8], faces: tuple[Face, ...]
 ) -> tuple[Patch, ...]:
     """As the asset `changed_face` does: as far as the mask goes."""
     patches = []
-    for number, (one, frame) in enumerate(zip(made, frames, strict=True)):
+    for number, (one, frame) in enumerate(zip(new_faces, frames, strict=True)):
         box = frame.bounds((SIDE, SIDE))
         used = mask_bounds(part_of_face(mask, faces, number, box), MASK_MARGIN)
         place = used.moved(box.left, box.top) if used else box

@@ -21,7 +21,7 @@ class FaceChangerError(Exception):
         """Pickle by `what` and `hint`, so that an error survives a process boundary."""
         return (type(self), (self.what, self.hint))
 
-    def behind(self, words: str) -> Self:
+    def prefixed(self, words: str) -> Self:
         """The same error, raised nowhere yet, with words put before what is wrong, such as `Job a: `."""
         same = copy.copy(self)
         same.what = f"{words}{self.what}"

@@ -121,10 +121,10 @@ def _unknown(why: str) -> BackendError:
 def _prunable(run_id: str) -> ColumnElement[bool]:
     from dagster._core.events import ASSET_CHECK_EVENTS, ASSET_EVENTS, EVENT_TYPE_TO_PIPELINE_RUN_STATUS
 
-    kept = sorted(one.value for one in {*ASSET_EVENTS, *ASSET_CHECK_EVENTS, *EVENT_TYPE_TO_PIPELINE_RUN_STATUS})
+    lasting = sorted(one.value for one in {*ASSET_EVENTS, *ASSET_CHECK_EVENTS, *EVENT_TYPE_TO_PIPELINE_RUN_STATUS})
     kind = _EVENTS.c.dagster_event_type
     # A line of a logger has no type, and NULL is in no list.
-    return and_(_EVENTS.c.run_id == run_id, _EVENTS.c.asset_key.is_(None), or_(kind.is_(None), kind.not_in(kept)))
+    return and_(_EVENTS.c.run_id == run_id, _EVENTS.c.asset_key.is_(None), or_(kind.is_(None), kind.not_in(lasting)))
 
 
 def _file(storage: SqlEventLogStorage, run_id: str) -> Path | None:

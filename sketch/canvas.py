@@ -47,6 +47,21 @@ class Mask:
         return Mask(self.left, self.top, alpha)
 
 
+@dataclass(frozen=True, slots=True)
+class Light:
+    """Where the light comes from.
+
+    Attributes:
+        side: +1 from the viewer's right, -1 from the left.
+        rim: colour of the light from behind, which edges the shaded side.
+        contrast: how dark the shaded side is; 1 is usual.
+    """
+
+    side: float
+    rim: Color
+    contrast: float
+
+
 class Canvas:
     """A picture under work.
 
@@ -262,8 +277,3 @@ def times(color: Color, factor: Color) -> Color:
 def rgb(red: int, green: int, blue: int) -> Color:
     """A colour from 8-bit values."""
     return (red / 255, green / 255, blue / 255)
-
-
-def luma(color: Color) -> float:
-    """Perceived brightness, 0 to 1 (Rec. 601)."""
-    return 0.299 * color[0] + 0.587 * color[1] + 0.114 * color[2]

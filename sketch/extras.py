@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from sketch.body import Light
-from sketch.canvas import Canvas, Frame, Mask, Points, curve, ellipse, mix, moved, rgb
-from sketch.look import Look
+from sketch.appearance import Appearance
+from sketch.canvas import Canvas, Frame, Light, Mask, Points, curve, ellipse, mix, moved, rgb
 from sketch.palette import CLOTH, Ramp, ramp
 
 _FRAME_INK = rgb(38, 30, 32)
@@ -45,13 +44,18 @@ def _lens(e: float, width: float, height: float) -> Points:
 
 
 def draw_hat(
-    canvas: Canvas, frame: Frame, look: Look, light: Light, face: Mask | None, skin_shade: tuple[float, float, float]
+    canvas: Canvas,
+    frame: Frame,
+    person: Appearance,
+    light: Light,
+    face: Mask | None,
+    skin_shade: tuple[float, float, float],
 ) -> None:
     """A brimmed hat, a cap or a beanie, with its shadow on the forehead."""
     unit, at, s = frame.unit, frame.at, light.side
-    name = {"hat": "beige", "cap": "navy", "beanie": "burgundy"}[look.hat or "hat"]
-    colors = ramp(CLOTH[name if name != look.cloth else "olive"])
-    if look.hat == "hat":
+    name = {"hat": "beige", "cap": "navy", "beanie": "burgundy"}[person.hat or "hat"]
+    colors = ramp(CLOTH[name if name != person.cloth else "olive"])
+    if person.hat == "hat":
         shadow = curve([(-0.4, -0.36), (0.4, -0.36), (0.36, -0.2), (0.0, -0.14), (-0.36, -0.2)], closed=True)
         canvas.shape(at(shadow), skin_shade, 0.7, unit * 0.025, face)
         brim = curve(
@@ -99,7 +103,7 @@ def draw_hat(
         )
         canvas.shape(at(band), mix(colors.deep, _FRAME_INK, 0.4))
         return
-    low = -0.25 if look.hat == "beanie" else -0.3
+    low = -0.25 if person.hat == "beanie" else -0.3
     shadow = curve(
         [(-0.36, low - 0.1), (0.36, low - 0.1), (0.33, low + 0.07), (0.0, low + 0.1), (-0.33, low + 0.07)], closed=True
     )
@@ -120,7 +124,7 @@ def draw_hat(
     )
     _felt(canvas, at(dome), colors, light, unit)
     mask = canvas.mask(at(dome))
-    if look.hat == "beanie":
+    if person.hat == "beanie":
         ribs = [
             at(curve([(x * 0.25, -0.7), (x * 0.85, -0.5), (x, low + 0.08)], steps=5))
             for x in np.linspace(-0.38, 0.38, 15)

@@ -1,36 +1,20 @@
-"""Hair of the head, and beards: locks between two guide curves, filled and combed."""
+"""Hair of the head, and beards: locks between two guide curves."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from sketch.body import Light
-from sketch.canvas import Canvas, Color, Frame, Mask, Points, curve, ellipse, mix, moved, parts, taper
-from sketch.face import Head
-from sketch.look import Look
-from sketch.palette import HAIR, ramp
-
-Guide = list[tuple[float, float]]
-_STEPS = 36
-_ALONG = np.linspace(0, 1, _STEPS)
+from sketch.canvas import curve, ellipse, mix, moved, taper
+from sketch.head import Head
+from sketch.strands import Guide, Strands
 
 
-class Hair:
+class Hair(Strands):
     """Draws one person's hair: `draw_back` before the body, `draw_front` after the face."""
-
-    def __init__(self, canvas: Canvas, frame: Frame, look: Look, light: Light, rng: np.random.Generator) -> None:
-        self.canvas, self.frame, self.look, self.light, self.rng = canvas, frame, look, light, rng
-        self.unit = frame.unit
-        self.colors = ramp(HAIR[look.hair_color])
-        self.part = 0.13 * (1 if look.part >= 0 else -1) * (0.4 + 0.6 * abs(look.part))
-        self.curly = look.hair_texture == "curly"
-        self.wave = {"straight": 0.004, "wavy": 0.03, "curly": 0.02}[look.hair_texture]
-
-    # -- behind the head ------------------------------------------------------------------------------------
 
     def draw_back(self) -> None:
         """What falls behind neck and shoulders."""
-        style = self.look.hair_style
+        style = self.person.hair_style
         if style == "long":
             self._mass([(-0.36, -0.3), (-0.47, 0.1), (-0.52, 0.5), (-0.56, 0.9), (-0.46, 1.18), (-0.2, 1.1), (0.0, 1.0),
                         (0.2, 1.1), (0.46, 1.18), (0.56, 0.9), (0.52, 0.5), (0.47, 0.1), (0.36, -0.3),
@@ -38,7 +22,7 @@ class Hair:
         elif style == "bob":
             self._mass([(-0.36, -0.3), (-0.44, 0.1), (-0.45, 0.4), (-0.34, 0.52), (0.0, 0.5), (0.34, 0.52), (0.45, 0.4),
                         (0.44, 0.1), (0.36, -0.3), (0.0, -0.5)])  # fmt: skip
-        elif style == "bun" and not self.look.hat:
+        elif style == "bun" and not self.person.hat:
             self._bun(0.05 * np.sign(self.part), -0.65, 0.165, 0.14)
         elif style == "ponytail":
             e = float(-np.sign(self.part))
@@ -102,11 +86,9 @@ class Hair:
             mask,
         )
 
-    # -- in front of the face -------------------------------------------------------------------------------
-
     def draw_front(self, head: Head) -> None:
         """Crown, sides and fringe, with their shadow on the forehead."""
-        if self.look.hair_style == "bald":
+        if self.person.hair_style == "bald":
             self._bald(head)
             return
         locks = self._locks()
@@ -139,7 +121,7 @@ class Hair:
 
     def _locks(self) -> list[tuple[Guide, Guide, float]]:
         """The locks from back to front: inner guide (hairline), outer guide (silhouette), shade 0 to 1."""
-        style, part, s = self.look.hair_style, self.part, self.light.side
+        style, part, s = self.person.hair_style, self.part, self.light.side
         locks = []
         for e in (-1.0, 1.0):
             inner: Guide = [(part, -0.385), ((part + e * 0.25) * 0.62, -0.365), (e * 0.255, -0.245), (e * 0.298, -0.10)]
@@ -171,7 +153,7 @@ class Hair:
                     (e * 0.362, -0.22),
                     (e * 0.345, -0.02),
                 ]
-            elif self.look.woman:
+            elif self.person.woman:
                 inner += [(e * 0.312, 0.02), (e * 0.325, 0.10)]
                 outer += [(e * 0.39, -0.03), (e * 0.336, 0.14)]
             else:
@@ -186,7 +168,7 @@ class Hair:
                     (e * 0.338, 0.035),
                 ]
             locks.append((inner, outer, 0.15 if e == s else 0.6))
-        if style == "short" and not self.look.woman:
+        if style == "short" and not self.person.woman:
             e = float(-np.sign(part))
             locks.append(  # the top, combed over from the parting
                 (
@@ -195,7 +177,7 @@ class Hair:
                     0.1,
                 )
             )
-        if self.look.fringe and style not in ("bun", "ponytail"):
+        if self.person.fringe and style not in ("bun", "ponytail"):
             e = float(-np.sign(part))
             locks.append(
                 (
@@ -206,118 +188,14 @@ class Hair:
             )
         return locks
 
-    def _waved(self, line: Points, phase: float) -> Points:
-        t = np.linspace(0, 1, len(line))
-        wave = self.wave * min(1.0, float(np.ptp(line[:, 1])))
-        return line + np.stack([np.sin(t * 13 + phase) * wave * t, np.zeros_like(t)], axis=1)
-
-    def _lock(self, inner: Guide, outer: Guide, shade: float) -> None:
-        """Fill the area between two guides and comb strands from one to the other."""
-        colors, unit, canvas = self.colors, self.unit, self.canvas
-        first, second = _resample(curve(inner)), _resample(curve(outer))
-        phase = self.rng.uniform(0, 6)
-        first, second = self._waved(first, phase), self._waved(second, phase)
-        outline = np.concatenate([first, second[::-1]])
-        mask = canvas.mask(self.frame.at(outline))
-        if mask is None:
-            return
-        canvas.paint(mask, mix(colors.base, colors.shade, 0.2))
-        self._soft_light(first, second, shade, mask)
-        tones = (colors.deep, colors.shade, colors.light, colors.base)
-        widths, alphas = (0.016, 0.026, 0.014, 0.022), (0.5, 0.55, 0.55 - 0.35 * shade, 0.5)
-        for tone, width, alpha in zip(tones, widths, alphas, strict=True):
-            strands = [
-                taper(self._strand(first, second, int(self.rng.integers(0, 12)), int(self.rng.integers(18, 40))), width)
-                for _ in range(20)
-            ]
-            self._marks(strands, tone, alpha, mask)
-        # The band of light across the strands.
-        shine = [
-            taper(self._strand(first, second, int(self.rng.integers(4, 9)), int(self.rng.integers(6, 13))), 0.016)
-            for _ in range(26)
-        ]
-        self._marks(shine, colors.glint, 0.42 * (1 - shade) + 0.1, mask, unit * 0.003)
-        canvas.stroke([self.frame.at(first)], colors.deep, unit * 0.02, 0.5, unit * 0.008, mask)
-        if shade > 0.4:
-            canvas.stroke([self.frame.at(second)], self.light.rim, unit * 0.016, 0.5, unit * 0.006, mask)
-
-    def _strand(self, first: Points, second: Points, start: int, length: int) -> Points:
-        """A strand somewhere between two guides, from one of their steps on."""
-        t = self.rng.uniform(0.03, 0.97)
-        bend = t + self.rng.uniform(-0.08, 0.08) * _ALONG
-        path: Points = first + (second - first) * bend[:, None]
-        return path[start : start + max(4, length)]
-
-    def _marks(self, marks: list[Points], tone: Color, alpha: float, mask: Mask, blur: float = 0.0) -> None:
-        placed = parts(self.frame.at(np.concatenate(marks)), marks)
-        drawn = self.canvas.union(placed, blur)
-        self.canvas.paint(drawn.inside(mask) if drawn else None, tone, alpha)
-
-    def _soft_light(self, first: Points, second: Points, shade: float, mask: Mask) -> None:
-        """Volume: dark at the hairline and where the lock turns under, light on the bulge."""
-        colors, blur = self.colors, self.unit * 0.035
-        near = first + (second - first) * 0.22
-        self.canvas.shape(self.frame.at(np.concatenate([first, near[::-1]])), colors.deep, 0.6, blur, mask)
-        low, high = first + (second - first) * 0.4, first + (second - first) * 0.8
-        bulge = np.concatenate([low[4:16], high[4:16][::-1]])
-        self.canvas.shape(self.frame.at(bulge), colors.light, 0.7 * (1 - shade) + 0.1, blur, mask)
-        fall = np.concatenate([first[9:], second[9:][::-1]])
-        self.canvas.shape(self.frame.at(fall), colors.shade, 0.25 + 0.6 * shade, blur * 1.6, mask)
-        tail = np.concatenate([first[26:], second[26:][::-1]])
-        self.canvas.shape(self.frame.at(tail), colors.deep, 0.3, blur, mask)
-
-    # -- curls ----------------------------------------------------------------------------------------------
-
-    def _bubbles(self, outline: Points, size: float) -> list[Points]:
-        """A bubbly edge along a closed outline, in pixels."""
-        length = np.concatenate([[0.0], np.cumsum(np.hypot(*np.diff(outline, axis=0).T))])
-        at = np.arange(0, length[-1], size * 0.9)
-        x, y = np.interp(at, length, outline[:, 0]), np.interp(at, length, outline[:, 1])
-        radii = size * self.rng.uniform(0.65, 1.1, len(at))
-        return [self.frame.at(ellipse(*spot)) for spot in zip(x, y, radii, radii, strict=True)]
-
-    def _curly(self, outline: Points, edge: Points, shade: float) -> None:
-        """A mass of curls: `outline` filled, bubbly along `edge`, then many small turns of hair."""
-        colors, unit, s = self.colors, self.unit, self.light.side
-        mask = self.canvas.union([self.frame.at(outline), *self._bubbles(edge, 0.055)])
-        if mask is None:
-            return
-        self.canvas.paint(mask, mix(colors.base, colors.shade, 0.35 + 0.5 * shade))
-        low, high = outline.min(axis=0), outline.max(axis=0)
-        dark = ellipse(-s * 0.32, low[1] + 0.6 * (high[1] - low[1]), 0.22, 0.5 * (high[1] - low[1]))
-        self.canvas.shape(self.frame.at(dark), colors.deep, 0.55, unit * 0.08, mask)
-        self.canvas.shape(self.frame.at(ellipse(s * 0.17, -0.5, 0.2, 0.13)), colors.light, 0.55, unit * 0.06, mask)
-        count = int(np.prod(high - low + 0.1) * 520)
-        tones = ((colors.deep, 0.38, 0.018), (colors.shade, 0.5, 0.022), (colors.light, 0.42 - 0.25 * shade, 0.015))
-        for tone, alpha, width in tones:
-            self._marks(list(taper(self._turns(low - 0.05, high + 0.05, count), width)), tone, alpha, mask)
-        glints = list(taper(self._turns(low - 0.05, (high[0] + 0.05, low[1] + 0.4), count // 8 + 4), 0.009))
-        self._marks(glints, colors.glint, 0.35 * (1 - shade), mask)
-
-    def _turns(self, low: Points, high: Points | tuple[float, float], count: int) -> Points:
-        """Turns of curls, each somewhere in a rectangle; shape (count, 9, 2)."""
-        center = self.rng.uniform(low, high, (count, 2))
-        radius, start = self.rng.uniform(0.018, 0.042, (count, 1)), self.rng.uniform(0, 2 * np.pi, (count, 1))
-        angle = start + np.linspace(0, 1, 9) * self.rng.uniform(2.4, 4.6, (count, 1))
-        radius = radius * np.linspace(1.0, 0.55, 9)
-        return np.stack(
-            [center[:, :1] + np.cos(angle) * radius, center[:, 1:] + np.sin(angle) * radius * 0.85], axis=-1
-        )
-
-    def _curly_locks(self, locks: list[tuple[Guide, Guide, float]]) -> None:
-        for inner, outer, shade in locks:
-            first, second = _resample(curve(inner)), _resample(curve(outer))
-            first = moved(first, 0.0, -0.015)
-            self._curly(np.concatenate([first, second[::-1]]), np.concatenate([second, first[::-1]]), shade * 0.5)
-
 
 def draw_beard(hair: Hair) -> None:
     """A full beard or a moustache; stubble is a matter of the skin (`face`)."""
-    look, canvas, frame, unit, colors = hair.look, hair.canvas, hair.frame, hair.unit, hair.colors
-    if look.beard not in ("beard", "moustache"):
+    person, canvas, frame, unit, colors = hair.person, hair.canvas, hair.frame, hair.unit, hair.colors
+    if person.beard not in ("beard", "moustache"):
         return
-    if look.beard == "beard":
-        jaw = 0.03 * look.jaw
+    if person.beard == "beard":
+        jaw = 0.03 * person.jaw
         half = [(0.335, -0.02), (0.338, 0.12), (0.305 + jaw, 0.28), (0.225 + jaw, 0.43), (0.11, 0.535), (0.0, 0.56)]
         inner = [(0.0, 0.255), (0.1, 0.245), (0.165, 0.27), (0.225, 0.225), (0.285, 0.12), (0.308, -0.02)]
         outline = curve(
@@ -374,10 +252,3 @@ def draw_beard(hair: Hair) -> None:
         ]
         canvas.stroke(hairs[::2], colors.deep, unit * 0.006, 0.6, 0.0, mask)
         canvas.stroke(hairs[1::2], colors.light, unit * 0.005, 0.5, 0.0, mask)
-
-
-def _resample(line: Points) -> Points:
-    """The line as `_STEPS` points, evenly along its length."""
-    length = np.concatenate([[0.0], np.cumsum(np.hypot(*np.diff(line, axis=0).T))])
-    at = np.linspace(0, length[-1], _STEPS)
-    return np.stack([np.interp(at, length, line[:, 0]), np.interp(at, length, line[:, 1])], axis=1)

@@ -10,7 +10,7 @@ from sketch.background import paint_background, texture
 from sketch.body import Body
 from sketch.canvas import Canvas, ellipse
 from sketch.extras import draw_glasses, draw_hat
-from sketch.face import Head
+from sketch.face import Face
 from sketch.hair import Hair, draw_beard
 from sketch.scene import Figure, Scene, compose
 from sketch.words import read
@@ -46,22 +46,22 @@ def paint_scene(prompt: str, negative: str, seed: int, width: int, height: int) 
 
 
 def _paint_figure(canvas: Canvas, figure: Figure, scene: Scene, rng: np.random.Generator) -> None:
-    frame, look, light = figure.frame, figure.look, scene.light
+    frame, person, light = figure.frame, figure.person, scene.light
     unit = frame.unit
     # Air between the figure and what lies behind it.
     canvas.shape(ellipse(frame.x, frame.y + 0.1 * unit, 0.62 * unit, 0.8 * unit), light.rim, 0.25, unit * 0.16)
-    hair = Hair(canvas, frame, look, light, rng)
-    head = Head(canvas, frame, look, light, rng)
+    hair = Hair(canvas, frame, person, light, rng)
+    head = Face(canvas, frame, person, light, rng)
     hair.draw_back()
-    Body(canvas, frame, look, light, rng).draw()
+    Body(canvas, frame, person, light, rng).draw()
     head.draw_base()
     draw_beard(hair)
     head.draw_features()
     hair.draw_front(head)
-    if look.hat:
-        draw_hat(canvas, frame, look, light, head.mask, head.skin.shade)
-    if look.glasses:
-        draw_glasses(canvas, frame, look.glasses, head.skin.shade, light)
+    if person.hat:
+        draw_hat(canvas, frame, person, light, head.mask, head.skin.shade)
+    if person.glasses:
+        draw_glasses(canvas, frame, person.glasses, head.skin.shade, light)
 
 
 def _finish(canvas: Canvas, scene: Scene, width: int, height: int, rng: np.random.Generator) -> NDArray[np.uint8]:

@@ -141,16 +141,16 @@ def _strokes(
     x, y = grid.astype(int).T
     path = [grid[wanted[y, x]]]
     heading = rng.choice([-1.0, 1.0], len(path[0]))
-    last = np.zeros((len(path[0]), 2))
+    before = np.zeros((len(path[0]), 2))
     for _ in range(_SEGMENTS):
         x, y = path[-1].astype(int).T
         turn = angle[y, x]
         along = np.stack([np.cos(turn), np.sin(turn)], axis=1) * heading[:, None]
-        along *= np.where(along[:, 0] * last[:, 0] + along[:, 1] * last[:, 1] < 0, -1.0, 1.0)[
+        along *= np.where(along[:, 0] * before[:, 0] + along[:, 1] * before[:, 1] < 0, -1.0, 1.0)[
             :, None
         ]  # never fold back
         path.append((path[-1] + along * width * _LENGTH).clip(0, limit))
-        last = along
+        before = along
     points = np.rint(np.stack(path, axis=1) * 16).astype(np.int32)
     x, y = path[len(path) // 2].astype(int).T
     colors = guide[y, x] + rng.normal(0, 3.5, (len(points), 1)) + rng.normal(0, 2.0, (len(points), 3))

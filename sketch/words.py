@@ -6,8 +6,10 @@ Every person is painted as a clothed adult, whatever the words say.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Final
+from itertools import pairwise
+from typing import Final, NamedTuple
 
 MAX_PEOPLE: Final = 6
 
@@ -183,6 +185,8 @@ _BEARDS: Final[Vocabulary] = (
 )
 
 _NUMBERS: Final = {"one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8}
+_AMOUNTS: Final = {"both": 2, "several": 4, "many": 6}
+_MOST_COUNTED: Final = 99
 _WOMAN: Final = r"wom[ae]n|girls?|lad(?:y|ies)|females?|actress(?:es)?|queens?|princess(?:es)?|mothers?|sisters?"
 _WOMAN_MORE: Final = r"|grandmothers?|grandmas?|witch(?:es)?|daughters?|businesswom[ae]n|brides?|waitress(?:es)?"
 _MAN: Final = r"m[ae]n|boys?|guys?|gentlem[ae]n|males?|actors?|kings?|princes?|fathers?|brothers?|grandfathers?"
@@ -204,6 +208,7 @@ _PERSON: Final = re.compile(
 )
 _PLURAL: Final = re.compile(r"men$|women$|people|ies$|s$")
 _SINGULAR_S: Final = frozenset({"actress", "princess", "waitress"})
+_ANOTHER: Final = re.compile(r"\b(?:and|with|,) (?:an?|one|another)\b")
 _NEGATED: Final = re.compile(r"\b(?:no|without(?: an?| any)?|not wearing(?: an?| any)?|never) ((?:[\w-]+ )?[\w-]+)")
 _MONOCHROME: Final = re.compile(
     r"\bblack[ -](?:and|&|n)[ -]white\b|\bmonochrome\b|\bgr[ea]y ?scale\b|\bb&w\b|\bblack-and-white\b"
@@ -260,7 +265,7 @@ def _first(text: str, vocabulary: Vocabulary) -> str | None:
     return best[2] if best else None
 
 
-def _coloured(text: str, vocabulary: Vocabulary, noun: str) -> str | None:
+def _colored(text: str, vocabulary: Vocabulary, noun: str) -> str | None:
     """The colour that stands up to three words before a noun, as in `red curly hair`."""
     best: tuple[int, int, str] | None = None
     for rank, (pattern, value) in enumerate(vocabulary):
@@ -272,60 +277,82 @@ def _coloured(text: str, vocabulary: Vocabulary, noun: str) -> str | None:
     return best[2] if best else None
 
 
+class _Mention(NamedTuple):
+    """Where the noun starts that names someone, `woman`, `man` or `any`, and how many."""
+
+    start: int
+    gender: str
+    number: int
+
+
 def _read_people(text: str) -> list[Wish]:
     mentions = _mentions(text)
-    named = [(start, gender, count) for start, gender, count in mentions if gender != "any"]
-    anyone = [(start, gender, count) for start, gender, count in mentions if gender == "any"]
-    if "group of" in text and any(count not in (1, _GROUPS["group"]) for _, _, count in anyone):
-        anyone = [mention for mention in anyone if mention[2] != _GROUPS["group"]]  # `group of three friends`
-    whole = max((count for _, _, count in anyone), default=0)
-    said = sum(count for _, _, count in named)
-    # `two people, a woman and a man` are two: the named ones are the people, and fill up to the number said.
-    chosen = named or [max(anyone, key=lambda mention: mention[2], default=(0, "any", 1))]
-    wishes: list[Wish] = []
-    for index, (start, gender, count) in enumerate(chosen):
-        begin = 0 if index == 0 else _clause(text, chosen[index - 1][0], start)
-        end = len(text) if index + 1 == len(chosen) else _clause(text, start, chosen[index + 1][0])
-        wish = _read_person(text[begin:end])
-        wish = replace(wish, gender=None if gender == "any" else gender)
-        wishes += [wish] * count
-    wishes += [Wish()] * max(0, whole - said if named else 0)
-    if whole > 1 and said == 1 and not re.search(r"\b(?:and|with|,) (?:an?|one|another)\b", text):
+    named = [mention for mention in mentions if mention.gender != "any"]
+    anyone = _anyone(text, mentions)
+    # `two people, a woman and a man` are two: the named ones are the people, and fill up to the number given.
+    wishes = _wishes(text, named or [anyone])
+    if named:
+        wishes += [Wish()] * (anyone.number - len(wishes))
+    if named and anyone.number > 1 and sum(mention.number for mention in named) == 1 and not _ANOTHER.search(text):
         wishes[1:] = [wishes[0]] * (len(wishes) - 1)
-    if len(wishes) > 1 and (both := re.search(r"\b(?:both|all)(?: of them)?\b(.*)", text)):
-        shared = _read_person(both.group(1))
-        given = {f.name: getattr(shared, f.name) for f in fields(Wish) if getattr(shared, f.name)}
-        wishes = [replace(wish, **{k: v for k, v in given.items() if k != "gender"}) for wish in wishes]
-    return wishes[:MAX_PEOPLE]
+    return _with_shared(text, wishes)[:MAX_PEOPLE]
 
 
-def _mentions(text: str) -> list[tuple[int, str, int]]:
-    """Each time someone is named: where the noun starts, `woman`, `man` or `any`, and how many."""
-    found: list[tuple[int, str, int]] = []
+def _anyone(text: str, mentions: Iterable[_Mention]) -> _Mention:
+    """The mention of most people of no gender; one person where there is none."""
+    anyone = [mention for mention in mentions if mention.gender == "any"]
+    if "group of" in text and any(mention.number not in (1, _GROUPS["group"]) for mention in anyone):
+        anyone = [mention for mention in anyone if mention.number != _GROUPS["group"]]  # `group of three friends`
+    return max(anyone, key=lambda mention: mention.number, default=_Mention(0, "any", 1))
+
+
+def _wishes(text: str, mentions: Sequence[_Mention]) -> list[Wish]:
+    """What the words around each mention say, once for each of its people."""
+    borders = [0, *(_clause(text, one.start, other.start) for one, other in pairwise(mentions)), len(text)]
+    wishes: list[Wish] = []
+    for mention, (begin, end) in zip(mentions, pairwise(borders), strict=True):
+        gender = None if mention.gender == "any" else mention.gender
+        wishes += [replace(_read_person(text[begin:end]), gender=gender)] * mention.number
+    return wishes
+
+
+def _with_shared(text: str, wishes: list[Wish]) -> list[Wish]:
+    """The wishes, and what is said of all: `both smiling`."""
+    shared = re.search(r"\b(?:both|all)(?: of them)?\b(.*)", text)
+    if len(wishes) < 2 or shared is None:
+        return wishes
+    wish = _read_person(shared.group(1))
+    given = {field.name: value for field in fields(Wish) if (value := getattr(wish, field.name))}
+    given.pop("gender", None)
+    return [replace(one, **given) for one in wishes]
+
+
+def _mentions(text: str) -> list[_Mention]:
+    """Each time someone is named."""
+    found: list[_Mention] = []
     for match in _PERSON.finditer(text):
         gender = next(name for name, _ in _GENDERS if match.group(name))
-        noun, said = match.group("noun"), match.group("count")
-        if re.match(r"years?\b", match.group("words")):
-            said = None  # `25 years old woman`
+        noun = match.group("noun")
+        number = None if re.match(r"years?\b", match.group("words")) else match.group("count")  # `25 years old woman`
         plural = bool(_PLURAL.search(noun)) and noun not in _SINGULAR_S
-        if said and said.isdigit():
-            count = int(said)
-        elif said in _NUMBERS:
-            count = _NUMBERS[said]
-        else:
-            count = {"both": 2, "several": 4, "many": 6}.get(said or "", 2 if plural else 1)
-        if noun.rstrip("s") in _GROUPS or noun in _GROUPS:
-            count = _GROUPS.get(noun, _GROUPS.get(noun.rstrip("s"), 4))
-        elif gender == "any" and noun == "friends" and said not in _NUMBERS:
-            count = 4 if "group" in text or said is None else count
-        before = [name for _, name, _ in found]
-        again = gender in before or (gender == "any" and bool(before))
-        if said == "the" or (said is None and again and not plural):
+        known = any(gender in ("any", other.gender) for other in found)
+        if number == "the" or (number is None and known and not plural):
             continue
-        if not 1 <= count <= 99:
-            continue
-        found.append((match.start("noun"), gender, min(count, MAX_PEOPLE)))
+        count = _count(noun, number, gender, text, usual=2 if plural else 1)
+        if 1 <= count <= _MOST_COUNTED:
+            found.append(_Mention(match.start("noun"), gender, min(count, MAX_PEOPLE)))
     return found
+
+
+def _count(noun: str, number: str | None, gender: str, text: str, *, usual: int) -> int:
+    """How many people a noun with a number before it stands for."""
+    if noun in _GROUPS or noun.rstrip("s") in _GROUPS:
+        return _GROUPS.get(noun, _GROUPS.get(noun.rstrip("s"), 4))
+    if gender == "any" and noun == "friends" and (number is None or ("group" in text and number not in _NUMBERS)):
+        return 4
+    if number and number.isdigit():
+        return int(number)
+    return (_NUMBERS | _AMOUNTS).get(number or "", usual)
 
 
 def _clause(text: str, before: int, after: int) -> int:
@@ -335,13 +362,13 @@ def _clause(text: str, before: int, after: int) -> int:
 
 
 def _read_person(text: str) -> Wish:
-    hair = _coloured(text, _HAIR_COLORS, r"hair\w*|curls|locks|bun|ponytail|bob|braids?|afro|beard")
+    hair = _colored(text, _HAIR_COLORS, r"hair\w*|curls|locks|bun|ponytail|bob|braids?|afro|beard")
     alone = re.search(r"(?<![\w-])(blonde?|redhead(?:ed)?|brunette|ginger)(?![\w-])", text)
     if hair is None and alone:
         hair = _first(alone.group(), _HAIR_COLORS)
     cloth_nouns = "|".join(pattern for pattern, _ in _GARMENTS)
     persons = f"{_WOMAN}{_WOMAN_MORE}|{_MAN}{_MAN_MORE}|person|people"
-    skin = _coloured(text, _SKINS, "skin(?:ned)?|complexion") or _skin_of(text, persons)
+    skin = _colored(text, _SKINS, "skin(?:ned)?|complexion") or _skin_of(text, persons)
     style, texture = _hair_shape(text)
     glasses = None
     if re.search(r"(?<![\w-])(?:sun|eye)?-?glasses|spectacles|(?<![\w-])shades\b", text):
@@ -353,14 +380,14 @@ def _read_person(text: str) -> Wish:
         hair_style=style,
         hair_texture=texture,
         beard=_first(text, _BEARDS),
-        eyes=_coloured(text, _EYE_COLORS, r"eyes?|eyed"),
+        eyes=_colored(text, _EYE_COLORS, r"eyes?|eyed"),
         glasses=glasses,
         hat=_first(text, _HATS),
         freckles="freckles" if re.search(r"\bfreckle(?:s|d)?\b", text) else None,
         garment=_first(text, _GARMENTS),
-        cloth=_coloured(text, _CLOTH_COLORS, cloth_nouns + r"|cloth(?:es|ing)"),
+        cloth=_colored(text, _CLOTH_COLORS, cloth_nouns + r"|cloth(?:es|ing)"),
         expression=_first(text, _EXPRESSIONS),
-        lipstick=_coloured(text, _LIPSTICKS, r"lip ?stick|lips")
+        lipstick=_colored(text, _LIPSTICKS, r"lip ?stick|lips")
         or ("red" if re.search(r"\blip ?stick\b", text) else None),
         blush="blush" if re.search(r"\bblush(?:ing|ed)?\b|\brosy cheeks\b|\brouge\b", text) else None,
     )

@@ -20,7 +20,7 @@ from jobs.requests.retry import changed
 from resources.artifacts import stage_files
 from resources.artifacts.records import RequestRecord
 from resources.connections import DatabaseResource, StoreResource
-from resources.sources.names import kept_name
+from resources.sources.names import without_secrets
 from resources.sources.photos import SourceInfo, keep_source
 
 
@@ -158,7 +158,7 @@ def _change(stage: Stage, job: Job, fields: dict[str, Any]) -> None:
 def _as_kept(name: str, value: Any) -> Any:  # noqa: ANN401 - a field's value
     """A field's value as it stands in a stored request; what cannot be one is left for the check to turn down."""
     if name == "source_image":
-        return kept_name(value)
+        return without_secrets(value)
     if name == "face_rules":
         with suppress(ValueError):
             return [rule_text(rule) for rule in value]

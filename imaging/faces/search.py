@@ -43,7 +43,7 @@ class Sighting:
     landmarks: tuple[tuple[float, float], ...] | None = None
 
 
-Look = Callable[[NDArray[np.uint8]], Iterable[Sighting]]
+Detect = Callable[[NDArray[np.uint8]], Iterable[Sighting]]
 """One single-pass look at an RGB uint8 array of shape (height, width, 3): what is seen, in any order."""
 
 
@@ -141,65 +141,65 @@ class View:
         return Face(Box(*inside), min(1.0, max(0.0, seen.score)), landmarks)
 
 
-def search(image: NDArray[np.uint8], look: Look, how: Search, closer: Look | None = None) -> list[Face]:
+def search(image: NDArray[np.uint8], detect: Detect, options: Search, thorough: Detect | None = None) -> list[Face]:
     """The faces of an RGB uint8 picture of shape (height, width, 3), best first, no two of them one face.
 
-    Faces under `how.confidence` are candidates: nearly found.
+    Faces under `options.confidence` are candidates: nearly found.
 
     Args:
         image: the picture.
-        look: one look of the detector.
-        how: the sizes, turns and tiles.
-        closer: a slower look that misses less, for when the first one was not sure of a face.
+        detect: one pass of the detector.
+        options: the sizes, turns and tiles.
+        thorough: a slower pass that misses less, for when the first one was not sure of a face.
     """
     size = (image.shape[1], image.shape[0])
-    faces = look_at(image, whole(size, how), look, how.candidates)
-    if closer is not None and not _any(faces, how.sure):
-        faces += look_at(image, whole(size, how), closer, how.candidates)
-    if not _any(faces, how.sure):
-        faces += look_at(image, whole(size, how, TURNS), look, how.sure)
-    if how.tile and not _any(faces, how.confidence):
-        faces += look_at(image, tiles(size, how), look, max(how.tile_confidence, how.confidence))
+    faces = detect_in(image, whole(size, options), detect, options.candidates)
+    if thorough is not None and not _any(faces, options.sure):
+        faces += detect_in(image, whole(size, options), thorough, options.candidates)
+    if not _any(faces, options.sure):
+        faces += detect_in(image, whole(size, options, TURNS), detect, options.sure)
+    if options.tile and not _any(faces, options.confidence):
+        faces += detect_in(image, tiles(size, options), detect, max(options.tile_confidence, options.confidence))
     return nms(faces)
 
 
-def look_at(image: NDArray[np.uint8], views: Iterable[View], look: Look, least: float) -> list[Face]:
+def detect_in(image: NDArray[np.uint8], views: Iterable[View], detect: Detect, least: float) -> list[Face]:
     """What the looks see with a score of `least` or more, each face once, best first, in any order of views."""
     size = (image.shape[1], image.shape[0])
-    faces = [view.face(seen, size) for view in views for seen in look(view.pixels(image)) if seen.score >= least]
+    faces = [view.face(seen, size) for view in views for seen in detect(view.pixels(image)) if seen.score >= least]
     return nms(face for face in faces if face is not None)
 
 
-def whole(size: tuple[int, int], how: Search, turns: Iterable[int] = (0,)) -> list[View]:
+def whole(size: tuple[int, int], options: Search, turns: Iterable[int] = (0,)) -> list[View]:
     """The looks at a whole picture of `size` (width, height), at each size and turn."""
     longest = max(size)
-    sides = {min(side, longest) for side in how.long_sides}
-    if longest > how.large_from:
-        sides.add(min(longest, how.large_to))
+    sides = {min(side, longest) for side in options.long_sides}
+    if longest > options.large_from:
+        sides.add(min(longest, options.large_to))
     return [
         View(Box(0, 0, *size), fit_within(size, side), turn) for turn in turns for side in sorted(sides, reverse=True)
     ]
 
 
-def tiles(size: tuple[int, int], how: Search) -> list[View]:
+def tiles(size: tuple[int, int], options: Search) -> list[View]:
     """The looks at enlarged tiles that cover a picture of `size` (width, height)."""
     windows = [
-        Box(left, top, min(size[0], left + how.tile), min(size[1], top + how.tile))
-        for top in _starts(size[1], how)
-        for left in _starts(size[0], how)
+        Box(left, top, min(size[0], left + options.tile), min(size[1], top + options.tile))
+        for top in _starts(size[1], options)
+        for left in _starts(size[0], options)
     ]
     return [
-        View(window, (max(1, round(window.width * how.enlarge)), max(1, round(window.height * how.enlarge))))
+        View(window, (max(1, round(window.width * options.enlarge)), max(1, round(window.height * options.enlarge))))
         for window in windows
     ]
 
 
-def _starts(length: int, how: Search) -> list[int]:
+def _starts(length: int, options: Search) -> list[int]:
     """Where tiles begin along a side of `length` pixels: evenly spread, from border to border."""
-    room = length - how.tile
+    room = length - options.tile
     if room <= 0:
         return [0]
-    steps = math.ceil(room / (how.tile - how.overlap))
+    steps = math.ceil(room / (options.tile - options.overlap))
     return [room * step // steps for step in range(steps + 1)]
 
 

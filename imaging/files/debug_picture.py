@@ -64,31 +64,31 @@ def debug_picture(
     words = [(face, text, KEPT) for face, text in zip(kept, said, strict=True)]
     words += [] if brief else [(other.face, other.reason, DROPPED) for other in dropped]
     taken: list[Place] = []
-    for face, text, colour in words:
-        taken.append(_write(draw, text, face, colour, scale, taken))
+    for face, text, color in words:
+        taken.append(_write(draw, text, face, color, scale, taken))
     return np.asarray(picture, dtype=np.uint8)
 
 
 def _draw_face(
-    draw: ImageDraw.ImageDraw, face: Face, colour: tuple[int, int, int], scale: tuple[float, float], *, landmarks: bool
+    draw: ImageDraw.ImageDraw, face: Face, color: tuple[int, int, int], scale: tuple[float, float], *, landmarks: bool
 ) -> None:
     box = face.box
     left, right = int(box.left * scale[0]), max(int(box.left * scale[0]), int(box.right * scale[0]) - 1)
     top, bottom = int(box.top * scale[1]), max(int(box.top * scale[1]), int(box.bottom * scale[1]) - 1)
     draw.rectangle((left - 1, top - 1, right + 1, bottom + 1), outline=DARK, width=4)
-    draw.rectangle((left, top, right, bottom), outline=colour, width=2)
+    draw.rectangle((left, top, right, bottom), outline=color, width=2)
     radius = max(1.0, (right - left) / 50)
     for x, y in (landmarks and face.landmarks) or ():
         center = (x * scale[0], y * scale[1])
         draw.circle(center, radius + 1, fill=DARK)
-        draw.circle(center, radius, fill=colour)
+        draw.circle(center, radius, fill=color)
 
 
 def _write(
     draw: ImageDraw.ImageDraw,
     text: str,
     face: Face,
-    colour: tuple[int, int, int],
+    color: tuple[int, int, int],
     scale: tuple[float, float],
     taken: Sequence[Place],
 ) -> Place:
@@ -102,7 +102,7 @@ def _write(
     free = [place for place in _column(x, above, wide, high, height) if not any(_meet(place, one) for one in taken)]
     place = free[0] if free else (x, above, x + wide, above + high)
     draw.rectangle(place, fill=DARK)
-    draw.text((place[0] + MARGIN - left, place[1] + MARGIN - top), text, fill=colour, font=font)
+    draw.text((place[0] + MARGIN - left, place[1] + MARGIN - top), text, fill=color, font=font)
     return place
 
 

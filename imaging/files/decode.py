@@ -123,8 +123,8 @@ def decode_image(data: bytes, *, name: str, max_pixels: int = MAX_PIXELS) -> Dec
         if kind == "PNG" and data[24] == _SIXTEEN_BITS:
             notes.append("Channels of 16 bits are rounded to 8.")
             image = _eight_bit(data, image)
-        colour, alpha = _split_alpha(image)
-        rgb, icc, colour_notes = _to_srgb(colour, image.info.get("icc_profile"))
+        color, alpha = _split_alpha(image)
+        rgb, icc, color_notes = _to_srgb(color, image.info.get("icc_profile"))
     except (InvalidImageError, MemoryError):
         raise
     except Image.DecompressionBombError:
@@ -134,7 +134,7 @@ def decode_image(data: bytes, *, name: str, max_pixels: int = MAX_PIXELS) -> Dec
         ) from None
     except Exception as error:  # on a hostile file the decoders raise almost any type
         raise _damaged(name, kind, error) from error
-    notes += colour_notes
+    notes += color_notes
     if frames > 1:
         which = "primary" if kind == "HEIF" else "first"
         notes.append(f"The file holds {frames} images; only the {which} one is used.")
@@ -282,13 +282,13 @@ def _split_alpha(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
     return image.convert("L" if image.mode in ("1", "LA") else "RGB"), alpha
 
 
-def _to_srgb(colour: Image.Image, profile: Any) -> tuple[Image.Image, str | None, list[str]]:  # noqa: ANN401
+def _to_srgb(color: Image.Image, profile: Any) -> tuple[Image.Image, str | None, list[str]]:  # noqa: ANN401
     """The colours as sRGB, the description of the profile that was used, and notes."""
     notes: list[str] = []
     if profile:
         try:
             source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-            rgb = ImageCms.profileToProfile(colour, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+            rgb = ImageCms.profileToProfile(color, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
             description = ImageCms.getProfileDescription(source).strip() or "unnamed"
         except (ImageCms.PyCMSError, OSError, TypeError, ValueError) as error:
             notes.append(f"The colour profile cannot be used ({str(error)[:80]}); the colours are taken as sRGB.")
@@ -296,6 +296,6 @@ def _to_srgb(colour: Image.Image, profile: Any) -> tuple[Image.Image, str | None
             if rgb is None:  # never without inPlace
                 raise RuntimeError("ImageCms returned no image")
             return rgb, description, [f"Colours are converted from {description[:80]!r} to sRGB."]
-    if colour.mode == "CMYK":
+    if color.mode == "CMYK":
         notes.append("CMYK without a usable profile is converted by the plain formula.")
-    return colour.convert("RGB"), None, notes
+    return color.convert("RGB"), None, notes

@@ -126,8 +126,8 @@ def parse_a1111(text: str) -> A1111Parameters:
 
     The last line holds the settings when it has at least three pairs; otherwise it is part of the prompt.
     """
-    prompt, _, last = text.rpartition("\n")
-    settings = _pairs(last)
+    prompt, _, line = text.rpartition("\n")
+    settings = _pairs(line)
     if len(settings) < _A1111_MIN_PAIRS:
         prompt, settings = text, {}
     before, found, after = f"\n{prompt}".partition(f"\n{_NEGATIVE.rstrip()}")
@@ -329,8 +329,8 @@ def decode_png_exact(data: bytes, *, name: str = "The stored image") -> NDArray[
     """
     if not data.startswith(_MAGIC) or len(data) < 29:
         raise _damaged(name, "it does not begin like a PNG")
-    width, height, depth, colour = struct.unpack(">IIBB", data[16:26])
-    if depth != 8 or colour not in (0, 2, 6) or width * height > _MAX_PIXELS:
+    width, height, depth, color = struct.unpack(">IIBB", data[16:26])
+    if depth != 8 or color not in (0, 2, 6) or width * height > _MAX_PIXELS:
         raise InvalidImageError(f"{name} is not a PNG that face-changer wrote.", "Use the image importer for it.")
     try:
         with Image.open(io.BytesIO(data), formats=["PNG"]) as image:

@@ -84,7 +84,7 @@ def remove(
     with opened_queue() as queue:
         for job_id in dict.fromkeys(job_ids):
             try:
-                _tell(queue, store, job_id)
+                _print_job(queue, store, job_id)
                 if yes:
                     remove_job(open_instance(), queue, store, job_id)
                     say(f"{job_id}: removed.")
@@ -97,7 +97,7 @@ def remove(
         raise typer.Exit(worst or FAILED)
 
 
-def _tell(queue: JobQueue, store: ImageStore, job_id: str) -> None:
+def _print_job(queue: JobQueue, store: ImageStore, job_id: str) -> None:
     job, attempts, files = queue.get(job_id), queue.attempts(job_id), store.files_of(job_id)
     say(f"{job_id}: {job.job_type}, {job.status}: its request, {len(attempts)} attempts, and {len(files)} files:")
     for place in files:

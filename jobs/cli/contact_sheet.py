@@ -104,17 +104,17 @@ def _cell_left(index: int) -> int:
 def _draw_cells(
     page: Image.Image, draw: ImageDraw.ImageDraw, row: Row, cells: Sequence[Image.Image | None], top: int, height: int
 ) -> None:
-    last = max((index for index, cell in enumerate(cells) if cell is not None), default=-1)
+    last_image = max((index for index, cell in enumerate(cells) if cell is not None), default=-1)
     for index, cell in enumerate(cells):
         left = _cell_left(index)
         if cell is not None:
             page.paste(cell, (left, top))
             draw.rectangle((left, top, left + cell.width - 1, top + cell.height - 1), outline=RULE)
-        elif not row.text or index < last:
+        elif not row.text or index < last_image:
             draw.rectangle((left, top, left + CELL - 1, top + height - 1), fill=PANEL)
             draw.text((left + CELL / 2, top + height / 2), "none", font=_font(17), fill=FAINT, anchor="mm")
-    if row.text and last + 1 < len(cells):
-        left, right = _cell_left(last + 1), _cell_left(len(cells) - 1) + CELL
+    if row.text and last_image + 1 < len(cells):
+        left, right = _cell_left(last_image + 1), _cell_left(len(cells) - 1) + CELL
         draw.rectangle((left, top, right - 1, top + height - 1), fill=PANEL)
         words = _text(row, right - left)
         words.cut_to(height - 2 * GAP)

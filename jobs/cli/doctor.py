@@ -137,15 +137,15 @@ def _dagster_checks(records: Callable[[dg.DagsterInstance], list[Check]]) -> Ite
 def _records(instance: dg.DagsterInstance, settings: Settings, *, fix: bool, all_jobs: bool) -> list[Check]:
     """What the databases, Dagster and the image store disagree about; fixed if `fix`."""
     from jobs.cli.opening import opened_queue
-    from jobs.runs.repair import Sides, look
+    from jobs.runs.repair import Stores, find_disagreements
     from resources.store.image_store import ImageStore
 
     with opened_queue() as queue:
         store = ImageStore(settings.resolved_data_dir)
-        sides = Sides(instance, queue, store, settings, all_jobs=all_jobs)
+        stores = Stores(instance, queue, store, settings, all_jobs=all_jobs)
         checks = [
             Check(one.name, "OK" if one.fixed else "FAIL", _found(one), "" if one.fixed else one.hint)
-            for one in look(sides, fix=fix)
+            for one in find_disagreements(stores, fix=fix)
         ]
     return checks or [Check("records", "OK", "the databases, Dagster and the image store agree")]
 

@@ -19,8 +19,8 @@ from resources.plugins import choices, is_dotted_path, names
 from resources.settings import Settings, load_settings
 
 if TYPE_CHECKING:
+    from jobs.cli.faces_analysis import AnalysisOptions
     from jobs.cli.faces_files import Sheet
-    from jobs.cli.faces_found import How
 
 MOST_PADDING: Final = 3.0  # as FC_FACE_PADDING
 HELP: Final = "See `fc faces --help`."
@@ -74,7 +74,7 @@ def faces(
     picture could not be looked at; the others were. It overwrites no file.
     """
     from jobs.cli.faces_files import Sheet
-    from jobs.cli.faces_told import how_json
+    from jobs.cli.faces_report import options_json
     from jobs.cli.picture_files import find_pictures, names_for
 
     settings = _with_options(
@@ -92,36 +92,37 @@ def faces(
     pictures = find_pictures(images, recursive=recursive)
     _check_out(to)
     _check_sheet(sheet, len(pictures))
-    how = _how(settings, reference)
+    options = _analysis_options(settings, reference)
     if not as_json:
-        say(f"Faces by {how.why}", style="dim")
-    page = Sheet(sheet, f"Faces by {how.why} Mask: {how.mask.kind}.", pictures) if sheet else None
-    teller = _Teller(how, settings, to, page, as_json)
-    told = []
+        say(f"Faces by {options.why}", style="dim")
+    page = Sheet(sheet, f"Faces by {options.why} Mask: {options.mask.kind}.", pictures) if sheet else None
+    reporter = _Reporter(options, settings, to, page, as_json)
+    reports = []
     with _progress(len(pictures), shown=as_json or not out.is_terminal) as step:
         for picture, name in zip(pictures, names_for(pictures), strict=True):
-            told.append(teller.tell(picture, name))
+            reports.append(reporter.report(picture, name))
             step()
     if page:
         page.finish()
     pages = [str(file) for file in page.pages] if page else []
     if as_json:
-        print_json({"how": how_json(how), "pictures": told, "sheet": pages})
+        print_json({"how": options_json(options), "pictures": reports, "sheet": pages})
     else:
-        _print_end(told, pages, to)
-    if any(one["error"] for one in told):
+        _print_end(reports, pages, to)
+    if any(one["error"] for one in reports):
         raise typer.Exit(FAILED)
 
 
-def _print_end(told: Sequence[dict[str, Any]], pages: Sequence[str], folder: Path | None) -> None:
-    failed = sum(one["error"] is not None for one in told)
-    found = sum(len(one.get("faces", ())) for one in told)
+def _print_end(reports: Sequence[dict[str, Any]], pages: Sequence[str], folder: Path | None) -> None:
+    failed = sum(one["error"] is not None for one in reports)
+    found = sum(len(one.get("faces", ())) for one in reports)
     say(
-        f"{counted(len(told), 'picture')}, {counted(found, 'face')}" + (f"; {failed} not looked at." if failed else ".")
+        f"{counted(len(reports), 'picture')}, {counted(found, 'face')}"
+        + (f"; {failed} not looked at." if failed else ".")
     )
     for page in pages:
         say(f"Contact sheet: {page}")
-    if any(one.get("files") for one in told):
+    if any(one.get("files") for one in reports):
         say(f"Files: {folder}")
 
 
@@ -168,8 +169,8 @@ def _check_sheet(sheet: Path | None, pictures: int) -> None:
             raise RejectedError(f"--sheet: {page} is there already.", "Name another file: nothing is overwritten.")
 
 
-def _how(settings: Settings, reference: Path | None) -> How:
-    from jobs.cli.faces_found import How, person_in
+def _analysis_options(settings: Settings, reference: Path | None) -> AnalysisOptions:
+    from jobs.cli.faces_analysis import AnalysisOptions, person_in
     from resources.choose import make_detector, make_encoder
     from resources.sources.photos import read_picture
 
@@ -180,39 +181,41 @@ def _how(settings: Settings, reference: Path | None) -> How:
             "Run: fc models pull sface --save",
         )
     detector, why = make_detector(settings)
-    how = How(detector, why, settings.face_options, settings.mask_options, settings.face_padding, settings.face_align)
+    options = AnalysisOptions(
+        detector, why, settings.face_options, settings.mask_options, settings.face_padding, settings.face_align
+    )
     if reference is None or encoder is None:
-        return how
-    person = person_in(read_picture(str(reference), settings), str(reference), how, encoder)
+        return options
+    person = person_in(read_picture(str(reference), settings), str(reference), options, encoder)
     if person.others:
         warn(f"{reference} has {person.others} more faces; the largest is the one that is compared.")
-    return replace(how, person=person)
+    return replace(options, person=person)
 
 
 @dataclass(frozen=True, slots=True)
-class _Teller:
-    """Looks at a picture and tells of it, in all the ways that were asked for."""
+class _Reporter:
+    """Analyzes a picture and reports it, in all the ways that were asked for."""
 
-    how: How
+    options: AnalysisOptions
     settings: Settings
     folder: Path | None
     sheet: Sheet | None
     as_json: bool
 
-    def tell(self, picture: Path, name: str) -> dict[str, Any]:
-        """The JSON of a picture. One that cannot be looked at is told, and no error.
+    def report(self, picture: Path, name: str) -> dict[str, Any]:
+        """The JSON of a picture. For one that cannot be read it says why, and the others go on.
 
         Raises:
             BackendError: something cannot be written.
         """
+        from jobs.cli.faces_analysis import analyze
         from jobs.cli.faces_files import write_files
-        from jobs.cli.faces_found import look_at
-        from jobs.cli.faces_told import error_json, found_json, print_table
+        from jobs.cli.faces_report import error_json, picture_json, print_table
         from resources.sources.photos import read_picture
 
         path = str(picture)
         try:
-            found = look_at(read_picture(path, self.settings), self.how)
+            found = analyze(read_picture(path, self.settings), self.options)
         except (InvalidImageError, BackendError) as error:
             print_error(error)
             if self.sheet:
@@ -222,8 +225,8 @@ class _Teller:
         if self.sheet:
             self.sheet.add(picture, found)
         if not self.as_json:
-            print_table(path, found, self.how)
-        return found_json(path, found, files)
+            print_table(path, found, self.options)
+        return picture_json(path, found, files)
 
 
 @contextmanager

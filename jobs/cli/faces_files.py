@@ -17,14 +17,14 @@ from imaging.errors import BackendError, FaceChangerError
 from imaging.files.debug_picture import debug_picture
 from imaging.files.montage import montage
 from jobs.cli.contact_sheet import CELL, PAPER, Row, write_contact_sheet
-from jobs.cli.faces_found import Found, Portrait
+from jobs.cli.faces_analysis import Analysis, Portrait
 from resources.store.whole_file import write_whole
 
 COLUMNS: Final = ("faces", "portraits", "mask")
 ROWS: Final = 40  # of one page of the sheet, so that it can be opened and held in memory
 
 
-def write_files(folder: Path, name: str, found: Found) -> dict[str, Any]:
+def write_files(folder: Path, name: str, found: Analysis) -> dict[str, Any]:
     """Write `NAME.faces.png`, `NAME.face-1.png` ... and `NAME.mask.png`, each whole or not at all.
 
     Returns:
@@ -38,7 +38,7 @@ def write_files(folder: Path, name: str, found: Found) -> dict[str, Any]:
         for number, portrait in enumerate(found.portraits, start=1)
     ]
     mask = _write(folder / f"{name}.mask.png", found.mask)
-    overview = debug_picture(found.image.pixels, found.chosen.kept, found.chosen.dropped)
+    overview = debug_picture(found.image.pixels, found.selection.kept, found.selection.dropped)
     return {"faces": _write(folder / f"{name}.faces.png", overview), "portraits": portraits, "mask": mask}
 
 
@@ -78,9 +78,11 @@ class Sheet:
         self._rows: list[Row] = []
         self.pages: list[Path] = []
 
-    def add(self, path: Path, found: Found) -> None:
+    def add(self, path: Path, found: Analysis) -> None:
         """A row with the picture and its boxes, its portraits, and its mask."""
-        overview = debug_picture(found.image.pixels, found.chosen.kept, found.chosen.dropped, longest=CELL, brief=True)
+        overview = debug_picture(
+            found.image.pixels, found.selection.kept, found.selection.dropped, longest=CELL, brief=True
+        )
         images = (Image.fromarray(overview), _portraits(found), _mask(found))
         self._add(Row(path.name, f"{self._place(path)}{_caption(found)}", images))
 
@@ -120,7 +122,7 @@ def sheet_page(path: Path, number: int) -> Path:
     return path if number == 1 else path.with_name(f"{path.stem}-{number}{path.suffix}")
 
 
-def _portraits(found: Found) -> Image.Image | None:
+def _portraits(found: Analysis) -> Image.Image | None:
     if not found.portraits:
         return None
     cuts = [found.cut(portrait) for portrait in found.portraits]
@@ -128,7 +130,7 @@ def _portraits(found: Found) -> Image.Image | None:
     return Image.fromarray(montage(cuts, passed, CELL, PAPER))
 
 
-def _mask(found: Found) -> Image.Image | None:
+def _mask(found: Analysis) -> Image.Image | None:
     if not found.mask.any():
         return None
     mask = Image.fromarray(found.mask)
@@ -136,13 +138,13 @@ def _mask(found: Found) -> Image.Image | None:
     return mask
 
 
-def _caption(found: Found) -> str:
+def _caption(found: Analysis) -> str:
     width, height = found.size
     lines = [f"{width}x{height}, quality {found.quality:.2f}"]
     lines += [_line(number, portrait) for number, portrait in enumerate(found.portraits, start=1)]
-    reasons = Counter(other.reason.partition(":")[0] for other in found.chosen.dropped)
+    reasons = Counter(other.reason.partition(":")[0] for other in found.selection.dropped)
     lines += [f"{number} dropped: {reason}" for reason, number in reasons.items()]
-    return "\n".join(lines if found.portraits or found.chosen.dropped else [*lines, "no face"])
+    return "\n".join(lines if found.portraits or found.selection.dropped else [*lines, "no face"])
 
 
 def _line(number: int, portrait: Portrait) -> str:

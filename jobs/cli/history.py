@@ -51,7 +51,7 @@ def _described(attempt: Attempt, store: ImageStore) -> dict[str, Any]:
 def _file(attempt: Attempt, store: ImageStore) -> str | None:
     """Where the attempt's file lies now: in its place, or under `history`; None if neither has it."""
     from resources.artifacts.stage_files import main_file
-    from resources.store.image_store import kept
+    from resources.store.image_store import history_place
 
     sha256 = (attempt.output or {}).get("sha256")
     if not sha256:
@@ -59,7 +59,7 @@ def _file(attempt: Attempt, store: ImageStore) -> str | None:
     place = main_file(attempt.stage, attempt.job_id)
     if store.exists(*place) and store.sha256_of(*place) == sha256:
         return str(store.path(*place))
-    old = kept(*place, sha256=sha256)
+    old = history_place(*place, sha256=sha256)
     return str(store.path(*old)) if store.exists(*old) else None
 
 

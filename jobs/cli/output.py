@@ -106,10 +106,10 @@ def counted(number: int, what: str) -> str:
 
 def table(columns: Iterable[str], rows: Iterable[Iterable[str | Text]], *, title: str = "") -> Table:
     """A plain table; strings are printed as they are, without markup."""
-    made = Table(*columns, title=title or None, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    plain = Table(*columns, title=title or None, title_justify="left", box=None, pad_edge=False, header_style="bold")
     for row in rows:
-        made.add_row(*(cell if isinstance(cell, Text) else Text(printable(cell)) for cell in row))
-    return made
+        plain.add_row(*(cell if isinstance(cell, Text) else Text(printable(cell)) for cell in row))
+    return plain
 
 
 def status_text(status: str) -> Text:

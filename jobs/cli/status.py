@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
@@ -39,14 +39,14 @@ def status(
         raise typer.BadParameter("--json prints one answer, so it cannot be combined with --watch.")
     with opened_database() as database:
         if as_json:
-            print_json(_as_json(_look(database)))
+            print_json(_as_json(_overview(database)))
         elif not watch:
-            out.print(_page(_look(database)))
+            out.print(_page(_overview(database)))
         else:
-            with Live(_page(_look(database)), console=out, auto_refresh=False) as live:
+            with Live(_page(_overview(database)), console=out, auto_refresh=False) as live:
                 while True:
                     time.sleep(WATCH_SECONDS)
-                    live.update(_page(_look(database)), refresh=True)
+                    live.update(_page(_overview(database)), refresh=True)
 
 
 Daemons = dict[str, float | None] | str
@@ -54,8 +54,8 @@ Daemons = dict[str, float | None] | str
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
-    """One look. `waiting`: those that are tried again; `silence`: seconds after which a worker counts as lost."""
+class Overview:
+    """What there is to say. `waiting`: jobs that are tried again; `silence`: seconds after which a worker is lost."""
 
     counts: dict[str, int]
     running: list[Job]
@@ -66,12 +66,12 @@ class Look:
     daemons: Daemons
 
 
-def _look(database: Database) -> Look:
+def _overview(database: Database) -> Overview:
     from jobs.queue.job_queue import JobQueue
     from resources.workers import Workers
 
     queue = JobQueue(database)
-    return Look(
+    return Overview(
         counts={str(name): number for name, number in queue.counts().items()},
         running=queue.find(statuses=["running"], limit=MOST_RUNNING, newest_first=False),
         waiting=queue.waiting_again(MOST_WAITING),
@@ -91,7 +91,7 @@ def _daemons() -> Daemons:
         return str(error)
 
 
-def _as_json(found: Look) -> dict[str, Any]:
+def _as_json(found: Overview) -> dict[str, Any]:
     from jobs.cli.dagster_side import is_alive
 
     daemons = found.daemons
@@ -111,39 +111,38 @@ def _as_json(found: Look) -> dict[str, Any]:
     }
 
 
-def _page(found: Look) -> RenderableType:
-    parts: list[RenderableType] = []
-    counts, running = found.counts, found.running
+def _page(found: Overview) -> RenderableType:
+    parts = [_summary(found.counts), *_jobs(found)]
+    if found.workers:
+        workers = [(one.name, ", ".join(one.queues), _doing(one, found.silence), _silent(one)) for one in found.workers]
+        parts.append(table(("worker", "queues", "at", "last sign of life"), workers, title="\nWorkers"))
+    return Group(*parts, _daemon_line(found.daemons))
+
+
+def _summary(counts: dict[str, int]) -> RenderableType:
     summary = Text("Jobs: ")
     for name, number in counts.items():
         if number:
             summary.append_text(status_text(name)).append(f" {number}   ")
-    parts.append(summary if any(counts.values()) else Text("Jobs: none yet"))
+    return summary if any(counts.values()) else Text("Jobs: none yet")
+
+
+def _jobs(found: Overview) -> Iterator[RenderableType]:
+    running = [(job.id, job.job_type, job.current_stage or "starting", ago(job.started_at)) for job in found.running]
     if running:
-        rows = [(job.id, job.job_type, job.current_stage or "starting", _since(job.started_at)) for job in running]
-        more = counts["running"] - len(running)
+        more = found.counts["running"] - len(running)
         title = "\nRunning now" + (f" (and {more} more)" if more > 0 else "")
-        parts.append(table(("job", "type", "stage", "for"), rows, title=title))
-    if found.waiting:
-        again = [
-            (job.id, until(job.not_before), counted(job.faults), short(job.error or "", 80)) for job in found.waiting
-        ]
-        parts.append(table(("job", "in", "failed attempts", "why"), again, title="\nTried again later"))
-    if found.failures:
-        lines = [
-            (job.id, where(job), job.fault or "", ago(job.updated_at), short(job.error or "", 80))
-            for job in found.failures
-        ]
-        parts.append(table(("job", "how", "fault", "ago", "why"), lines, title="\nLast not well"))
-    if found.workers:
-        told = [(one.name, ", ".join(one.queues), _doing(one, found.silence), _silent(one)) for one in found.workers]
-        parts.append(table(("worker", "queues", "at", "last sign of life"), told, title="\nWorkers"))
-    parts.append(_daemon_line(found.daemons))
-    return Group(*parts)
-
-
-def _since(moment: datetime | None) -> str:
-    return ago(moment)
+        yield table(("job", "type", "stage", "for"), running, title=title)
+    waiting = [
+        (job.id, until(job.not_before), counted(job.faults), short(job.error or "", 80)) for job in found.waiting
+    ]
+    if waiting:
+        yield table(("job", "in", "failed attempts", "why"), waiting, title="\nTried again later")
+    failures = [
+        (job.id, where(job), job.fault or "", ago(job.updated_at), short(job.error or "", 80)) for job in found.failures
+    ]
+    if failures:
+        yield table(("job", "how", "fault", "ago", "why"), failures, title="\nLast not well")
 
 
 def _doing(one: Worker, silence: float) -> str:

@@ -20,7 +20,7 @@ from jobs.cli.processes import Services, StopRequested, stoppable
 from resources.settings import PROJECT_ROOT, dagster_home, environment
 
 START_SECONDS: Final = 120.0
-LOOK_SECONDS: Final = 0.5
+CHECK_SECONDS: Final = 0.5
 
 
 def daemon_command() -> list[str]:
@@ -83,7 +83,7 @@ def up(
             say(f"Logs: {services.logs}. Ctrl-C stops everything.")
             while True:
                 services.check()
-                time.sleep(LOOK_SECONDS)
+                time.sleep(CHECK_SECONDS)
     except KeyboardInterrupt:
         say("Stopped.", console=err)
         raise typer.Exit(INTERRUPTED) from None

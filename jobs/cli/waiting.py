@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 from rich.console import Console
@@ -46,22 +46,12 @@ def wait_until_over(
     Raises:
         BackendError: it took longer than `most_seconds`.
     """
-    from jobs.model.transitions import FINAL
-
     deadline = time.monotonic() + most_seconds
-    seen: dict[str, str] = {}
-    columns = (
-        SpinnerColumn(finished_text=" "),
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("{task.fields[where]}", markup=False),
-    )
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+    with _progress(console) as progress:
         bars = {
             job.id: progress.add_task(job.id, total=len(PLANS[job.job_type]) or job.children, where="") for job in jobs
         }
+        seen: dict[str, str] = {}
         while True:
             found = queue.get_many([job.id for job in jobs])
             for job in found.values():
@@ -70,10 +60,7 @@ def wait_until_over(
                 if seen.get(job.id) != now and not console.is_terminal:
                     say(f"{job.id}: {now}", console=console)
                 seen[job.id] = now
-            held = {job.id for job in found.values() if job.status == "held"}
-            firsts = queue.get_many({job.after_id for job in found.values() if job.after_id} - set(found))
-            held |= {job.id for job in firsts.values() if job.status == "held"}
-            if all(job.status in FINAL or {job.id, job.after_id} & held for job in found.values()):
+            if _are_over(queue, found):
                 return [found[job.id] for job in jobs if job.id in found]
             check()
             if time.monotonic() > deadline:
@@ -85,6 +72,28 @@ def wait_until_over(
             time.sleep(POLL_SECONDS)
 
 
+def _progress(console: Console) -> Progress:
+    return Progress(
+        SpinnerColumn(finished_text=" "),
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[where]}", markup=False),
+        console=console,
+        disable=not console.is_terminal,
+    )
+
+
+def _are_over(queue: JobQueue, found: Mapping[str, Job]) -> bool:
+    """Whether none of the jobs goes on by itself."""
+    from jobs.model.transitions import FINAL
+
+    others = queue.get_many({job.after_id for job in found.values() if job.after_id} - set(found))
+    held = {job.id for job in [*found.values(), *others.values()] if job.status == "held"}
+    return all(job.status in FINAL or {job.id, job.after_id} & held for job in found.values())
+
+
 def result_table(jobs: Sequence[Job]) -> Table:
     """How jobs ended: job, type, status, seconds, and the final image or the reason."""
     rows = []
@@ -92,6 +101,6 @@ def result_table(jobs: Sequence[Job]) -> Table:
         taken = seconds_taken(job)
         result = job.final_image or "" if job.status == "completed" else short(job.error or where(job), 100)
         rows.append((job.id, job.job_type, status_text(job.status), "-" if taken is None else f"{taken:.1f}", result))
-    made = table(("job", "type", "status", "seconds", "result"), rows)
-    made.columns[-1].overflow = "fold"
-    return made
+    ended = table(("job", "type", "status", "seconds", "result"), rows)
+    ended.columns[-1].overflow = "fold"
+    return ended

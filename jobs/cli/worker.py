@@ -128,13 +128,13 @@ def _serve(launcher: WorkerRunLauncher, name: str, queues: Sequence[str], concur
 
     app = launcher.celery
     create_execute_job_task(app)
-    told: list[str] = []
+    stop_signals: list[str] = []
 
     def on_ready(**_: Any) -> None:  # noqa: ANN401 - Celery's
         say(f"Worker {name} waits for runs. Ctrl-C stops it.", style="bold green")
 
     def on_stop(*, sig: str, how: str, **_: Any) -> None:  # noqa: ANN401
-        told.append(sig)
+        stop_signals.append(sig)
         finishing = how == "Warm" and _run_ids()
         say(f"Stopping ({sig}){': the run in hand is finished first' if finishing else ''} ...", console=err)
 
@@ -153,9 +153,9 @@ def _serve(launcher: WorkerRunLauncher, name: str, queues: Sequence[str], concur
         without_mingle=True,
     )
     celery_worker.start()
-    if "SIGINT" in told:
+    if "SIGINT" in stop_signals:
         return INTERRUPTED
-    return FAILED if celery_worker.exitcode and not told else 0
+    return FAILED if celery_worker.exitcode and not stop_signals else 0
 
 
 def _prepare_child(**_: Any) -> None:  # noqa: ANN401 - Celery's

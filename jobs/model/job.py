@@ -11,9 +11,9 @@ from imaging.errors import FaceChangerError
 from jobs.model.request import JobRequest, JobType
 from jobs.model.stages import next_stage
 from jobs.model.transitions import JobStatus
-from jobs.queue.rows import LogLevel
 
 StageStatus = Literal["running", "completed", "failed", "needs_review", "rejected", "cancelled"]
+LogLevel = Literal["debug", "info", "warning", "error"]
 Origin = Literal["cli", "inbox", "ui", "api", "schedule"]
 
 

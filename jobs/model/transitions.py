@@ -29,9 +29,6 @@ _SENSOR: Final[frozenset[Actor]] = frozenset({"sensor"})
 _RUN: Final[frozenset[Actor]] = frozenset({"run"})
 _PERSON: Final[frozenset[Actor]] = frozenset({"person"})
 
-FIRST: Final[frozenset[JobStatus]] = frozenset({"pending", "held", "waiting"})
-"""The statuses that a new job may have."""
-
 TRANSITIONS: Final[dict[JobStatus, dict[JobStatus, frozenset[Actor]]]] = {
     "held": {"running": _PERSON, "cancelled": _PERSON},
     "waiting": {

@@ -8,15 +8,15 @@ from typing import Any, Final, Literal, cast
 from sqlalchemy.orm import Session
 
 from jobs.model.faults import Fault, seconds_before_next
-from jobs.model.job import StageStatus
+from jobs.model.job import LogLevel, StageStatus
 from jobs.model.request import JobType
 from jobs.model.stages import next_stage
 from jobs.model.transitions import Actor, JobStatus
-from jobs.queue.rows import LogLevel, log, move, set_columns
-from jobs.queue.stage_records import add_attempt, end_stages, running_stage
+from jobs.queue.rows import NO_RUN, log, set_columns, set_status
+from jobs.queue.stage_rows import add_attempt, end_stages, running_stage
 from resources.database import JobRow, StateRow, utc_now
 
-BY_HAND_HINT: Final = "To start it again: `fc retry JOB`, or materialise its partition in the Dagster UI."
+BY_HAND_HINT: Final = "To start it again: `fc retry JOB`, or materialize its partition in the Dagster UI."
 
 
 def end_job(
@@ -36,7 +36,7 @@ def end_job(
     now = utc_now()
     if fault is not None:
         row.faults = _one_more(row, fault)
-    move(row, now, status, by=by, finished_at=now, error=what, error_stage=stage, error_hint=hint, fault=fault)
+    set_status(row, now, status, by=by, finished_at=now, error=what, error_stage=stage, error_hint=hint, fault=fault)
     begun = end_stages(session, row.id, cast("StageStatus", status), stage, what, fault=fault, output=output)
     if stage is not None and not begun and by != "person":
         add_attempt(session, row.id, stage, status, what, run_id=run_id or row.run_id, fault=fault)
@@ -68,7 +68,7 @@ def try_again(
     now = utc_now()
     seconds = seconds_before_next(fault, failed, retry_after)
     not_before = now + timedelta(seconds=seconds) if seconds > 0 else None
-    move(row, now, "pending", by=by, solo=True, batch_id=None, run_id=None, not_before=not_before)
+    set_status(row, now, "pending", by=by, solo=True, not_before=not_before, **NO_RUN)
     set_columns(row, now, error=what, error_stage=stage, error_hint=hint, fault=fault, faults=faults)
     begun = end_stages(session, row.id, "failed", stage, what, fault=fault)
     if stage is not None and not begun:
@@ -104,7 +104,7 @@ def settle(
         end_job(session, row, "completed", by="sensor")
         return "completed"
     if outcome == "success" and started:
-        move(row, utc_now(), "held", by="sensor", batch_id=None, run_id=None)
+        set_status(row, utc_now(), "held", by="sensor", **NO_RUN)
         end_stages(session, row.id, "cancelled", None, "The run ended first.")
         log(session, [row.id], f"held: the run ended before stage {left}", run_id=run_id)
         return "held"

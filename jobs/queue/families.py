@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session, aliased
 
 from imaging.errors import RejectedError
 from jobs.model.transitions import FINAL, JobStatus
-from jobs.queue.rows import chunks, lock, log, move
+from jobs.queue.rows import BROUGHT_BACK, chunks, lock, log, set_status
 from resources.database import Database, JobRow, utc_now
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 _RELATIONS_LOCK: Final = 0x66616D696C79  # any fixed number: the key of Postgres' advisory lock around new relations
 _MOST_NAMED: Final = 5
-_LEFT_BEHIND: Final = ("failed", "needs_review", "pending")
+_ENDED_FOR_ANOTHER: Final = ("failed", "needs_review", "pending")
 
 
 # ---- relations
@@ -42,36 +42,46 @@ def check_new(session: Session, jobs: Collection[Job]) -> None:
         RejectedError: a parent or a job to wait for is unknown, a parent is no group or was archived, or there is a
             cycle; names it.
     """
-    parents = {job.parent_id for job in jobs if job.parent_id}
+    children = Counter(job.parent_id for job in jobs if job.parent_id)
     afters = {job.after_id for job in jobs if job.after_id}
-    if not parents and not afters:
+    if not children and not afters:
         return
     _one_at_a_time(session)
     new = {job.id: job for job in jobs}
-    _check_known(session, "parent", parents - set(new))
+    _check_known(session, "parent", set(children) - set(new))
     _check_known(session, "after", afters - set(new))
-    known = lock_with_waiters(session, parents - set(new))
-    for parent in sorted(parents):
-        job_type = new[parent].job_type if parent in new else known[parent].job_type
+    known = lock_with_waiters(session, set(children) - set(new))
+    _check_are_groups({parent: (new.get(parent) or known[parent]).job_type for parent in sorted(children)})
+    _check_no_cycle(session, _waits(jobs), afters - set(new))
+    for parent, number in children.items():
+        if parent in new:
+            continue
+        row = known[parent]
+        if row.status == "archived":
+            raise RejectedError(f"parent: the group {row.id} was archived.", "Submit a new group.")
+        row.children += number
+        _wait_again(session, row)
+        reopen_waiters(session, row.id, known)
+
+
+def _check_are_groups(job_types: Mapping[str, str]) -> None:
+    for parent, job_type in job_types.items():
         if job_type != "group":
             raise RejectedError(
                 f"parent: the job {parent} is a {job_type} job, and only a group has children.",
                 "Name a job of the type group; to run behind another job, use `after`.",
             )
+
+
+def _waits(jobs: Iterable[Job]) -> dict[str, set[str]]:
+    """By job, those of the jobs, or those that they name, that it waits for."""
     waits: dict[str, set[str]] = {}
     for job in jobs:
         if job.after_id:
             waits.setdefault(job.id, set()).add(job.after_id)
         if job.parent_id:
             waits.setdefault(job.parent_id, set()).add(job.id)
-    _check_no_cycle(session, waits, afters - set(new))
-    for parent, number in Counter(job.parent_id for job in jobs if job.parent_id in known).items():
-        row = known[str(parent)]
-        if row.status == "archived":
-            raise RejectedError(f"parent: the group {row.id} was archived.", "Submit a new group.")
-        row.children += number
-        _wait_again(session, row)
-        reopen_waiters(session, row.id, known)
+    return waits
 
 
 def check_after(session: Session, job_id: str, after_id: str) -> None:
@@ -167,7 +177,7 @@ def reopen_waiters(session: Session, job_id: str, locked: Mapping[str, JobRow]) 
         current = locked[back.pop()]
         for row in locked.values():
             is_group = row.id == current.parent_id and row.status in FINAL and row.status != "archived"
-            follows = row.after_id == current.id and row.started_at is None and row.status in _LEFT_BEHIND
+            follows = row.after_id == current.id and row.started_at is None and row.status in _ENDED_FOR_ANOTHER
             if is_group or follows:
                 _wait_again(session, row)
                 back.append(row.id)
@@ -175,8 +185,7 @@ def reopen_waiters(session: Session, job_id: str, locked: Mapping[str, JobRow]) 
 
 def _wait_again(session: Session, row: JobRow) -> None:
     if row.status != "waiting":
-        fresh = dict.fromkeys(("batch_id", "run_id", "finished_at", "error", "error_stage", "error_hint", "fault"))
-        move(row, utc_now(), "waiting", by="person", attempts=0, faults={}, solo=False, **fresh)
+        set_status(row, utc_now(), "waiting", by="person", **BROUGHT_BACK)
         log(session, [row.id], "waits again")
 
 
@@ -256,7 +265,7 @@ def _settle(session: Session, row: JobRow) -> JobStatus | None:
     status: JobStatus = "needs_review" if review else "failed"
     what, hint = _left_alone(row, bad) if row.after_id else _not_whole(row, bad, missing)
     now = utc_now()
-    move(row, now, status, by="sensor", finished_at=now, error=what, error_hint=hint)
+    set_status(row, now, status, by="sensor", finished_at=now, error=what, error_hint=hint)
     log(session, [row.id], f"{status}: {what}", level="warning")
     return status
 
@@ -268,10 +277,10 @@ def _went_well(status: str, error: str | None) -> bool:
 def _goes_on(session: Session, row: JobRow) -> JobStatus:
     now = utc_now()
     if row.job_type == "group":
-        move(row, now, "completed", by="sensor", finished_at=now)
+        set_status(row, now, "completed", by="sensor", finished_at=now)
         log(session, [row.id], "completed: all its jobs are")
         return "completed"
-    move(row, now, "pending", by="sensor")
+    set_status(row, now, "pending", by="sensor")
     log(session, [row.id], f"pending: {row.after_id} is completed")
     return "pending"
 

@@ -39,6 +39,13 @@ def job_columns(job: Job) -> dict[str, Any]:
     return {name: getattr(job, name) for name in _JOB_COLUMNS} | {"request": job.request.as_given()}
 
 
+def take_request(row: JobRow, request: JobRequest, source: dict[str, Any] | None) -> None:
+    """Put another request into a job's row; its recipe is resolved anew."""
+    if request.result_of != JobRequest.model_construct(**row.request).result_of:
+        row.after_id = request.result_of
+    row.request, row.priority, row.source, row.recipe = request.as_given(), request.priority, source, None
+
+
 def to_job(row: JobRow, state: StateRow) -> Job:
     """A job from its two rows."""
     columns = {name: getattr(row, name) for name in _JOB_COLUMNS}

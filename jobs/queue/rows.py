@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Final, Literal, cast
+from typing import Any, Final, cast
 
 from sqlalchemy import ColumnElement, insert, select
 from sqlalchemy.orm import Session
 
+from jobs.model.job import LogLevel
 from jobs.model.transitions import TRANSITIONS, Actor, JobStatus, sources
-from resources.database import JobRow, LogRow, StateRow, utc_now
-
-LogLevel = Literal["debug", "info", "warning", "error"]
+from resources.database import Database, JobRow, LogRow, StateRow, utc_now
 
 _CHUNK: Final = 500  # ids in one statement; SQLite allows 32766 parameters
+
+CLAIM_ORDER: Final = (JobRow.priority, JobRow.created_at, JobRow.id)
+
+# What is cleared when a job comes back, by what is over for it.
+NO_RUN: Final[Mapping[str, Any]] = {"batch_id": None, "run_id": None}
+NOT_OVER: Final[Mapping[str, Any]] = dict.fromkeys(("finished_at", "error", "error_stage", "error_hint", "fault"))
+NO_ATTEMPTS: Final[Mapping[str, Any]] = {"attempts": 0, "faults": {}}
+BROUGHT_BACK: Final[Mapping[str, Any]] = {**NO_RUN, **NOT_OVER, **NO_ATTEMPTS, "solo": False}
+"""By a person, to be claimed again as if it were new."""
+
+
+class QueueAccess:
+    """The queue over one database. Cheap to make; safe to share between threads."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
 
 
 def lock(session: Session, *allowed: ColumnElement[bool]) -> list[tuple[JobRow, StateRow]]:
@@ -37,12 +52,12 @@ def set_columns(row: JobRow, now: datetime, **columns: Any) -> None:  # noqa: AN
     row.updated_at = now
 
 
-def may(status: JobStatus, *, by: Actor) -> ColumnElement[bool]:
+def can_become(status: JobStatus, *, by: Actor) -> ColumnElement[bool]:
     """The jobs that `by` may bring to a status."""
     return JobRow.status.in_(sources(status, by=by))
 
 
-def move(row: JobRow, now: datetime, status: JobStatus, *, by: Actor, **columns: Any) -> None:  # noqa: ANN401
+def set_status(row: JobRow, now: datetime, status: JobStatus, *, by: Actor, **columns: Any) -> None:  # noqa: ANN401
     """Change a status, and other columns with it; the one place where a status is written.
 
     Raises:

@@ -6,19 +6,17 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any, cast
 
-from sqlalchemy import ColumnElement, Table, and_, case, delete, false, func, insert, not_, select, update
+from sqlalchemy import ColumnElement, and_, case, delete, false, func, insert, not_, select
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.orm import Session
 
-from jobs.model.faults import Fault
-from jobs.model.job import Attempt, ImageRow, LogEntry, StageResult, StageStatus
+from jobs.model.job import Attempt, ImageRow, LogEntry, LogLevel, StageResult
 from jobs.model.stages import STAGES
 from jobs.model.transitions import FINAL
-from jobs.queue.job_rows import get_job, image_columns, lock_running, to_image, to_result
-from jobs.queue.rows import LogLevel, chunks, lock, log
+from jobs.queue.job_rows import get_job, lock_running, to_image, to_result
+from jobs.queue.rows import QueueAccess, chunks, lock, log
+from jobs.queue.stage_rows import end_attempts, end_stages, put_images, put_result
 from resources.database import (
     AttemptRow,
-    Database,
     IdeationRow,
     ImageMetadataRow,
     JobRow,
@@ -29,11 +27,8 @@ from resources.database import (
 )
 
 
-class StageRecords:
-    """The records over one database. Cheap to make; safe to share between threads."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
+class StageRecords(QueueAccess):
+    """Writes and reads them."""
 
     def begin_stage(
         self,
@@ -264,90 +259,3 @@ class StageRecords:
                 .values(job_id=job_id, iteration=iteration, **candidate)
                 .on_conflict_do_update(index_elements=["job_id", "iteration"], set_=candidate)
             )
-
-
-# What is written at every stage goes past the ORM, which takes longer to look for objects to keep in step.
-_RESULTS, _ATTEMPTS, _IMAGES = (cast("Table", row.__table__) for row in (ResultRow, AttemptRow, ImageMetadataRow))
-
-
-def running_stage(session: Session, job_id: str) -> str | None:
-    """The stage that the job is at; None when it is at none."""
-    return session.scalars(
-        select(ResultRow.stage).where(ResultRow.job_id == job_id, ResultRow.status == "running").limit(1)
-    ).first()
-
-
-def end_stages(
-    session: Session,
-    job_id: str,
-    status: StageStatus,
-    stage: str | None,
-    error: str | None,
-    *,
-    fault: Fault | None = None,
-    output: dict[str, Any] | None = None,
-) -> bool:
-    """End the job's running stages, and `stage` even if it was never begun; whether an attempt was running."""
-    now = utc_now()
-    ended = {"status": status, "error": error, "finished_at": now}
-    if stage is not None:
-        put_result(session, job_id, stage, ended, new=ended | {"cached": False, "runs": 0})
-    session.execute(update(ResultRow).where(ResultRow.job_id == job_id, ResultRow.status == "running").values(**ended))
-    return end_attempts(session, job_id, status, error, fault=fault, output=output)
-
-
-def add_attempt(
-    session: Session,
-    job_id: str,
-    stage: str,
-    verdict: str,
-    reason: str | None,
-    *,
-    run_id: str | None,
-    fault: str | None,
-) -> None:
-    """An attempt that ended before the stage began."""
-    now = utc_now()
-    session.add(
-        AttemptRow(
-            job_id=job_id, stage=stage, verdict=verdict, reason=reason, run_id=run_id, fault=fault, started_at=now,
-            finished_at=now,
-        )
-    )  # fmt: skip
-
-
-def end_attempts(
-    session: Session,
-    job_id: str,
-    verdict: StageStatus,
-    reason: str | None,
-    *,
-    stage: str | None = None,
-    output: dict[str, Any] | None = None,
-    fault: Fault | None = None,
-) -> bool:
-    """End the job's running attempts, or that at one stage; whether there was one."""
-    running = [AttemptRow.job_id == job_id, AttemptRow.verdict == "running"]
-    if stage is not None:
-        running.append(AttemptRow.stage == stage)
-    ended = {"verdict": verdict, "reason": reason, "output": output, "fault": fault, "finished_at": utc_now()}
-    return session.connection().execute(update(_ATTEMPTS).where(*running).values(**ended)).rowcount > 0
-
-
-def put_result(session: Session, job_id: str, stage: str, change: Mapping[str, Any], *, new: Mapping[str, Any]) -> None:
-    """Change the newest attempt of a job at a stage, or add one with the columns `new`; the job is locked.
-
-    SQLAlchemy compiles an upsert at every call; these two statements once.
-    """
-    here = (ResultRow.job_id == job_id, ResultRow.stage == stage)
-    connection = session.connection()
-    if connection.execute(update(_RESULTS).where(*here).values(**change)).rowcount == 0:
-        connection.execute(insert(_RESULTS), {"job_id": job_id, "stage": stage, **new})
-
-
-def put_images(session: Session, job_id: str, images: Sequence[ImageRow]) -> None:
-    """Record images in place of those that had the same paths; the job is locked."""
-    rows = {image.path: image_columns(job_id, image) for image in images}
-    if rows:
-        session.connection().execute(delete(_IMAGES).where(ImageMetadataRow.path.in_(rows)))
-        session.connection().execute(insert(_IMAGES), list(rows.values()))

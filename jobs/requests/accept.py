@@ -24,7 +24,7 @@ from jobs.recipes.values import MAX_SEED, PathMark
 from jobs.requests.recipes import recipe_for
 from resources.plugins import is_dotted_path
 from resources.settings import Settings
-from resources.sources.names import is_url, kept_name
+from resources.sources.names import is_url, without_secrets
 from resources.sources.photos import Fetch, SourceInfo, import_reference, import_source, load_source
 from resources.store.image_store import ImageStore
 from resources.writers.safety import check_prompt_safety
@@ -224,7 +224,7 @@ def as_kept(request: JobRequest) -> JobRequest:
     request = request.without_placing()
     if request.source_image is None:
         return request
-    return request.model_copy(update={"source_image": kept_name(request.source_image)})
+    return request.model_copy(update={"source_image": without_secrets(request.source_image)})
 
 
 # ---- checking

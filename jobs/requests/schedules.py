@@ -23,7 +23,7 @@ from jobs.queue.job_queue import JobQueue
 from jobs.requests.accept import Accepted, Door, accept, submit
 from resources.database import Database, ScheduleRow, utc_now
 from resources.settings import Settings
-from resources.sources.names import kept_name
+from resources.sources.names import without_secrets
 from resources.store.image_store import ImageStore
 
 MOST_DUE: Final = 50
@@ -114,7 +114,7 @@ def _lasting(accepted: Accepted) -> JobRequest:
     request = accepted.asked.without_placing()
     for name in ("source_image", "reference_face"):
         value = getattr(request, name) or ""
-        if kept_name(value) != value:
+        if without_secrets(value) != value:
             raise RejectedError(
                 f"Schedule {accepted.job_id}: {name}: the part of the URL that may hold a key is not kept.",
                 "Download the photo and give its path.",

@@ -150,19 +150,23 @@ def stop_idle_runs(instance: dg.DagsterInstance, queue: JobQueue, cancelled: Seq
         cancelled: the jobs, as they were before they were cancelled.
     """
     batches, busy = queue.open_batches(), queue.running_runs()
-    runs = {job.run_id for job in cancelled if job.status == "running" and job.run_id}
-    found = [run for run in map(instance.get_run_by_id, sorted(runs)) if run is not None]
-    for batch_id in {job.batch_id for job in cancelled if job.status == "claimed" and job.batch_id}:
+    runs = [run for run in _runs_of(instance, cancelled) if run.run_id not in busy]
+    idle = [run for run in runs if run.tags.get(BATCH_TAG) not in batches and _can_be_stopped(run)]
+    return [run.run_id for run in idle if instance.run_coordinator.cancel_run(run.run_id)]
+
+
+def _runs_of(instance: dg.DagsterInstance, jobs: Sequence[Job]) -> list[dg.DagsterRun]:
+    """The runs that have the jobs, or will have them: those of their batches."""
+    ids = {job.run_id for job in jobs if job.status == "running" and job.run_id}
+    found = [run for run in map(instance.get_run_by_id, sorted(ids)) if run is not None]
+    for batch_id in {job.batch_id for job in jobs if job.status == "claimed" and job.batch_id}:
         found += instance.get_runs(dg.RunsFilter(tags={BATCH_TAG: batch_id}))
-    return [
-        run.run_id
-        for run in found
-        if run.run_id not in busy
-        and run.tags.get(BATCH_TAG) not in batches
-        and not run.is_finished
-        and (run.status == dg.DagsterRunStatus.QUEUED or GRPC_INFO_TAG in run.tags or _TASK_TAG in run.tags)
-        and instance.run_coordinator.cancel_run(run.run_id)
-    ]
+    return found
+
+
+def _can_be_stopped(run: dg.DagsterRun) -> bool:
+    queued = run.status == dg.DagsterRunStatus.QUEUED
+    return not run.is_finished and (queued or GRPC_INFO_TAG in run.tags or _TASK_TAG in run.tags)
 
 
 def _is_silent(queue: JobQueue, run_id: str, seconds: float) -> bool:

@@ -50,7 +50,7 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
-class Sides:
+class Stores:
     """What is compared; `all_jobs`: look at the files and stages of all jobs, not only of those that changed lately."""
 
     instance: dg.DagsterInstance
@@ -60,7 +60,7 @@ class Sides:
     all_jobs: bool = False
 
 
-def look(sides: Sides, *, fix: bool) -> Iterator[Finding]:
+def find_disagreements(stores: Stores, *, fix: bool) -> Iterator[Finding]:
     """Every disagreement there is, in the order in which they depend on one another; fixed at once if `fix`."""
     for check in (
         _dead_runs,
@@ -73,7 +73,7 @@ def look(sides: Sides, *, fix: bool) -> Iterator[Finding]:
         _records_without_file,
         _leftovers,
     ):
-        finding = check(sides, fix=fix)
+        finding = check(stores, fix=fix)
         if finding is not None:
             yield finding
 
@@ -89,37 +89,37 @@ def _finding(
     return Finding(name, found, tuple(ids), did if fix else f"`fc doctor --fix` {will}.", fix)
 
 
-def _dead_runs(sides: Sides, *, fix: bool) -> Finding | None:
+def _dead_runs(stores: Stores, *, fix: bool) -> Finding | None:
     return _finding(
         "dead runs",
         "Dagster takes these runs for going on, but their process is gone; each holds a slot",
-        [run.run_id for run in dead_runs(sides.instance)],
+        [run.run_id for run in dead_runs(stores.instance)],
         fix=fix,
-        repair=lambda: fail_dead_runs(sides.instance),
+        repair=lambda: fail_dead_runs(stores.instance),
         will="reports them as failed",
         did="They were reported as failed.",
     )
 
 
-def _lost_jobs(sides: Sides, *, fix: bool) -> Finding | None:
+def _lost_jobs(stores: Stores, *, fix: bool) -> Finding | None:
     return _finding(
         "lost jobs",
         "the queue waits for these jobs, but their run is over or gone",
-        lost_jobs(sides.instance, sides.queue, sides.settings),
+        lost_jobs(stores.instance, stores.queue, stores.settings),
         fix=fix,
-        repair=lambda: settle_lost_runs(sides.instance, sides.queue, sides.settings),
+        repair=lambda: settle_lost_runs(stores.instance, stores.queue, stores.settings),
         will="settles them as the sensor does: most go back into the queue",
         did="They were settled; most are pending again.",
     )
 
 
-def _forgotten_claims(sides: Sides, *, fix: bool) -> Finding | None:
+def _forgotten_claims(stores: Stores, *, fix: bool) -> Finding | None:
     long_ago = utc_now() - _PATIENCE
-    claimed = [job for job in sides.queue.find(statuses=["claimed"]) if (job.claimed_at or job.updated_at) < long_ago]
+    claimed = [job for job in stores.queue.find(statuses=["claimed"]) if (job.claimed_at or job.updated_at) < long_ago]
     asked = {
         batch_id
         for batch_id in {job.batch_id for job in claimed if job.batch_id}
-        if sides.instance.get_runs_count(dg.RunsFilter(tags={BATCH_TAG: batch_id}))
+        if stores.instance.get_runs_count(dg.RunsFilter(tags={BATCH_TAG: batch_id}))
     }
     ids = [job.id for job in claimed if job.batch_id not in asked]
     return _finding(
@@ -127,20 +127,20 @@ def _forgotten_claims(sides: Sides, *, fix: bool) -> Finding | None:
         "these jobs were claimed minutes ago, and Dagster has no run for them",
         ids,
         fix=fix,
-        repair=lambda: sides.queue.give_back(ids, reason="given back by fc doctor: no run was asked for"),
+        repair=lambda: stores.queue.give_back(ids, reason="given back by fc doctor: no run was asked for"),
         will="puts them back into the queue",
         did="They are pending again.",
     )
 
 
-def _cut_stages(sides: Sides, *, fix: bool) -> Finding | None:
-    cut = sides.queue.cut_stages(_since(sides))
+def _cut_stages(stores: Stores, *, fix: bool) -> Finding | None:
+    cut = stores.queue.cut_stages(_since(stores))
     return _finding(
         "cut stages",
         "these stages count as running, but no run has their job",
         [f"{job_id} {stage}" for job_id, stage in cut],
         fix=fix,
-        repair=lambda: sides.queue.end_cut_stages(
+        repair=lambda: stores.queue.end_cut_stages(
             {job_id for job_id, _ in cut}, reason="ended by fc doctor: it was cut"
         ),
         will="ends their records",
@@ -148,34 +148,34 @@ def _cut_stages(sides: Sides, *, fix: bool) -> Finding | None:
     )
 
 
-def _missing_partitions(sides: Sides, *, fix: bool) -> Finding | None:
-    there = set(sides.instance.get_dynamic_partitions(PARTITIONS))
-    active = sides.queue.find(statuses=["claimed", "running"], newest_first=False)
+def _missing_partitions(stores: Stores, *, fix: bool) -> Finding | None:
+    there = set(stores.instance.get_dynamic_partitions(PARTITIONS))
+    active = stores.queue.find(statuses=["claimed", "running"], newest_first=False)
     ids = [job.id for job in active if job.id not in there and (job.status == "running" or job.batch_id)]
     return _finding(
         "missing partitions",
         "these jobs are at work, but are not in Dagster's partition set",
         ids,
         fix=fix,
-        repair=lambda: sides.instance.add_dynamic_partitions(PARTITIONS, ids),
+        repair=lambda: stores.instance.add_dynamic_partitions(PARTITIONS, ids),
         will="adds them",
         did="They were added.",
     )
 
 
-def _unshown_stages(sides: Sides, *, fix: bool) -> Finding | None:
+def _unshown_stages(stores: Stores, *, fix: bool) -> Finding | None:
     """Only of jobs that have a partition: the others are shown nowhere in the UI."""
-    shown = {stage: set(sides.instance.get_materialized_partitions(dg.AssetKey(stage))) for stage in STAGES}
-    completed = sides.queue.stages_completed(sides.instance.get_dynamic_partitions(PARTITIONS))
+    shown = {stage: set(stores.instance.get_materialized_partitions(dg.AssetKey(stage))) for stage in STAGES}
+    completed = stores.queue.stages_completed(stores.instance.get_dynamic_partitions(PARTITIONS))
     missing = [
         (job_id, stage) for job_id, stages in completed.items() for stage in stages if job_id not in shown[stage]
     ]
 
     def show() -> None:
         for job_id, stage in missing:
-            result = sides.queue.stage_result(job_id, stage)
+            result = stores.queue.stage_result(job_id, stage)
             if result is not None and result.output:
-                sides.instance.report_runless_asset_event(_materialization(job_id, stage, result.output))
+                stores.instance.report_runless_asset_event(_materialization(job_id, stage, result.output))
 
     return _finding(
         "unshown stages",
@@ -198,14 +198,14 @@ def _materialization(job_id: str, stage: str, output: dict[str, Any]) -> dg.Asse
     )
 
 
-def _missing_pictures(sides: Sides, *, fix: bool) -> Finding | None:
-    images = sides.queue.final_images(_since(sides))
-    wrong = [(job_id, image) for job_id, image in images if not _is_whole(sides.store, image)]
+def _missing_pictures(stores: Stores, *, fix: bool) -> Finding | None:
+    images = stores.queue.final_images(_since(stores))
+    wrong = [(job_id, image) for job_id, image in images if not _is_whole(stores.store, image)]
     ids = [f"{job_id} {image.path}" for job_id, image in wrong]
     if len(wrong) > _FEW and len(wrong) > len(images) / 2:
         return Finding(
             "missing pictures",
-            f"most pictures are missing or changed, which looks as if {sides.store.root} is not the right store",
+            f"most pictures are missing or changed, which looks as if {stores.store.root} is not the right store",
             tuple(ids),
             "Check FC_DATA_DIR, and that its disk is mounted. Nothing was done about them.",
             fixed=False,
@@ -213,11 +213,11 @@ def _missing_pictures(sides: Sides, *, fix: bool) -> Finding | None:
 
     def make_again() -> None:
         for job_id, image in wrong:
-            results = {result.stage: result for result in sides.queue.stage_results(job_id)}
-            plan = PLANS[sides.queue.get(job_id).job_type]
+            results = {result.stage: result for result in stores.queue.stage_results(job_id)}
+            plan = PLANS[stores.queue.get(job_id).job_type]
             # A stage reads the files of those before it, so it begins with the first whose file is another one.
-            first = next(one for one in plan if one == image.stage or not _has_file(sides.store, results.get(one)))
-            sides.queue.make_again(job_id, first, reason="put back by fc doctor: its picture is missing or changed")
+            first = next(one for one in plan if one == image.stage or not _has_file(stores.store, results.get(one)))
+            stores.queue.make_again(job_id, first, reason="put back by fc doctor: its picture is missing or changed")
 
     return _finding(
         "missing pictures",
@@ -230,34 +230,34 @@ def _missing_pictures(sides: Sides, *, fix: bool) -> Finding | None:
     )
 
 
-def _records_without_file(sides: Sides, *, fix: bool) -> Finding | None:
-    images = sides.queue.other_images(_since(sides))
-    paths = [image.path for _, image in images if not sides.store.exists(*_parts(image))]
+def _records_without_file(stores: Stores, *, fix: bool) -> Finding | None:
+    images = stores.queue.other_images(_since(stores))
+    paths = [image.path for _, image in images if not stores.store.exists(*_parts(image))]
     return _finding(
         "records without file",
         "these pictures of steps on the way are recorded, but not in the store",
         paths,
         fix=fix,
-        repair=lambda: sides.queue.forget_images(paths),
+        repair=lambda: stores.queue.forget_images(paths),
         will="removes the records",
         did="The records were removed.",
     )
 
 
-def _leftovers(sides: Sides, *, fix: bool) -> Finding | None:
+def _leftovers(stores: Stores, *, fix: bool) -> Finding | None:
     return _finding(
         "leftovers",
         "temporary files of writes that were cut",
-        [str(path) for path in sides.store.temp_leftovers()],
+        [str(path) for path in stores.store.temp_leftovers()],
         fix=fix,
-        repair=sides.store.remove_temp_leftovers,
+        repair=stores.store.remove_temp_leftovers,
         will="removes them",
         did="They were removed.",
     )
 
 
-def _since(sides: Sides) -> datetime | None:
-    return None if sides.all_jobs else utc_now() - RECENT
+def _since(stores: Stores) -> datetime | None:
+    return None if stores.all_jobs else utc_now() - RECENT
 
 
 def _parts(image: ImageRow) -> tuple[str, str]:

@@ -47,7 +47,7 @@ def retire(instance: dg.DagsterInstance, queue: JobQueue, job_ids: Sequence[str]
     retired: list[str] = []
     keys = instance.get_dynamic_partitions(PARTITIONS)
     for start in range(0, len(job_ids), _AT_ONCE):
-        with queue.kept_over(job_ids[start : start + _AT_ONCE]) as over:
+        with queue.lock_ended(job_ids[start : start + _AT_ONCE]) as over:
             used = _in_use(instance, keys)  # asked now: from here on only a person can start a run of these
             for job_id in over:
                 if job_id not in used:
@@ -98,8 +98,8 @@ def _in_use(instance: dg.DagsterInstance, keys: Sequence[str]) -> set[str]:
         if PARTITION_TAG in run.tags:
             used.add(run.tags[PARTITION_TAG])
         if RANGE_START_TAG in run.tags:
-            first, last = run.tags[RANGE_START_TAG], run.tags.get(RANGE_END_TAG)
-            start = keys.index(first) if first in keys else 0
-            end = keys.index(last) if last in keys else len(keys)
+            first_key, last_key = run.tags[RANGE_START_TAG], run.tags.get(RANGE_END_TAG)
+            start = keys.index(first_key) if first_key in keys else 0
+            end = keys.index(last_key) if last_key in keys else len(keys)
             used.update(keys[start : end + 1])
     return used

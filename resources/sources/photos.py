@@ -16,12 +16,12 @@ from pydantic import BaseModel, ConfigDict
 from imaging.errors import InvalidImageError
 from imaging.files.decode import ACCEPTED, DecodedImage, decode_image
 from resources.settings import Settings
-from resources.sources.names import is_url, kept_name
+from resources.sources.names import is_url, without_secrets
 from resources.store.image_store import SOURCES, ImageStore
 
 MAX_BYTES: Final = 50_000_000
 _EXTENSIONS: Final = {"PNG": "png", "JPEG": "jpg", "WEBP": "webp", "HEIF": "heic"}
-_KEPT_REFERENCE: Final = r"(.*)@sha256:([0-9a-f]{64})\.(png|jpg|webp|heic)"
+_REFERENCE: Final = r"(.*)@sha256:([0-9a-f]{64})\.(png|jpg|webp|heic)"
 
 Fetch = Callable[[str], bytes]
 """Fetches the file behind a URL of at most `MAX_BYTES` bytes; raises InvalidImageError."""
@@ -70,7 +70,7 @@ def import_source(path: str, *, settings: Settings, store: ImageStore, fetch: Fe
         BackendError: the store cannot be written.
     """
     if is_url(path):
-        found = name = kept_name(path)
+        found = name = without_secrets(path)
         data = _fetch(path, settings, fetch)
     else:
         found, name = str(_resolve(path, settings)), path
@@ -126,21 +126,21 @@ def import_reference(path: str, *, settings: Settings, store: ImageStore, fetch:
     Raises:
         InvalidImageError, BackendError: as `import_source` does.
     """
-    known = re.fullmatch(_KEPT_REFERENCE, path, re.DOTALL)
+    known = re.fullmatch(_REFERENCE, path, re.DOTALL)
     if known and store.exists(SOURCES, f"{known[2]}.{known[3]}"):
         return path
     info = import_source(path, settings=settings, store=store, fetch=fetch)
     return f"{info.path}@sha256:{info.stored.removeprefix(f'{SOURCES}/')}"
 
 
-def load_reference(kept: str, store: ImageStore) -> DecodedImage:
+def load_reference(stored: str, store: ImageStore) -> DecodedImage:
     """Read back what `import_reference` imported.
 
     Raises:
         InvalidImageError: the copy is missing or was changed.
         BackendError: the store cannot be read.
     """
-    path, sha256, extension = re.fullmatch(_KEPT_REFERENCE, kept, re.DOTALL).groups()  # type: ignore[union-attr]
+    path, sha256, extension = re.fullmatch(_REFERENCE, stored, re.DOTALL).groups()  # type: ignore[union-attr]
     return decode_image(_read_copy(path, sha256, f"{SOURCES}/{sha256}.{extension}", store), name=path)
 
 
@@ -178,7 +178,7 @@ def _read_copy(path: str, sha256: str, stored: str, store: ImageStore) -> bytes:
 def _fetch(url: str, settings: Settings, fetch: Fetch | None) -> bytes:
     if not settings.source_urls:
         raise InvalidImageError(
-            f"{kept_name(url)} is a URL, and source images are not fetched from URLs here.",
+            f"{without_secrets(url)} is a URL, and source images are not fetched from URLs here.",
             "Download the photo and give its path, or set FC_SOURCE_URLS=true.",
         )
     return (fetch or fetcher())(url)

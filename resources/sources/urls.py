@@ -20,7 +20,7 @@ import httpcore2
 import httpx2
 
 from imaging.errors import InvalidImageError
-from resources.sources.names import kept_name
+from resources.sources.names import without_secrets
 
 SECONDS: Final = 30.0
 MAX_REDIRECTS: Final = 5
@@ -63,11 +63,11 @@ def fetch_photo(url: str, *, max_bytes: int, seconds: float = SECONDS, allowed: 
         InvalidImageError: the address is not allowed, does not answer with a file, or takes too long. No message holds
             the query of an address, which may be a key.
     """
-    here = _parsed(url, kept_name(url))
+    here = _parsed(url, without_secrets(url))
     network = _Network(allowed, time.monotonic() + seconds)
     with httpcore2.ConnectionPool(ssl_context=httpx2.create_ssl_context(), network_backend=network) as pool:
         for _ in range(MAX_REDIRECTS + 1):
-            name = kept_name(str(here))
+            name = without_secrets(str(here))
             try:
                 found = _get(pool, here, name, max_bytes)
             except httpcore2.TimeoutException:
@@ -79,7 +79,7 @@ def fetch_photo(url: str, *, max_bytes: int, seconds: float = SECONDS, allowed: 
                 return found
             here = _redirected(here, found, name)
     raise InvalidImageError(
-        f"{kept_name(url)} leads through more than {MAX_REDIRECTS} redirects.", "Correct the address."
+        f"{without_secrets(url)} leads through more than {MAX_REDIRECTS} redirects.", "Correct the address."
     )
 
 
@@ -105,7 +105,7 @@ def _redirected(here: httpx2.URL, location: str, name: str) -> httpx2.URL:
         raise InvalidImageError(f"{name} leads to what is no address.", "Correct the address.") from None
     if here.scheme == "https" and there.scheme == "http":
         raise InvalidImageError(f"{name} leads from https to plain http.", "Use another address.")
-    return _parsed(str(there), kept_name(str(there)))
+    return _parsed(str(there), without_secrets(str(there)))
 
 
 def _get(pool: httpcore2.ConnectionPool, url: httpx2.URL, name: str, max_bytes: int) -> bytes | str:
@@ -118,14 +118,14 @@ def _get(pool: httpcore2.ConnectionPool, url: httpx2.URL, name: str, max_bytes: 
     }
     timeout = dict.fromkeys(("connect", "read", "write", "pool"), _SILENCE)
     with pool.stream("GET", target, headers=headers, extensions={"timeout": timeout}) as response:
-        told = httpx2.Headers(response.headers)
-        if response.status in _REDIRECTS and "Location" in told:
-            return told["Location"]
+        answer = httpx2.Headers(response.headers)
+        if response.status in _REDIRECTS and "Location" in answer:
+            return answer["Location"]
         if response.status != 200:
             raise InvalidImageError(f"{name}: the server answered {response.status}.", "Correct the address.")
-        if told.get("Content-Encoding", "identity").lower() != "identity":
+        if answer.get("Content-Encoding", "identity").lower() != "identity":
             raise InvalidImageError(f"{name} comes compressed, unasked.", "Download the photo, and give its path.")
-        length = told.get("Content-Length", "")
+        length = answer.get("Content-Length", "")
         parts, size = [], int(length) if length.isdecimal() else 0
         if size <= max_bytes:
             size = 0

@@ -120,7 +120,7 @@ class ImageStore:
         return self.as_stored(*parts, data=data)
 
     def replace(self, *parts: str, data: bytes) -> StoredFile:
-        """Store a whole file as `write` does; a different one that was there is kept first (`kept`).
+        """Store a whole file as `write` does; a different one that was there is put away first (`history_place`).
 
         Raises:
             BackendError: as `write`, or the old file cannot be read; it is left as it was.
@@ -130,7 +130,7 @@ class ImageStore:
         except FileNotFoundError:
             old = data
         if old != data:
-            self.write(*kept(*parts, sha256=hashlib.sha256(old).hexdigest()), data=old)
+            self.write(*history_place(*parts, sha256=hashlib.sha256(old).hexdigest()), data=old)
         return self.write(*parts, data=data)
 
     def read(self, *parts: str) -> bytes:
@@ -222,7 +222,7 @@ class ImageStore:
         return found
 
 
-def kept(*parts: str, sha256: str) -> tuple[str, ...]:
+def history_place(*parts: str, sha256: str) -> tuple[str, ...]:
     """Where a file that was replaced lies: `history/<folder>/<name>.<start of its SHA-256>.<ending>`."""
     stem, dot, ending = parts[-1].rpartition(".")
     return (HISTORY, *parts[:-1], f"{stem}.{sha256[:16]}{dot}{ending}")

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imaging.faces.search import Search, Sighting, View, look_at, search, tiles, whole
+from imaging.faces.search import Search, Sighting, View, detect_in, search, tiles, whole
 from imaging.geometry.boxes import Box, Face
 from imaging.geometry.nms import containment, iou
 from resources.detectors import haar, yunet
@@ -130,7 +130,7 @@ def test_the_order_of_looks_is_no_matter(size, seen, random):
 
     def faces():
         by_order = iter([found[view] for view in order])
-        return look_at(image, order, lambda _pixels: next(by_order), 0.4)
+        return detect_in(image, order, lambda _pixels: next(by_order), 0.4)
 
     first = faces()
     random.shuffle(order)

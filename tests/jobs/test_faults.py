@@ -111,7 +111,7 @@ def test_retry_after_takes_any_text(value: str) -> None:
 
 def test_what_a_server_asks_for_survives_a_new_name_and_a_process_boundary() -> None:
     error = UnreachableError("Busy.", "Wait.", retry_after=42.0)
-    for same in (error.behind("Job a: "), pickle.loads(pickle.dumps(error.behind("Job a: ")))):  # noqa: S301 - ours
+    for same in (error.prefixed("Job a: "), pickle.loads(pickle.dumps(error.prefixed("Job a: ")))):  # noqa: S301 - ours
         assert (type(same), same.what, same.hint, same.retry_after) == (
             UnreachableError, "Job a: Busy.", "Wait.", 42.0,
         )  # fmt: skip

@@ -734,3 +734,17 @@ def statements(database: Database) -> Iterator[list[str]]:
 
 def _claim_key(job: Job) -> tuple[Any, ...]:
     return job.priority, job.created_at, job.id
+
+
+def test_a_recipe_is_kept_until_a_person_tries_again(queue: JobQueue) -> None:
+    recipe = {"sampling": {"steps": 30}}
+    assert running(queue).recipe is None
+    with pytest.raises(JobBusyError, match="no longer run other's"):
+        queue.set_recipe("a", recipe, run_id="other")
+    queue.set_recipe("a", recipe, run_id="run")
+    assert queue.fail("a", run_id="run", stage=None, what="broken", hint="repair it")
+    assert queue.get("a").recipe == recipe
+    assert queue.retry("a").recipe is None
+    assert queue.start("a", run_id="second", batch_id=None, recipe=recipe).recipe == recipe
+    queue.change_request("a", run_id="second", request=parse_request(REQUEST), source=None, fields=["seed"])
+    assert queue.get("a").recipe is None

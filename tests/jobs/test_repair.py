@@ -37,75 +37,75 @@ def database(request: pytest.FixtureRequest, home: Path, monkeypatch: pytest.Mon
 
 
 @pytest.fixture
-def sides(instance: dg.DagsterInstance, queue: JobQueue, store: ImageStore) -> repair.Sides:
+def stores(instance: dg.DagsterInstance, queue: JobQueue, store: ImageStore) -> repair.Stores:
     """One completed job, `a`, and one that waits, `b`."""
     add_jobs(queue, store, WORDS, WORDS)
     assert materialize(instance, "a", selection=("job_request", "enhanced_prompt", "generated_image")).success
     assert queue.get("a").status == "completed"
-    return repair.Sides(instance, queue, store, load_settings())
+    return repair.Stores(instance, queue, store, load_settings())
 
 
-Break = Callable[[repair.Sides, Database], None]
+Break = Callable[[repair.Stores, Database], None]
 
 
-def picture(sides: repair.Sides) -> Path:
-    return Path(str(sides.store.path("0-generated", "a.png")))
+def picture(stores: repair.Stores) -> Path:
+    return Path(str(stores.store.path("0-generated", "a.png")))
 
 
-def remove_picture(sides: repair.Sides, database: Database) -> None:
-    picture(sides).unlink()
+def remove_picture(stores: repair.Stores, database: Database) -> None:
+    picture(stores).unlink()
 
 
-def change_picture(sides: repair.Sides, database: Database) -> None:
-    picture(sides).write_bytes(b"retouched by a person")
+def change_picture(stores: repair.Stores, database: Database) -> None:
+    picture(stores).write_bytes(b"retouched by a person")
 
 
-def record_a_picture_that_is_not_there(sides: repair.Sides, database: Database) -> None:
-    (image,) = sides.queue.images("a")
+def record_a_picture_that_is_not_there(stores: repair.Stores, database: Database) -> None:
+    (image,) = stores.queue.images("a")
     with database.session() as session:
         columns = {name: getattr(image, name) for name in type(image).__slots__}
-        path = str(sides.store.path("3-masks", "a.png"))
+        path = str(stores.store.path("3-masks", "a.png"))
         session.add(ImageMetadataRow(job_id="a", **columns | {"path": path, "stage": "mask"}))
 
 
-def leave_a_temporary_file(sides: repair.Sides, database: Database) -> None:
-    path = picture(sides).with_name(".a.png.0123456789abcdef.tmp")
+def leave_a_temporary_file(stores: repair.Stores, database: Database) -> None:
+    path = picture(stores).with_name(".a.png.0123456789abcdef.tmp")
     path.write_bytes(b"half")
     os.utime(path, (0, 0))
 
 
-def cut_a_stage(sides: repair.Sides, database: Database) -> None:
+def cut_a_stage(stores: repair.Stores, database: Database) -> None:
     with database.session() as session:
         session.execute(update(ResultRow).where(ResultRow.stage == "generated_image").values(status="running"))
         session.execute(update(AttemptRow).where(AttemptRow.stage == "generated_image").values(verdict="running"))
 
 
-def lose_a_partition(sides: repair.Sides, database: Database) -> None:
-    claim_batch(sides.queue, "batch")
-    create_run_for_test(sides.instance, tags={BATCH_TAG: "batch"})
+def lose_a_partition(stores: repair.Stores, database: Database) -> None:
+    claim_batch(stores.queue, "batch")
+    create_run_for_test(stores.instance, tags={BATCH_TAG: "batch"})
 
 
-def lose_dagsters_events(sides: repair.Sides, database: Database) -> None:
-    sides.instance.wipe_assets([dg.AssetKey("generated_image")])
+def lose_dagsters_events(stores: repair.Stores, database: Database) -> None:
+    stores.instance.wipe_assets([dg.AssetKey("generated_image")])
 
 
-def lose_a_run(sides: repair.Sides, database: Database) -> None:
-    run = create_run_for_test(sides.instance, status=dg.DagsterRunStatus.FAILURE)
-    sides.instance.add_dynamic_partitions(PARTITIONS, ["b"])
-    sides.queue.start("b", run_id=run.run_id, batch_id=None)
+def lose_a_run(stores: repair.Stores, database: Database) -> None:
+    run = create_run_for_test(stores.instance, status=dg.DagsterRunStatus.FAILURE)
+    stores.instance.add_dynamic_partitions(PARTITIONS, ["b"])
+    stores.queue.start("b", run_id=run.run_id, batch_id=None)
 
 
-def forget_a_claim(sides: repair.Sides, database: Database) -> None:
-    claim_batch(sides.queue, "batch")
-    sides.instance.add_dynamic_partitions(PARTITIONS, ["b"])
+def forget_a_claim(stores: repair.Stores, database: Database) -> None:
+    claim_batch(stores.queue, "batch")
+    stores.instance.add_dynamic_partitions(PARTITIONS, ["b"])
     with database.session() as session:
         session.execute(update(JobRow).values(claimed_at=utc_now() - timedelta(hours=1)))
 
 
-def kill_a_run(sides: repair.Sides, database: Database) -> None:
+def kill_a_run(stores: repair.Stores, database: Database) -> None:
     process = subprocess.Popen(["true"])
     process.wait()
-    run_of(sides.instance, process.pid)
+    run_of(stores.instance, process.pid)
 
 
 @pytest.mark.parametrize(
@@ -123,87 +123,87 @@ def kill_a_run(sides: repair.Sides, database: Database) -> None:
         (kill_a_run, "dead runs"),
     ],
 )
-def test_found_told_and_fixed_once(sides: repair.Sides, database: Database, break_it: Break, name: str) -> None:
-    assert list(repair.look(sides, fix=True)) == []
-    break_it(sides, database)
-    told = list(repair.look(sides, fix=False))
+def test_found_told_and_fixed_once(stores: repair.Stores, database: Database, break_it: Break, name: str) -> None:
+    assert list(repair.find_disagreements(stores, fix=True)) == []
+    break_it(stores, database)
+    told = list(repair.find_disagreements(stores, fix=False))
     assert [one.name for one in told] == [name]
     assert told[0].ids
     assert not told[0].fixed
-    assert list(repair.look(sides, fix=False)) == told, "looking changes nothing"
-    fixed = list(repair.look(sides, fix=True))
+    assert list(repair.find_disagreements(stores, fix=False)) == told, "looking changes nothing"
+    fixed = list(repair.find_disagreements(stores, fix=True))
     assert [(one.name, one.ids, one.fixed) for one in fixed] == [(name, told[0].ids, True)]
-    assert list(repair.look(sides, fix=True)) == []
+    assert list(repair.find_disagreements(stores, fix=True)) == []
 
 
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 @pytest.mark.parametrize("break_it", [remove_picture, change_picture])
-def test_a_picture_is_made_again_and_none_is_lost(sides: repair.Sides, database: Database, break_it: Break) -> None:
-    before = picture(sides).read_bytes()
-    break_it(sides, database)
-    list(repair.look(sides, fix=True))
-    assert sides.queue.get("a").next_stage == "generated_image"
-    claim_batch(sides.queue, "again")
-    assert materialize(sides.instance, "a", selection=("generated_image",), batch="again").success
-    assert sides.queue.get("a").status == "completed"
-    assert picture(sides).read_bytes() == before
-    kept = [path.read_bytes() for path in (Path(sides.store.root) / "history").rglob("*.png")]
+def test_a_picture_is_made_again_and_none_is_lost(stores: repair.Stores, database: Database, break_it: Break) -> None:
+    before = picture(stores).read_bytes()
+    break_it(stores, database)
+    list(repair.find_disagreements(stores, fix=True))
+    assert stores.queue.get("a").next_stage == "generated_image"
+    claim_batch(stores.queue, "again")
+    assert materialize(stores.instance, "a", selection=("generated_image",), batch="again").success
+    assert stores.queue.get("a").status == "completed"
+    assert picture(stores).read_bytes() == before
+    kept = [path.read_bytes() for path in (Path(stores.store.root) / "history").rglob("*.png")]
     assert kept == ([b"retouched by a person"] if break_it is change_picture else [])
 
 
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)
-def test_a_picture_is_made_again_from_the_words_it_was_made_from(sides: repair.Sides, database: Database) -> None:
+def test_a_picture_is_made_again_from_the_words_it_was_made_from(stores: repair.Stores, database: Database) -> None:
     """A store that was copied later than its database may hold the files of a later retry."""
-    before, words = picture(sides).read_bytes(), sides.store.read("prompts", "a.json")
-    sides.store.replace("prompts", "a.json", data=words.replace(b"portrait of a woman", b"portrait of a man in red"))
-    change_picture(sides, database)
-    list(repair.look(sides, fix=True))
-    assert sides.queue.get("a").next_stage == "enhanced_prompt"
-    claim_batch(sides.queue, "again")
-    assert materialize(sides.instance, "a", selection=("enhanced_prompt", "generated_image"), batch="again").success
-    assert sides.store.read("prompts", "a.json") == words
-    assert picture(sides).read_bytes() == before
+    before, words = picture(stores).read_bytes(), stores.store.read("prompts", "a.json")
+    stores.store.replace("prompts", "a.json", data=words.replace(b"portrait of a woman", b"portrait of a man in red"))
+    change_picture(stores, database)
+    list(repair.find_disagreements(stores, fix=True))
+    assert stores.queue.get("a").next_stage == "enhanced_prompt"
+    claim_batch(stores.queue, "again")
+    assert materialize(stores.instance, "a", selection=("enhanced_prompt", "generated_image"), batch="again").success
+    assert stores.store.read("prompts", "a.json") == words
+    assert picture(stores).read_bytes() == before
 
 
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 def test_a_store_that_is_not_mounted_is_told_and_nothing_is_made_again(
-    sides: repair.Sides, database: Database, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    stores: repair.Stores, database: Database, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(repair, "_FEW", 0)
-    elsewhere = replace(sides, store=ImageStore(str(tmp_path / "elsewhere")))
-    (told,) = repair.look(elsewhere, fix=True)
+    elsewhere = replace(stores, store=ImageStore(str(tmp_path / "elsewhere")))
+    (told,) = repair.find_disagreements(elsewhere, fix=True)
     assert (told.name, told.fixed) == ("missing pictures", False)
     assert "FC_DATA_DIR" in told.hint
-    assert sides.queue.get("a").status == "completed"
+    assert stores.queue.get("a").status == "completed"
 
 
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)
-def test_files_of_old_jobs_are_looked_at_when_all_are_asked_for(sides: repair.Sides, database: Database) -> None:
+def test_files_of_old_jobs_are_looked_at_when_all_are_asked_for(stores: repair.Stores, database: Database) -> None:
     with database.session() as session:
         session.execute(update(JobRow).values(updated_at=utc_now() - 2 * repair.RECENT))
-    remove_picture(sides, database)
-    assert list(repair.look(sides, fix=False)) == []
-    (told,) = repair.look(replace(sides, all_jobs=True), fix=False)
+    remove_picture(stores, database)
+    assert list(repair.find_disagreements(stores, fix=False)) == []
+    (told,) = repair.find_disagreements(replace(stores, all_jobs=True), fix=False)
     assert told.name == "missing pictures"
 
 
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)
-def test_a_run_that_lives_or_cannot_be_looked_at_is_left_alone(sides: repair.Sides, database: Database) -> None:
+def test_a_run_that_lives_or_cannot_be_looked_at_is_left_alone(stores: repair.Stores, database: Database) -> None:
     process = subprocess.Popen(["true"])
     process.wait()
-    run_of(sides.instance, os.getpid())
-    run_of(sides.instance, process.pid, port="4000")  # a code server at an address may be on another machine
-    create_run_for_test(sides.instance, status=dg.DagsterRunStatus.STARTED)
-    assert list(repair.look(sides, fix=False)) == []
+    run_of(stores.instance, os.getpid())
+    run_of(stores.instance, process.pid, port="4000")  # a code server at an address may be on another machine
+    create_run_for_test(stores.instance, status=dg.DagsterRunStatus.STARTED)
+    assert list(repair.find_disagreements(stores, fix=False)) == []
 
 
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)
-def test_what_was_shown_again_is_the_same_version(sides: repair.Sides, database: Database) -> None:
-    lose_dagsters_events(sides, database)
-    list(repair.look(sides, fix=True))
-    assert materialized(sides.instance, "generated_image") == {"a"}
-    event = sides.instance.get_latest_materialization_event(dg.AssetKey("generated_image"))
-    (image,) = sides.queue.images("a")
+def test_what_was_shown_again_is_the_same_version(stores: repair.Stores, database: Database) -> None:
+    lose_dagsters_events(stores, database)
+    list(repair.find_disagreements(stores, fix=True))
+    assert materialized(stores.instance, "generated_image") == {"a"}
+    event = stores.instance.get_latest_materialization_event(dg.AssetKey("generated_image"))
+    (image,) = stores.queue.images("a")
     assert event is not None
     assert event.asset_materialization is not None
     assert event.asset_materialization.tags["dagster/data_version"] == image.sha256[:16]

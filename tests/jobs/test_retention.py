@@ -16,7 +16,8 @@ from jobs.cli.main import main
 from jobs.model.job import NewJob
 from jobs.model.request import JobRequest
 from jobs.model.stages import PARTITIONS
-from jobs.queue.job_queue import FINAL, JOB_STATUSES, JobQueue
+from jobs.model.transitions import FINAL, JOB_STATUSES
+from jobs.queue.job_queue import JobQueue
 from jobs.runs.lifecycle import RANGE_END_TAG, RANGE_START_TAG
 from jobs.runs.retention import expired, retire
 from resources.database import Database, JobRow, utc_now
@@ -88,7 +89,7 @@ def test_nobody_can_start_a_job_while_its_partition_goes(any_database: Database)
             with any_database.session() as session:
                 session.execute(select(JobRow).where(JobRow.id == "over").with_for_update(nowait=True))
 
-    with JobQueue(any_database).kept_over(["over", "waits", "unknown"]) as over:
+    with JobQueue(any_database).lock_ended(["over", "waits", "unknown"]) as over:
         assert over == ["over"]
         with pytest.raises((OperationalError, sqlite3.OperationalError)):
             take()

@@ -14,10 +14,11 @@ from jobs.model.faults import Fault
 from jobs.model.job import Job, JobBusyError, NewJob
 from jobs.model.request import parse_request
 from jobs.model.stages import PLANS, STAGES
-from jobs.model.transitions import FINAL, FIRST, JOB_STATUSES, TRANSITIONS, Actor, JobStatus, sources
+from jobs.model.transitions import FINAL, JOB_STATUSES, TRANSITIONS, Actor, JobStatus, sources
 from jobs.queue.job_queue import JobQueue
 from resources.database import AttemptRow, Base, Database, ResultRow
 
+FIRST = frozenset({"pending", "held", "waiting"})  # the statuses that a new job may have
 JOBS = st.sampled_from("ab")
 RUNS = st.sampled_from(["own", "own", "own", "run-1", "run-2"])  # own: the one that has the job, so that calls meet
 SOME_STAGES = st.sampled_from(["generated_image", "portrait", "mask"])

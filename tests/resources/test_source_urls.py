@@ -23,7 +23,7 @@ from jobs.queue.job_queue import JobQueue
 from jobs.requests.accept import submit
 from jobs.requests.inbox import take_inbox
 from resources.settings import Settings
-from resources.sources.names import kept_name
+from resources.sources.names import without_secrets
 from resources.sources.photos import MAX_BYTES, import_source, load_source
 from resources.sources.urls import fetch_photo, is_public
 from resources.store.image_store import ImageStore
@@ -368,5 +368,5 @@ def test_the_inbox_knows_a_job_by_url_again(
 
 
 def test_what_is_kept_of_a_source() -> None:
-    assert kept_name("https://user:KEY@host/a.png?KEY#KEY") == "https://host/a.png"
-    assert kept_name("/photos/a?b#c@d.png") == "/photos/a?b#c@d.png"
+    assert without_secrets("https://user:KEY@host/a.png?KEY#KEY") == "https://host/a.png"
+    assert without_secrets("/photos/a?b#c@d.png") == "/photos/a?b#c@d.png"

@@ -196,8 +196,8 @@ def test_a_home_that_was_copied_while_it_stood_still(
     database = open_database(load_settings().resolved_database_url)
     queue, store = JobQueue(database), load_store()
     with dg.DagsterInstance.from_config(str(tmp_path / "new")) as instance:
-        sides = repair.Sides(instance, queue, store, load_settings(), all_jobs=True)
-        assert list(repair.look(sides, fix=False)) == []
+        stores = repair.Stores(instance, queue, store, load_settings(), all_jobs=True)
+        assert list(repair.find_disagreements(stores, fix=False)) == []
         assert materialized(instance, "generated_image") == {"a"}
         claim_batch(queue, "batch")
         assert materialize(instance, "b", selection=stages, batch="batch").success
@@ -226,7 +226,7 @@ def test_with_dagsters_storage_lost_a_finished_job_is_shown_again_and_nothing_is
         else:
             assert materialize(instance, "a").success
         assert [materialized(instance, stage) for stage in STAGES] == [{"a"}] * len(STAGES)
-        assert list(repair.look(repair.Sides(instance, queue, store, load_settings()), fix=False)) == []
+        assert list(repair.find_disagreements(repair.Stores(instance, queue, store, load_settings()), fix=False)) == []
     assert queue.get("a").status == "completed"
     assert (queue.attempts("a"), contents(store)) == (attempts, files)
 

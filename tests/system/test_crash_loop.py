@@ -150,14 +150,14 @@ def check_dagster(instance: dg.DagsterInstance, queue: JobQueue) -> None:
     assert all(run.is_finished for run in instance.get_runs())
 
 
-def check_doctor(sides: repair.Sides) -> None:
+def check_doctor(stores: repair.Stores) -> None:
     """The system came to rest by itself: there is nothing to repair but files of writes that were cut."""
-    for path in sides.store.temp_leftovers(older_than=0):
+    for path in stores.store.temp_leftovers(older_than=0):
         os.utime(path, (0, 0))  # an hour later
-    found = list(repair.look(sides, fix=True))
+    found = list(repair.find_disagreements(stores, fix=True))
     assert {one.name for one in found} <= {"leftovers"}, found
-    assert list(repair.look(sides, fix=True)) == []
-    assert sides.store.temp_leftovers(older_than=0) == []
+    assert list(repair.find_disagreements(stores, fix=True)) == []
+    assert stores.store.temp_leftovers(older_than=0) == []
 
 
 def crash_and_check(
@@ -174,7 +174,7 @@ def crash_and_check(
             machine.wait_until(lambda: all_runs_over(instance), seconds=REST_SECONDS, what="the end of the last run")
         check_jobs(queue, store, jobs)
         check_dagster(instance, queue)
-        check_doctor(repair.Sides(instance, queue, store, load_settings(), all_jobs=True))
+        check_doctor(repair.Stores(instance, queue, store, load_settings(), all_jobs=True))
     return done
 
 

@@ -30,7 +30,7 @@ from jobs.requests.files import REQUEST_SUFFIXES
 from jobs.requests.inbox import take_inbox
 from resources.database import Database, open_database
 from resources.settings import Settings
-from resources.sources.names import kept_name
+from resources.sources.names import without_secrets
 from resources.sources.photos import import_source, load_source
 from resources.sources.urls import fetch_photo
 from resources.store.image_store import ImageStore
@@ -209,7 +209,7 @@ def test_any_source_is_refused(photo_store: ImageStore, source: str) -> None:
         import_source(source, settings=Settings(source_urls=True), store=photo_store)
     except InvalidImageError as error:
         well_refused(error)
-    assert "password" not in kept_name(source)
+    assert "password" not in without_secrets(source)
 
 
 @pytest.fixture

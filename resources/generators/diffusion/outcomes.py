@@ -77,7 +77,7 @@ def failed(model: Loaded, task: ImageTask | InpaintTask, error: Exception) -> Ba
     sampling = sampling_of(task)
     size = f"{sampling.width}x{sampling.height} pixels, {model.dtype} on {model.device}"
     if isinstance(error, BackendError):
-        outcome: BackendError = error.behind(f"Job {sampling.job_id}: ")
+        outcome: BackendError = error.prefixed(f"Job {sampling.job_id}: ")
     elif is_out_of_memory(error):
         outcome = OutOfMemoryError(
             f"Job {sampling.job_id}: the {model.device} is out of memory ({size}, one image alone).",

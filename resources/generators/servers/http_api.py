@@ -243,7 +243,7 @@ class Remembered(Generic[T]):
                 self._answer = error
             self._until = time.monotonic() + self._seconds
         if isinstance(self._answer, UnreachableError | ConnectionLostError):
-            raise self._answer.behind("")
+            raise self._answer.prefixed("")
         return self._answer
 
 
@@ -257,7 +257,7 @@ def outcomes(tasks: Sequence[Task], make: Callable[[Task], Outcome]) -> Iterator
             yield make(task)
         except BackendError as error:
             job_id = task.task.job_id if isinstance(task, InpaintTask) else task.job_id
-            named = error.behind(f"Job {job_id}: ")
+            named = error.prefixed(f"Job {job_id}: ")
             short = any(words in error.what.lower() for words in _SHORT_MEMORY)
             yield OutOfMemoryError(named.what, named.hint) if short else named
 

@@ -1,4 +1,4 @@
-"""What `fc faces` tells of a picture: its table and its JSON."""
+"""What `fc faces` prints of a picture: its table and its JSON."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from imaging.errors import FaceChangerError
 from imaging.faces.identity import SAME_PERSON
 from imaging.faces.selection import Dropped, shown_score
 from imaging.geometry.boxes import Face
-from jobs.cli.faces_found import Found, How, Portrait
+from jobs.cli.faces_analysis import Analysis, AnalysisOptions, Portrait
 from jobs.cli.output import counted, out, say, table
 
 # ---- the table
 
 
-def print_table(path: str, found: Found, how: How) -> None:
+def print_table(path: str, found: Analysis, options: AnalysisOptions) -> None:
     """The picture in one line, a row for each face, and what is to say of some of them."""
     width, height = found.size
-    counts = f"{counted(len(found.portraits), 'face')}, {len(found.chosen.dropped)} dropped"
+    counts = f"{counted(len(found.portraits), 'face')}, {len(found.selection.dropped)} dropped"
     say(f"{path}: {width}x{height} {found.image.format}, quality {found.quality:.2f}, {counts}", style="bold")
     for note in found.image.notes:
         say(f"  {note}", style="dim")
     if found.portraits:
         columns = ["face", "box", "size", "share", "score", "roll", "sharpness", "portrait", "passed"]
         rows = [_row(number, portrait, found.size) for number, portrait in enumerate(found.portraits, start=1)]
-        if how.person:
+        if options.person:
             columns.append("alike")
             rows = [[*row, _alike(portrait)] for row, portrait in zip(rows, found.portraits, strict=True)]
         out.print(table(columns, rows))
@@ -37,7 +37,7 @@ def print_table(path: str, found: Found, how: How) -> None:
             say(f"  {number} does not pass: {reason}", style="yellow")
         for advice in portrait.verdict.advice:
             say(f"  {number}: {advice}", style="dim")
-    for other in found.chosen.dropped:
+    for other in found.selection.dropped:
         box, size, _share = _place(other.face, found.size)
         say(f"  dropped at {box} ({size}): {other.reason}", style="dim")
 
@@ -71,9 +71,9 @@ def _alike(portrait: Portrait) -> str:
 # ---- JSON
 
 
-def how_json(how: How) -> dict[str, Any]:
-    """How the pictures were looked at."""
-    person = how.person
+def options_json(options: AnalysisOptions) -> dict[str, Any]:
+    """What the pictures were analyzed with."""
+    person = options.person
     reference = person and {
         "path": person.path,
         "box": list(person.face.box.as_tuple()),
@@ -83,17 +83,17 @@ def how_json(how: How) -> dict[str, Any]:
         "same_person_from": SAME_PERSON,
     }
     return {
-        "detector": how.detector.describe(),
-        "why": how.why,
-        "choice": asdict(how.faces),
-        "mask": asdict(how.mask),
-        "padding": how.padding,
-        "align": how.align,
+        "detector": options.detector.describe(),
+        "why": options.why,
+        "choice": asdict(options.faces),
+        "mask": asdict(options.mask),
+        "padding": options.padding,
+        "align": options.align,
         "reference": reference,
     }
 
 
-def found_json(path: str, found: Found, files: dict[str, Any] | None) -> dict[str, Any]:
+def picture_json(path: str, found: Analysis, files: dict[str, Any] | None) -> dict[str, Any]:
     """All numbers of a picture."""
     width, height = found.size
     return {
@@ -118,7 +118,7 @@ def found_json(path: str, found: Found, files: dict[str, Any] | None) -> dict[st
             }
             for number, portrait in enumerate(found.portraits, start=1)
         ],
-        "dropped": [{**_face_json(other, found.size), "reason": other.reason} for other in found.chosen.dropped],
+        "dropped": [{**_face_json(other, found.size), "reason": other.reason} for other in found.selection.dropped],
         "masked_share": round(float(np.count_nonzero(found.mask)) / found.mask.size, 5),
         "files": files,
     }
@@ -135,5 +135,5 @@ def _face_json(one: Portrait | Dropped, size: tuple[int, int]) -> dict[str, Any]
 
 
 def error_json(path: str, error: FaceChangerError) -> dict[str, Any]:
-    """A picture that could not be looked at."""
+    """A picture that could not be analyzed."""
     return {"path": path, "error": {"what": error.what, "hint": error.hint}}

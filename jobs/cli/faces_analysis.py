@@ -42,8 +42,8 @@ class Person:
 
 
 @dataclass(frozen=True, slots=True)
-class How:
-    """How pictures are looked at; one for all of them.
+class AnalysisOptions:
+    """How pictures are analyzed; the same for all of them.
 
     Attributes:
         detector: what finds the faces.
@@ -71,7 +71,7 @@ class Portrait:
     Attributes:
         face: where it is.
         verdict: whether a job would work on it, and its scores.
-        frame: the square around it, upright if `How.align`.
+        frame: the square around it, upright if `AnalysisOptions.align`.
         similarity: to the person's face, -1 to 1; None without a person, or without landmarks.
     """
 
@@ -82,12 +82,12 @@ class Portrait:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Found:
+class Analysis:
     """What is found in one picture. The order of `portraits` is that of everything else.
 
     Attributes:
         image: the picture.
-        chosen: the faces that are kept and those that are dropped.
+        selection: the faces that are kept and those that are dropped.
         portraits: one for each face that is kept.
         mask: uint8 of shape (height, width), of the faces that passed, as a job would draw it.
         quality: of the whole picture, 0 to 1.
@@ -96,7 +96,7 @@ class Found:
     """
 
     image: DecodedImage
-    chosen: Selection
+    selection: Selection
     portraits: tuple[Portrait, ...]
     mask: NDArray[np.uint8]
     quality: float
@@ -113,7 +113,7 @@ class Found:
         return cut(self.image.pixels, portrait.frame, max(1, round(portrait.frame.side)))
 
 
-def look_at(image: DecodedImage, how: How) -> Found:
+def analyze(image: DecodedImage, options: AnalysisOptions) -> Analysis:
     """Find, choose, check and mask the faces of a picture.
 
     Raises:
@@ -121,34 +121,36 @@ def look_at(image: DecodedImage, how: How) -> Found:
     """
     pixels = image.pixels
     size = (pixels.shape[1], pixels.shape[0])
-    chosen = select(how.detector.detect(pixels), size, how.faces)
+    selection = select(options.detector.detect(pixels), size, options.faces)
     portraits = tuple(
         Portrait(
             face,
-            verify_portrait(crop(pixels, face.box), face, size, [other for other in chosen.kept if other is not face]),
-            frame_around(face, size, how.padding, align=how.align),
-            _similarity(pixels, face, how.person),
+            verify_portrait(
+                crop(pixels, face.box), face, size, [other for other in selection.kept if other is not face]
+            ),
+            frame_around(face, size, options.padding, align=options.align),
+            _similarity(pixels, face, options.person),
         )
-        for face in chosen.kept
+        for face in selection.kept
     )
     passed = [portrait.face for portrait in portraits if portrait.verdict.passed]
     numbers = measure_quality(pixels)
     quality, parts = rate_quality(numbers)
-    mask = draw_mask(passed, (size[1], size[0]), how.mask, pixels)
-    return Found(image, chosen, portraits, mask, quality, parts, numbers)
+    mask = draw_mask(passed, (size[1], size[0]), options.mask, pixels)
+    return Analysis(image, selection, portraits, mask, quality, parts, numbers)
 
 
-def person_in(image: DecodedImage, path: str, how: How, encoder: FaceEncoder) -> Person:
+def person_in(image: DecodedImage, path: str, options: AnalysisOptions, encoder: FaceEncoder) -> Person:
     """The person of a picture: its largest face that is sure enough.
 
     Raises:
         InvalidImageError: there is no such face.
         BackendError: the detector gives no landmarks of it, or the encoder failed.
     """
-    found = sure_faces(how.detector, image.pixels, how.faces.confidence)
+    found = sure_faces(options.detector, image.pixels, options.faces.confidence)
     if not found:
         raise InvalidImageError(
-            f"--reference: no face was found in {path} by {how.detector.name}.",
+            f"--reference: no face was found in {path} by {options.detector.name}.",
             "Give a picture with a face that is larger, sharper or better lit, or a lower --confidence.",
         )
     face = found[0]

@@ -1,0 +1,226 @@
+"""What a person does with a job, by a command or in the Dagster UI."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Final, cast
+
+from sqlalchemy import func, select, update
+from sqlalchemy.orm import Session
+
+from jobs.model.job import Job, JobBusyError
+from jobs.model.request import JobRequest, JobType
+from jobs.model.stages import PLANS
+from jobs.model.transitions import FINAL, JobStatus, sources
+from jobs.queue import families
+from jobs.queue.endings import BY_HAND_HINT, end_job
+from jobs.queue.job_rows import get_job, take_request, to_job
+from jobs.queue.rows import BROUGHT_BACK, QueueAccess, can_become, chunks, lock, log, set_status
+from resources.database import AttemptRow, JobRow, ResultRow, StateRow, utc_now
+
+_REVIEWED: Final[tuple[JobStatus, ...]] = ("needs_review",)
+
+
+class ManualChanges(QueueAccess):
+    """The changes that a person asks for."""
+
+    def cancel(self, job_ids: Collection[str], *, reason: str = "Cancelled by a person.") -> list[Job]:
+        """End jobs that have not ended, and the jobs of groups with them; returns those that it ended, as they were.
+
+        A run that is at work on one may record nothing more of it, and leaves it at its next step.
+
+        Raises:
+            UnknownJobError: one of them does not exist; nothing was changed.
+        """
+        with self._database.session() as session:
+            for job_id in job_ids:
+                get_job(session, job_id)
+            wanted = set(job_ids) | families.descendants(session, job_ids)
+            rows = lock(session, JobRow.id.in_(wanted), can_become("cancelled", by="person"))
+            before = [to_job(row, state) for row, state in rows]
+            for row, _ in rows:
+                end_job(session, row, "cancelled", by="person", what=reason, hint=BY_HAND_HINT)
+            return before
+
+    def retry(
+        self,
+        job_id: str,
+        *,
+        request: JobRequest | None = None,
+        source: dict[str, Any] | None = None,
+        from_stage: str | None = None,
+        user_mask: dict[str, Any] | None = None,
+    ) -> Job:
+        """Put a job that has ended back into the queue, with no failed attempts.
+
+        Args:
+            job_id: the job.
+            request: the changed request; its stages are looked at from the first on, and only those that it changes
+                are made anew.
+            source: the imported source image of a changed request.
+            from_stage: make this stage and those behind it anew, even where nothing that decides them changed.
+            user_mask: a stored mask (`SourceInfo` as JSON) in place of the automatic one.
+
+        Raises:
+            UnknownJobError: there is no such job.
+            JobBusyError: it has not ended, was archived, or is a group.
+            RejectedError: the changed request works on the picture of a job that is unknown or waits for this one.
+        """
+        with self._database.session() as session:
+            if request is not None and request.result_of is not None:
+                families.check_after(session, job_id, request.result_of)
+            row, state, locked = _lock_for_person(
+                session, job_id, "pending", "retried", sources("pending", by="person")
+            )
+            row.recipe = None  # a person tries again, perhaps after changing the settings
+            again = set[str]()
+            plan = PLANS[cast("JobType", row.job_type)]
+            if row.job_type == "group":
+                raise JobBusyError(f"Job {job_id} is a group.", "Retry its jobs.")
+            if request is not None:
+                if request.result_of != JobRequest.model_construct(**row.request).result_of:
+                    row.started_at = None
+                take_request(row, request, source)
+                again |= set(plan)
+            if user_mask is not None:
+                row.user_mask = user_mask
+                again |= set(plan[plan.index("mask") :])
+            if from_stage is not None:
+                anew = plan[plan.index(from_stage) :]
+                old = row.salts or {}
+                row.salts = old | {stage: old.get(stage, 0) + 1 for stage in anew}
+                again |= set(anew)
+            state.stages_completed = [stage for stage in state.stages_completed if stage not in again]
+            _back_to_queue(session, row, locked, "retried" if from_stage is None else f"retried from {from_stage}")
+            return to_job(row, state)
+
+    def make_again(self, job_id: str, stage: str, *, reason: str) -> bool:
+        """Put a completed job back into the queue, to make a stage and those behind it whose results are not whole.
+
+        Nothing else is made anew: the content keys find what is there. False: the job is not completed (any more).
+        """
+        with self._database.session() as session:
+            locked = families.lock_with_waiters(session, [job_id])
+            row = locked.get(job_id)
+            if row is None or row.status != "completed":
+                return False
+            state = session.get_one(StateRow, job_id)
+            plan = PLANS[cast("JobType", row.job_type)]
+            before = plan[: plan.index(stage)]
+            state.stages_completed = [done for done in state.stages_completed if done in before]
+            _back_to_queue(session, row, locked, reason)
+            return True
+
+    def approve(self, job_id: str) -> Job:
+        """Take what was turned down as it is: its stage counts as done, and the job goes back into the queue.
+
+        Raises:
+            UnknownJobError: there is no such job.
+            JobBusyError: it does not wait for review, or its stage made nothing that could be taken.
+        """
+        with self._database.session() as session:
+            row, state, locked = _lock_for_person(session, job_id, "pending", "approved", _REVIEWED)
+            stage = row.error_stage
+            result = session.get(ResultRow, (job_id, stage)) if stage else None
+            if stage is None or result is None or not result.output:
+                raise JobBusyError(
+                    f"Job {job_id} cannot be approved: {stage or 'it'} made nothing that could be taken.",
+                    "`fc retry JOB --set FIELD=VALUE` or `--seed N` tries it with another request."
+                    if stage
+                    else row.error_hint or "",
+                )
+            result.status, result.error = "completed", None
+            result.output = {**result.output, "metadata": {**result.output["metadata"], "approved": True}}
+            newest = select(func.max(AttemptRow.id)).where(AttemptRow.job_id == job_id, AttemptRow.stage == stage)
+            session.execute(
+                update(AttemptRow).where(AttemptRow.id == newest.scalar_subquery()).values(verdict="approved")
+            )
+            _back_to_queue(session, row, locked, f"approved by a person at {stage}")
+            return to_job(row, state)
+
+    def turn_down(self, job_id: str, *, reason: str) -> None:
+        """End a job that waits for review as rejected, because a person says so.
+
+        Raises:
+            UnknownJobError: there is no such job.
+            JobBusyError: it does not wait for review.
+        """
+        with self._database.session() as session:
+            row, _, _ = _lock_for_person(session, job_id, "rejected", "rejected", _REVIEWED)
+            end_job(session, row, "rejected", by="person", stage=row.error_stage, what=reason, hint=BY_HAND_HINT)
+
+    def archive(self, job_ids: Collection[str]) -> list[str]:
+        """Put jobs that have ended away for good; returns those that it put away."""
+        archived: list[str] = []
+        for some in chunks(dict.fromkeys(job_ids)):
+            with self._database.session() as session:
+                rows = lock(session, JobRow.id.in_(some), can_become("archived", by="person"))
+                now = utc_now()
+                for row, _ in rows:
+                    set_status(row, now, "archived", by="person")
+                log(session, [row.id for row, _ in rows], "archived")
+                archived += [row.id for row, _ in rows]
+        return archived
+
+    def restore(self, job_id: str) -> None:
+        """Note that a job's partition is back: retention counts from now on, as if the job had just ended.
+
+        Raises:
+            UnknownJobError: there is no such job.
+        """
+        with self._database.session() as session:
+            get_job(session, job_id)
+            for row, _ in lock(session, JobRow.id == job_id):
+                row.restored_at = utc_now()
+            log(session, [job_id], "partition restored")
+
+    @contextmanager
+    def lock_ended(self, ids: Collection[str]) -> Iterator[list[str]]:
+        """Those of the jobs that are over; nobody can start or retry them until the block ends. Keep it short."""
+        with self._database.session() as session:
+            yield [row.id for row, _ in lock(session, JobRow.id.in_(set(ids))) if row.status in FINAL]
+
+    @contextmanager
+    def removing(self, job_id: str) -> Iterator[None]:
+        """Remove a job that has ended, with all its records, when the block ends well; the log keeps its lines.
+
+        Nobody can start or retry the job inside the block. Keep it short.
+
+        Raises:
+            UnknownJobError: there is no such job.
+            JobBusyError: it has not ended.
+        """
+        with self._database.session() as session:
+            job = get_job(session, job_id)
+            rows = lock(session, JobRow.id == job_id, JobRow.status.in_(FINAL))
+            if not rows:
+                raise JobBusyError(
+                    f"Job {job_id} is {job.status}, so it cannot be removed.", "`fc cancel` it first, or wait."
+                )
+            yield
+            session.delete(rows[0][0])
+            log(session, [job_id], "removed by a person")
+
+
+def _lock_for_person(
+    session: Session, job_id: str, status: JobStatus, done: str, before: Collection[JobStatus]
+) -> tuple[JobRow, StateRow, dict[str, JobRow]]:
+    """The job, and all that wait for it, which a person may bring back with it."""
+    locked = families.lock_with_waiters(session, [job_id])
+    row = locked.get(job_id)
+    if row is None or row.status not in before or row.status not in sources(status, by="person"):
+        job = get_job(session, job_id)
+        hint = {
+            "running": "Wait until it has ended, or `fc cancel` it first.",
+            "archived": "Submit its request as a new job.",
+        }.get(job.status, f"`fc list` shows the jobs that are {' or '.join(before)}.")
+        raise JobBusyError(f"Job {job_id} is {job.status}, so it cannot be {done}.", hint)
+    return row, session.get_one(StateRow, job_id), locked
+
+
+def _back_to_queue(session: Session, row: JobRow, locked: Mapping[str, JobRow], message: str) -> None:
+    status: JobStatus = "waiting" if row.after_id and row.started_at is None else "pending"
+    set_status(row, utc_now(), status, by="person", not_before=None, **BROUGHT_BACK)
+    log(session, [row.id], message)
+    families.reopen_waiters(session, row.id, locked)
