@@ -29,7 +29,8 @@ import dagster as dg
 
 from imaging.errors import FaceChangerError
 from jobs.model.job import Job
-from jobs.model.stages import PARTITIONS, PLANS, needs_gpu
+from jobs.model.job_types import JOB_TYPES
+from jobs.model.stages import PARTITIONS, needs_gpu
 from jobs.queue.job_queue import JobQueue
 from jobs.requests.inbox import take_inbox
 from jobs.requests.schedules import make_due_jobs
@@ -147,7 +148,7 @@ def contiguous(jobs: Sequence[Job], place: Mapping[str, int], most: int) -> Iter
 def run_request(batch_id: str, jobs: Sequence[Job], stage_timeout: float) -> dg.RunRequest:
     """The run that carries one batch, from its jobs' next stage on; the jobs in the order of their partitions."""
     first = jobs[0]
-    plan = PLANS[first.job_type]
+    plan = JOB_TYPES[first.job_type].stages
     stages = plan[plan.index(first.next_stage or plan[-1]) :]
     tags = {
         BATCH_TAG: batch_id,

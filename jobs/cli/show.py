@@ -27,7 +27,7 @@ from jobs.cli.output import (
     where,
 )
 from jobs.model.faults import counted
-from jobs.model.stages import PLANS
+from jobs.model.job_types import JOB_TYPES
 
 MOST_RELATED: Final = 50
 
@@ -148,7 +148,7 @@ def _request_rows(job: Job) -> list[tuple[str, str | Text]]:
 def _stage_rows(job: Job, results: Sequence[StageResult]) -> list[tuple[str | Text, ...]]:
     by_stage = {result.stage: result for result in results}
     rows: list[tuple[str | Text, ...]] = []
-    for stage in PLANS[job.job_type]:
+    for stage in JOB_TYPES[job.job_type].stages:
         result = by_stage.get(stage)
         if result is None:
             rows.append((stage, "-", "", "", ""))

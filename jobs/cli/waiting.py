@@ -12,7 +12,7 @@ from rich.table import Table
 
 from imaging.errors import BackendError
 from jobs.cli.output import err, say, seconds_taken, short, status_text, table, where
-from jobs.model.stages import PLANS
+from jobs.model.job_types import JOB_TYPES
 
 if TYPE_CHECKING:
     from jobs.model.job import Job
@@ -60,7 +60,8 @@ def wait_until_over(
     )
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         bars = {
-            job.id: progress.add_task(job.id, total=len(PLANS[job.job_type]) or job.children, where="") for job in jobs
+            job.id: progress.add_task(job.id, total=len(JOB_TYPES[job.job_type].stages) or job.children, where="")
+            for job in jobs
         }
         while True:
             found = queue.get_many([job.id for job in jobs])

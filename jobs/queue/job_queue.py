@@ -20,8 +20,9 @@ from sqlalchemy.orm import Session
 from imaging.errors import RejectedError
 from jobs.model.faults import Fault
 from jobs.model.job import ImageRow, Job, JobBusyError, NewJob
+from jobs.model.job_types import JOB_TYPES
 from jobs.model.request import JobRequest, JobType
-from jobs.model.stages import PLANS, next_stage
+from jobs.model.stages import next_stage
 from jobs.model.transitions import FINAL, JOB_STATUSES, Actor, JobStatus, sources
 from jobs.queue import families
 from jobs.queue.endings import BY_HAND_HINT, end_job, settle, try_again
@@ -360,7 +361,7 @@ class JobQueue(StageRecords):
                 mine = select(AttemptRow.id).where(AttemptRow.job_id == job_id, AttemptRow.run_id == run_id).limit(1)
                 if run_id in state.run_ids or session.scalars(mine).first() is not None:
                     return
-                plan = PLANS[cast("JobType", row.job_type)]
+                plan = JOB_TYPES[cast("JobType", row.job_type)].stages
                 at = stage or next_stage(cast("JobType", row.job_type), state.stages_completed) or plan[-1]
                 add_attempt(session, job_id, at, "failed", what, run_id=run_id, fault=fault)
             message = f"failed before it began: {what}"
@@ -518,7 +519,7 @@ class JobQueue(StageRecords):
             )
             row.recipe = None  # a person tries again, perhaps after changing the settings
             again = set[str]()
-            plan = PLANS[cast("JobType", row.job_type)]
+            plan = JOB_TYPES[cast("JobType", row.job_type)].stages
             if row.job_type == "group":
                 raise JobBusyError(f"Job {job_id} is a group.", "Retry its jobs.")
             if request is not None:
@@ -563,7 +564,7 @@ class JobQueue(StageRecords):
             if row is None or row.status != "completed":
                 return False
             state = session.get_one(StateRow, job_id)
-            plan = PLANS[cast("JobType", row.job_type)]
+            plan = JOB_TYPES[cast("JobType", row.job_type)].stages
             before = plan[: plan.index(stage)]
             state.stages_completed = [done for done in state.stages_completed if done in before]
             _back_to_queue(session, row, locked, reason)
