@@ -1,6 +1,8 @@
-# make demo   installs what the product needs (no torch) and runs three jobs through the real daemon
+# make demo   installs what the product needs (no torch) and runs four jobs through the real daemon
 # make test   installs what the tests need and runs them all, with coverage
-# make lint   format, lint and types
+# make lint   format, lint, types and file hygiene; puts right what it can, and fails if it had to
+# make docs   builds the documentation site into site/; a broken link is a fault
+# make hooks  makes git do what lint does, for the files of each commit
 # make audit  looks the pinned packages up in the known vulnerabilities; needs the network
 # make up     web UI and daemon on 127.0.0.1
 # make clean  removes what these made
@@ -10,7 +12,10 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 WORKERS ?= auto
 
-.PHONY: demo test lint audit up clean
+.PHONY: help demo test lint docs hooks audit up clean
+
+help:
+	@sed -n '/^#/!q; s/^# //p' Makefile
 
 demo: .venv/installed-base
 	$(BIN)/fc demo
@@ -19,9 +24,13 @@ test: .venv/installed-test
 	$(BIN)/python -m pytest -n $(WORKERS) --cov --cov-report=term --cov-fail-under=85
 
 lint: .venv/installed-test
-	$(BIN)/ruff format --check .
-	$(BIN)/ruff check .
-	$(BIN)/mypy
+	$(BIN)/pre-commit run --all-files --show-diff-on-failure
+
+hooks: .venv/installed-test
+	$(BIN)/pre-commit install
+
+docs: .venv/installed-docs
+	$(BIN)/zensical build --strict --clean
 
 # In an environment of its own, for it is no part of the tests. --strict: a package that cannot be looked up is a fault.
 audit:
@@ -43,5 +52,9 @@ up: .venv/installed-base
 	$(PIP) --editable '.[test]'
 	touch $@
 
+.venv/installed-docs: .venv/installed-base
+	$(PIP) --editable '.[docs]'
+	touch $@
+
 clean:
-	rm -rf .venv .audit demo-home .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage* *.egg-info
+	rm -rf .venv .audit site .cache demo-home .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage* *.egg-info

@@ -191,7 +191,9 @@ def main() -> None:
 
     import torch
 
+    from resources.generators.diffusion.options import Options
     from resources.generators.diffusion.sdxl_model import load_model
+    from resources.models.names import ModelNames
 
     cuda = torch.cuda.is_available()
     size = given.size or (1024 if cuda else 128)
@@ -209,14 +211,14 @@ def main() -> None:
             print(f"\ncompile: {mode}")
             one = Work(1, 1, size, given.steps)
             start = time.perf_counter()
-            load_model(str(model), "", "auto", "auto", compile_mode=mode)
+            load_model(ModelNames(str(model)), Options(compile_mode=mode))
             print(f"load {time.perf_counter() - start:.1f} s", end="")
             print(f", first image {through_the_asset(one):.2f} s, second {through_the_asset(one):.2f} s", flush=True)
             print(f"{'batch':>6}{'asset, images/s':>18}{'bare, images/s':>17}{'asset / bare':>14}")
             for batch in given.batches:
                 work = Work(batch, given.calls, size, given.steps)
                 warm = Work(batch, 1, size, given.steps)
-                loaded = load_model(str(model), "", "auto", "auto", compile_mode=mode)
+                loaded = load_model(ModelNames(str(model)), Options(compile_mode=mode))
                 through_the_asset(warm)
                 bare(warm, loaded)
                 times = [(through_the_asset(work), bare(work, loaded)) for _ in range(given.repeats)]

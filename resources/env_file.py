@@ -1,17 +1,20 @@
-"""Writing one variable into a `.env` file."""
+"""Writing one variable into a `.env` file.
+
+`dotenv.set_key` is not used: it replaces every line of the name and not the one in force, drops `export`, turns CRLF
+into LF, and refuses a file that is not UTF-8.
+"""
 
 from __future__ import annotations
 
 import io
-import os
 import re
 import stat
-import tempfile
 from pathlib import Path
 
 from dotenv.parser import parse_stream
 
 from imaging.errors import RejectedError, SettingsError
+from resources.store.whole_file import write_whole
 
 
 def save_variable(file: Path, name: str, value: str) -> None:
@@ -27,18 +30,9 @@ def save_variable(file: Path, name: str, value: str) -> None:
     file = file.resolve()  # a link stays a link
     line = f"{name}={_quoted(value)}"
     try:
+        file.parent.resolve(strict=True)  # a folder that is missing is not made
         before, mode = _read(file)
-        after = _with_line(before, name, line)
-        with tempfile.NamedTemporaryFile("wb", dir=file.parent, prefix=".env.", suffix=".tmp", delete=False) as new:
-            try:
-                os.fchmod(new.fileno(), mode)
-                new.write(after.encode("utf-8", "surrogateescape"))
-                new.flush()
-                os.fsync(new.fileno())
-                Path(new.name).replace(file)
-            except BaseException:
-                Path(new.name).unlink()
-                raise
+        write_whole(file, _with_line(before, name, line).encode("utf-8", "surrogateescape"), mode=mode)
     except OSError as error:
         raise SettingsError(f"{file} cannot be written: {error.strerror}.", f"Write into it by hand: {line}") from error
 

@@ -14,6 +14,7 @@ from imaging.faces.mask_options import MaskKind, MaskOptions
 from imaging.faces.portrait_options import PortraitOptions
 from imaging.faces.selection import MOST_FACES, FaceOptions, FaceOrder
 from imaging.quality.gates import Gate, read_gate
+from resources.plugins import choices
 
 
 def _checked_gate(text: str) -> str:
@@ -38,13 +39,13 @@ class Section(BaseModel):
 class Scene(Section):
     """Who makes the picture."""
 
-    generator: str = Field("auto", description="auto, sdxl, forge, comfyui, sketch, or package.module:Class.")
+    generator: str = Field("auto", description=f"Who makes the picture: {choices('generator')}.")
 
 
 class Faces(Section):
     """Which faces are worked on, in which order, and how much of the picture around each."""
 
-    detector: str = Field("auto", description="auto, yunet, haar, or package.module:Class.")
+    detector: str = Field("auto", description=f"Who finds the faces: {choices('detector')}.")
     detector_confidence: float = Field(0.6, gt=0, lt=1, description="Faces under this score are dropped.")
     max_faces: int = Field(
         8, ge=1, le=MOST_FACES, description="Most faces of an image that are worked on, the largest."
@@ -146,7 +147,7 @@ class Checks(Section):
 class Words(Section):
     """Who improves the prompts, and the fixed words around them, such as the score tags of Pony checkpoints."""
 
-    writer: str = Field("auto", description="auto, claude, offline, or package.module:Class.")
+    writer: str = Field("auto", description=f"Who writes: {choices('writer')}.")
     prompt_prefix: str = Field("", description="Put before every scene prompt, such as Pony's score tags.")
     prompt_suffix: str = Field("", description="Put behind every scene prompt.")
     face_prompt_prefix: str = Field("", description="Put before every face prompt.")

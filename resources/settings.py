@@ -93,7 +93,10 @@ class Settings(RecipeDefaults, BaseSettings):
     sdxl_vae: str = Field("", description="Another VAE: Hub id, diffusers folder, or single .safetensors file.")
     sdxl_loras: Annotated[list[str], NoDecode] = Field(
         default_factory=list,
-        description="LoRAs, separated by ';': .safetensors file or Hub id, then =WEIGHT when it is not 1.",
+        description="LoRAs, separated by ';': file, Hub id, or name in FC_LORA_DIR, then =WEIGHT when it is not 1.",
+    )
+    lora_dir: Path | None = Field(
+        None, description="Folder in which LoRAs are looked up by name, at any depth: STYLE, or <lora:STYLE:0.8>."
     )
     sdxl_embeddings: Annotated[list[Path], NoDecode] = Field(
         default_factory=list,
@@ -155,6 +158,7 @@ class Settings(RecipeDefaults, BaseSettings):
         "inbox",
         "yunet_model",
         "sface_model",
+        "lora_dir",
         "source_roots",
         "sdxl_embeddings",
         "comfyui_workflow",
@@ -209,9 +213,23 @@ def load_settings() -> Settings:
     Raises:
         SettingsError: names each variable that cannot be used, and why.
     """
+    return _read(*environment_state())
+
+
+def environment_state() -> tuple[tuple[tuple[str, str], ...], tuple[object, ...]]:
+    """What the settings are read from, as it is now: equal as long as none of them can have changed."""
     names = ("FC_", "ANTHROPIC_", "HOME")
     variables = tuple(sorted(item for item in os.environ.items() if item[0].upper().startswith(names)))
-    return _read(variables, tuple(_state(file) for file in (*ENV_FILES, Settings.model_config.get("env_file"))))
+    return variables, tuple(_state(file) for file in (*ENV_FILES, Settings.model_config.get("env_file")))
+
+
+def problems_of(error: ValidationError) -> str:
+    """Each variable that cannot be used, and why."""
+    lines = [
+        f"{_variable(str(problem['loc'][0]))}: {problem['msg']}" if problem["loc"] else problem["msg"]
+        for problem in error.errors(include_input=False)
+    ]
+    return "; ".join(lines)
 
 
 def _state(file: object) -> object:
@@ -227,12 +245,7 @@ def _read(_variables: tuple[tuple[str, str], ...], _files: tuple[object, ...]) -
     try:
         return Settings()
     except ValidationError as error:
-        problems = error.errors(include_input=False)
-        lines = [
-            f"{_variable(str(problem['loc'][0]))}: {problem['msg']}" if problem["loc"] else problem["msg"]
-            for problem in problems
-        ]
         raise SettingsError(
-            "These settings cannot be used: " + "; ".join(lines) + ".",
+            f"These settings cannot be used: {problems_of(error)}.",
             "Correct them in the environment or in .env; .env.example explains each.",
         ) from None

@@ -21,21 +21,22 @@ from __future__ import annotations
 
 import math
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 
 import dagster as dg
 
-from imaging.errors import FaceChangerError
+from imaging.errors import FaceChangerError, SettingsError
 from jobs.model.job import Job
 from jobs.model.job_types import JOB_TYPES
-from jobs.model.stages import PARTITIONS, needs_gpu
+from jobs.model.stages import GPU_STAGES, PARTITIONS, needs_gpu
 from jobs.queue.job_queue import JobQueue
 from jobs.requests.inbox import take_inbox
 from jobs.requests.schedules import make_due_jobs
 from jobs.runs.lifecycle import BATCH_TAG, RANGE_END_TAG, RANGE_START_TAG, fail_dead_runs, settle_lost_runs
 from jobs.runs.pipelines import PIPELINES
+from resources.choose import face_generator_place, generator_place
 from resources.connections import DatabaseResource, StoreResource
 from resources.settings import Settings, load_settings
 from resources.store.image_store import ImageStore
@@ -75,7 +76,10 @@ def job_requests(
     if room > 0:
         queue.claim(room * settings.batch_size)
     form_batches(context.instance, queue, settings.batch_size)
-    requests = [run_request(batch_id, jobs, settings.stage_timeout) for batch_id, jobs in queue.open_batches().items()]
+    on_gpu = gpu_stages(settings)
+    requests = [
+        run_request(batch_id, jobs, settings.stage_timeout, on_gpu) for batch_id, jobs in queue.open_batches().items()
+    ]
     if not requests:
         return dg.SkipReason("No job is pending.")
     return dg.SensorResult(run_requests=requests)
@@ -145,15 +149,29 @@ def contiguous(jobs: Sequence[Job], place: Mapping[str, int], most: int) -> Iter
             yield together[start : start + most]
 
 
-def run_request(batch_id: str, jobs: Sequence[Job], stage_timeout: float) -> dg.RunRequest:
-    """The run that carries one batch, from its jobs' next stage on; the jobs in the order of their partitions."""
+def gpu_stages(settings: Settings) -> tuple[str, ...]:
+    """The stages whose generator needs a GPU. All that generate, if that cannot be told: the run says what is wrong."""
+    try:
+        places = {"generated_image": generator_place(settings), "changed_face": face_generator_place(settings)}
+    except SettingsError:
+        return GPU_STAGES
+    return tuple(stage for stage, place in places.items() if place == "gpu")
+
+
+def run_request(
+    batch_id: str, jobs: Sequence[Job], stage_timeout: float, on_gpu: Iterable[str] = GPU_STAGES
+) -> dg.RunRequest:
+    """The run that carries one batch, from its jobs' next stage on; the jobs in the order of their partitions.
+
+    `on_gpu` names the stages whose generator needs a GPU.
+    """
     first = jobs[0]
     plan = JOB_TYPES[first.job_type].stages
     stages = plan[plan.index(first.next_stage or plan[-1]) :]
     tags = {
         BATCH_TAG: batch_id,
         MAX_RUNTIME_TAG: str(round(stage_timeout * len(stages) * len(jobs))),
-        QUEUE_TAG: "gpu" if needs_gpu(first.job_type, stages) else "cpu",
+        QUEUE_TAG: "gpu" if needs_gpu(first.job_type, stages, on_gpu) else "cpu",
     }
     if len(jobs) > 1:
         tags |= {RANGE_START_TAG: first.id, RANGE_END_TAG: jobs[-1].id}

@@ -10,7 +10,7 @@ from jobs.queue.job_queue import JobQueue
 from jobs.recipes.recipe import Recipe
 from resources.detectors.base import Detector
 from resources.encoders.base import FaceEncoder
-from resources.generators.base import Generator, ModelChoice
+from resources.generators.base import Generator
 from resources.settings import Settings
 from resources.store.image_store import ImageStore
 from resources.writers.base import Writer
@@ -54,25 +54,29 @@ class Tools:
 
     def generator(self, recipe: Recipe) -> tuple[Generator, str]:
         """Who makes the scene."""
-        own = _given(name=recipe.own("generator"), choice=_said(recipe.model()))
-        found: tuple[Generator, str] = self.resources.generator.get(**own)
+        found: tuple[Generator, str] = self.resources.generator.get(recipe.own("generator"), recipe.model())
         return found
 
     def face_generator(self, recipe: Recipe) -> tuple[Generator, str]:
         """Who makes the faces anew."""
-        own = _given(name=recipe.own("generator"), choice=_said(recipe.face_model()))
-        found: tuple[Generator, str] = self.resources.generator.for_faces(**own)
+        found: tuple[Generator, str] = self.resources.generator.for_faces(
+            recipe.own("generator"),
+            recipe.face_model(),
+            own_model=None if recipe.own("face_model") is None else recipe.has_face_model,
+            over=face_settings(recipe),
+        )
         return found
 
     def writer(self, recipe: Recipe) -> tuple[Writer, str]:
         """Who improves prompts and describes pictures."""
-        found: tuple[Writer, str] = self.resources.writer.get(**_given(name=recipe.own("writer")))
+        found: tuple[Writer, str] = self.resources.writer.get(recipe.own("writer"))
         return found
 
     def detector(self, recipe: Recipe) -> tuple[Detector, str]:
         """Who finds faces."""
-        own = _given(name=recipe.own("detector"), confidence=recipe.own("detector_confidence"))
-        found: tuple[Detector, str] = self.resources.detector.get(**own)
+        found: tuple[Detector, str] = self.resources.detector.get(
+            recipe.own("detector"), recipe.own("detector_confidence")
+        )
         return found
 
     def encoder(self) -> tuple[FaceEncoder | None, str]:
@@ -81,10 +85,7 @@ class Tools:
         return found
 
 
-def _given(**own: Any) -> dict[str, Any]:  # noqa: ANN401 - of any type
-    """What the job itself says; the rest is as the settings of this machine."""
-    return {name: value for name, value in own.items() if value is not None}
-
-
-def _said(choice: ModelChoice) -> ModelChoice | None:
-    return choice if choice.given() else None
+def face_settings(recipe: Recipe) -> dict[str, Any]:
+    """What the job itself says of the face pass that a generator otherwise reads from its settings."""
+    own = {field: recipe.own(field) for field in ("face_size", "face_soft_inpaint")}
+    return {field: value for field, value in own.items() if value is not None}

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from fc_assets.checks.quality_gates import judge
 from fc_assets.engine.asset import stage, together
 from fc_assets.engine.outcome import Done, Item
-from fc_assets.engine.tools import Tools
+from fc_assets.engine.tools import Tools, face_settings
 from fc_assets.stages.enhanced_prompt import DEFAULT_FACE_PROMPT
 from fc_assets.stages.prompts import face_words
 from imaging.faces.mask import MASK_MARGIN, mask_bounds, part_of_face
@@ -35,25 +35,15 @@ def _decides(item: Item, tools: Tools) -> Mapping[str, Any]:
         "request": sampling | strengths,
         "words": asdict(face_words(recipe.words)),
         "generator": generator.describe(),
-        "size": _side(recipe, generator),
+        "size": generator.native_size(),
     }
 
 
 def _by_model(item: Item, _tools: Tools) -> Hashable:
     """What decides which model is loaded, and how it is used."""
     recipe = item.recipe
-    return (
-        recipe.own("generator"),
-        recipe.face_model(),
-        recipe.own("face_model"),
-        recipe.own("face_size"),
-        recipe.own("face_soft_inpaint"),
-    )
-
-
-def _side(recipe: Recipe, generator: Generator) -> int:
-    """The side of the square at which faces are made, in pixels."""
-    return recipe.own("face_size") or generator.native_size()
+    own = tuple(face_settings(recipe).items())
+    return recipe.own("generator"), recipe.own("face_model"), recipe.face_model(), own
 
 
 @stage(
@@ -74,7 +64,7 @@ def changed_face(items: Sequence[Item], tools: Tools) -> Iterator[Done | Excepti
     `flux_prompt` and by `face_rules`. The faces of all jobs of a run are generated in batches.
     """
     generator, why = tools.face_generator(items[0].recipe)
-    size = _side(items[0].recipe, generator)
+    size = generator.native_size()
     tools.log(f"Faces at {size} px by {why}")
     passes = [_passes(item, size) for item in items]
     outcomes = generator.inpaint([face.task for faces in passes for face in faces])

@@ -9,11 +9,11 @@ from typing import Any
 from imaging.files.provenance import Provenance, a1111_parameters, digital_source_type
 from jobs.model.job import Job
 from jobs.recipes.sections import Sampling
+from resources.backends import is_trained
 from resources.generators.base import ImageTask
 from resources.sources.photos import SourceInfo
 
 TOOL = f"face-changer {version('face-changer')}"
-PAINTERS = ("sketch",)  # generators that no model was trained for
 
 
 def generated_provenance(job: Job, task: ImageTask, generator: str, made_by: Mapping[str, Any]) -> Provenance:
@@ -32,7 +32,7 @@ def generated_provenance(job: Job, task: ImageTask, generator: str, made_by: Map
         "scheduler": task.scheduler,
         "made_by": _lasting(made_by),
     }
-    source_type = digital_source_type(trained=generator not in PAINTERS, from_photo=False)
+    source_type = digital_source_type(trained=is_trained(generator), from_photo=False)
     return Provenance(_parameters(record, (task.width, task.height)), record, source_type, TOOL)
 
 
@@ -84,7 +84,7 @@ def final_provenance(
         record = {**before, **_common(job), "width": size[0], "height": size[1]}
         if before.get("origin") == "photo":
             return Provenance("", record, None, TOOL)
-        trained = record["generator"] not in PAINTERS
+        trained = is_trained(record["generator"])
         return Provenance(
             _parameters(record, size), record, digital_source_type(trained=trained, from_photo=from_photo), TOOL
         )
@@ -100,7 +100,7 @@ def final_provenance(
         "width": size[0],
         "height": size[1],
     }
-    source_type = digital_source_type(trained=generator not in PAINTERS, from_photo=from_photo)
+    source_type = digital_source_type(trained=is_trained(generator), from_photo=from_photo)
     return Provenance(_parameters(record, size), record, source_type, TOOL)
 
 

@@ -10,21 +10,21 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 from rich.text import Text
 
 from imaging.errors import FaceChangerError
 from jobs.cli.output import FAILED, out, print_json, printable
+from resources.backends import Level
+from resources.plugins import Kind
 from resources.settings import PROJECT_ROOT, Settings, dagster_home, load_settings
 
 if TYPE_CHECKING:
     import dagster as dg
 
     from jobs.runs.repair import Finding
-
-Level = Literal["OK", "WARN", "FAIL"]
 
 STYLES: Final[dict[Level, str]] = {"OK": "green", "WARN": "yellow", "FAIL": "bold red"}
 LOW_SPACE: Final = 2 * 1024**3  # bytes; some hundred jobs
@@ -92,14 +92,7 @@ def run_checks(*, fix: bool = False, all_jobs: bool = False) -> Iterator[Check]:
     yield _guarded("data", lambda: check_data(settings))
     yield _guarded("inbox", lambda: check_inbox(settings))
     yield _guarded("source roots", lambda: check_source_roots(settings))
-    yield _guarded("generator", lambda: check_generator(settings))
-    yield _guarded("face model", lambda: check_face_generator(settings))
-    yield _guarded("image server", lambda: check_image_server(settings))
-    yield _guarded("writer", lambda: check_writer(settings))
-    yield _guarded("anthropic key", lambda: check_key(settings))
-    yield _guarded("detector", lambda: check_detector(settings))
-    yield _guarded("yunet", lambda: check_yunet(settings))
-    yield _guarded("sface", lambda: check_sface(settings))
+    yield from back_end_checks(settings)
     yield _guarded("port", check_port)
     yield _guarded("dagster home", check_home)
     yield from _dagster_checks(lambda instance: _records(instance, settings, fix=fix, all_jobs=all_jobs))
@@ -297,19 +290,58 @@ def check_source_roots(settings: Settings) -> Check:
     return Check("source roots", "OK", ", ".join(map(str, settings.source_roots)))
 
 
+def back_end_checks(settings: Settings) -> Iterator[Check]:
+    """Which back end of each kind is used, and what each installed one says of itself."""
+    yield _guarded("generator", lambda: check_generator(settings))
+    yield _guarded("face model", lambda: check_face_generator(settings))
+    yield from _inspections("generator", settings)
+    yield _guarded("writer", lambda: check_writer(settings))
+    yield from _inspections("writer", settings)
+    yield _guarded("detector", lambda: check_detector(settings))
+    yield from _inspections("detector", settings)
+    yield from _inspections("encoder", settings)
+
+
+def _inspections(kind: Kind, settings: Settings) -> Iterator[Check]:
+    from resources.backends import entries
+
+    try:
+        known = entries(kind)
+    except FaceChangerError as error:
+        yield _failed(f"{kind}s", error)
+        return
+    for inspection, name in [(one.inspection, one.name) for one in known if one.inspection is not None]:
+        try:
+            finding = inspection.inspect(settings, _is_used(kind, name, settings))
+        except Exception as error:  # noqa: BLE001 - shown, and the other checks go on
+            yield _failed(inspection.name, error)
+            continue
+        if finding is not None:
+            yield Check(inspection.name, finding.level, finding.found, finding.hint)
+
+
+def _is_used(kind: Kind, name: str, settings: Settings) -> bool:
+    from resources.choose import in_use
+
+    try:
+        return name in in_use(kind, settings)
+    except FaceChangerError:
+        return False  # the check of what is chosen says why
+
+
 def check_generator(settings: Settings) -> Check:
     """Which generator would make the images."""
-    from resources.generators.select import make_generator, make_image_server
+    from resources.choose import generator_place, make_generator
 
     generator, why = make_generator(settings)
-    if make_image_server(settings) is None:  # a server has a check of its own
+    if generator_place(settings) != "network":  # a server has a check of its own
         generator.describe()  # raises when a file is missing
     return Check("generator", "OK", why)
 
 
 def check_face_generator(settings: Settings) -> Check:
     """Which generator would make the faces."""
-    from resources.generators.select import make_face_generator
+    from resources.choose import make_face_generator
 
     if not settings.face_model:
         return Check("face model", "OK", "the generator makes the faces too (FC_FACE_MODEL is not set)")
@@ -318,60 +350,20 @@ def check_face_generator(settings: Settings) -> Check:
     return Check("face model", "OK", why)
 
 
-def check_image_server(settings: Settings) -> Check:
-    """The Forge, A1111 or ComfyUI server, and whether it has the models and nodes that are asked for."""
-    from resources.generators.select import make_image_server
-
-    server = make_image_server(settings)
-    if server is None:
-        return Check("image server", "OK", "none is used")
-    return Check("image server", "OK", server.check_server())  # raises when it is down or lacks something
-
-
 def check_writer(settings: Settings) -> Check:
     """Which writer would write."""
-    from resources.writers.select import make_writer
+    from resources.choose import make_writer
 
     _writer, why = make_writer(settings)
     return Check("writer", "OK", why)
 
 
-def check_key(settings: Settings) -> Check:
-    """Whether there is a key for Claude. It is never shown."""
-    if settings.anthropic_api_key.get_secret_value():
-        return Check("anthropic key", "OK", "ANTHROPIC_API_KEY is set")
-    if settings.writer == "claude":
-        return Check("anthropic key", "FAIL", "ANTHROPIC_API_KEY is not set", "Set it, or FC_WRITER=offline.")
-    return Check("anthropic key", "OK", "ANTHROPIC_API_KEY is not set; Claude is not used")
-
-
 def check_detector(settings: Settings) -> Check:
     """Which detector would look for faces."""
-    from resources.detectors.select import make_detector
+    from resources.choose import make_detector
 
     _detector, why = make_detector(settings)
     return Check("detector", "OK", why)
-
-
-def check_yunet(settings: Settings) -> Check:
-    """The model file of the better detector."""
-    from resources.detectors.yunet import YuNetDetector
-
-    if settings.yunet_model is None:
-        hint = "Run: fc models pull yunet --save"
-        return Check("yunet", "WARN", "FC_YUNET_MODEL is not set; YuNet finds more faces than haar", hint)
-    YuNetDetector(settings.yunet_model)  # raises when it is missing or another file
-    return Check("yunet", "OK", f"{settings.yunet_model} is the right file")
-
-
-def check_sface(settings: Settings) -> Check:
-    """The model file that tells whose face it is."""
-    from resources.encoders.select import make_encoder
-
-    encoder, _why = make_encoder(settings)  # raises when the file is missing or another one
-    if encoder is None:
-        return Check("sface", "OK", "off (FC_SFACE_MODEL is not set): nobody tells whose face it is")
-    return Check("sface", "OK", f"{settings.sface_model} is the right file")
 
 
 def check_port() -> Check:

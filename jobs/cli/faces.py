@@ -15,6 +15,7 @@ from imaging.errors import BackendError, InvalidImageError, RejectedError, Setti
 from imaging.faces.mask_options import MaskKind
 from imaging.faces.selection import MOST_FACES, FaceOrder
 from jobs.cli.output import FAILED, counted, err, out, print_error, print_json, say, warn
+from resources.plugins import choices, is_dotted_path, names
 from resources.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def faces(
     ],
     recursive: Annotated[bool, typer.Option("--recursive", "-r", help="Look into the folders of folders too.")] = False,
     detector: Annotated[
-        str | None, typer.Option("--detector", help="auto, yunet, haar, or package.module:Class.")
+        str | None, typer.Option("--detector", help=f"Who finds the faces: {choices('detector')}.")
     ] = None,
     confidence: Annotated[
         float | None, typer.Option("--confidence", help="Faces under this score, over 0 and under 1, are dropped.")
@@ -130,13 +131,10 @@ def _with_options(settings: Settings, **options: Any) -> Settings:  # noqa: ANN4
     Raises:
         RejectedError: one that cannot be.
     """
-    from resources.detectors.select import BUILT_IN
-    from resources.plugins import is_dotted_path
-
     given = {name: value for name, value in options.items() if value is not None}
     detector = given.get("detector", "auto")
-    if detector not in BUILT_IN and not is_dotted_path(detector):
-        raise RejectedError(f"--detector: {detector!r} is no detector.", f"Use {', '.join(BUILT_IN)}.")
+    if detector not in ("auto", *names("detector")) and not is_dotted_path(detector):
+        raise RejectedError(f"--detector: {detector!r} is no detector.", f"Use {choices('detector')}.")
     changed = settings.model_copy(update=given)
     if not 0 <= changed.face_padding <= MOST_PADDING:
         raise RejectedError(f"--padding must be 0 to {MOST_PADDING:g}; got {changed.face_padding}.", HELP)
@@ -172,8 +170,7 @@ def _check_sheet(sheet: Path | None, pictures: int) -> None:
 
 def _how(settings: Settings, reference: Path | None) -> How:
     from jobs.cli.faces_found import How, person_in
-    from resources.detectors.select import make_detector
-    from resources.encoders.select import make_encoder
+    from resources.choose import make_detector, make_encoder
     from resources.sources.photos import read_picture
 
     encoder = make_encoder(settings)[0] if reference else None

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
@@ -41,9 +44,27 @@ app = typer.Typer(
     epilog=EPILOG.replace("\n\n", "\0").replace("\n", " ").replace("\0", "\n\n"),
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _print_version(wanted: bool) -> None:  # noqa: FBT001 - as typer calls it
+    if wanted:
+        typer.echo(f"face-changer {version('face-changer')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    *,
+    _version: Annotated[
+        bool,
+        typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True),
+    ] = False,
+) -> None:
+    """What comes before a command."""
+
+
 app.command("submit")(submit)
 app.command("list")(list_jobs)
 app.command("show")(show)
@@ -73,8 +94,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Args:
         arguments: those of the command line when None.
     """
+    called = Path(sys.argv[0]).name
     try:
-        app(args=None if arguments is None else list(arguments), prog_name="fc")
+        app(
+            args=None if arguments is None else list(arguments),
+            prog_name=called if called == "face-changer" else "fc",  # shells complete the name that was typed
+        )
     except FaceChangerError as error:
         print_error(error)
         sys.exit(exit_code(error))

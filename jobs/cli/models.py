@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from resources.models.model_files import CheckedFile, NamedModel
 
 NONE_NAMED = (
-    "The settings name no model: sketch paints and haar finds the faces. `fc models pull yunet --save` fetches a "
-    "better detector; FC_SDXL_MODEL names an SDXL checkpoint."
+    "The settings name no model, so the embedded back ends are used. `fc models pull yunet --save` fetches a better "
+    "detector; FC_SDXL_MODEL names an SDXL checkpoint."
 )
 LARGEST_PROOF = 256  # pixels; of the image that `check --load` makes
 
@@ -105,7 +105,7 @@ def bench(
     as_json: Json = False,
 ) -> None:
     """Measure how many images per second the configured generator makes."""
-    from resources.generators.select import make_generator
+    from resources.choose import make_generator
     from resources.generators.speed import made, measure, task
 
     settings = load_settings()
@@ -142,7 +142,7 @@ def bench(
 
 def _prove(settings: Settings) -> list[dict[str, Any]]:
     """Load each model as the generators do, and make one image of one step with it."""
-    from resources.generators.select import make_face_generator, make_generator
+    from resources.choose import make_face_generator, make_generator
     from resources.generators.speed import face_task, task
 
     if not settings.sdxl_model and not settings.face_model:
@@ -150,11 +150,14 @@ def _prove(settings: Settings) -> list[dict[str, Any]]:
             "Neither FC_SDXL_MODEL nor FC_FACE_MODEL is set, so there is nothing to load.",
             "Set one, or leave out --load.",
         )
-    scene = settings.model_copy(update={"generator": "sdxl"})
     proofs = []
     if settings.sdxl_model:
         proofs.append(
-            _proof("FC_SDXL_MODEL", lambda: make_generator(scene), lambda one, side: one.generate([task(0, side, 1)]))
+            _proof(
+                "FC_SDXL_MODEL",
+                lambda: make_generator(settings, name="sdxl"),
+                lambda one, side: one.generate([task(0, side, 1)]),
+            )
         )
     if settings.face_model:
         proofs.append(

@@ -1,4 +1,4 @@
-"""`fc models pull`: fetch YuNet or SFace, a Hub id, or a file by its address, and say which setting it is for."""
+"""`fc models pull`: fetch a published model, a Hub id, or a file by its address, and say which setting it is for."""
 
 from __future__ import annotations
 
@@ -12,18 +12,20 @@ import typer
 
 from imaging.errors import RejectedError, SettingsError
 from jobs.cli.output import err, print_json, say, warn
-from resources import settings as known
+from resources import settings as settings_module
 from resources.settings import PROJECT_ROOT, dagster_home, environment, load_settings
 
 if TYPE_CHECKING:
     from resources.models.weights import Progress
 
 LISTS: Final = {"FC_SDXL_LORAS": ";", "FC_SDXL_EMBEDDINGS": os.pathsep}
-SETTINGS: Final = ("FC_SDXL_MODEL", "FC_SDXL_VAE", *LISTS, "FC_FACE_MODEL", "FC_YUNET_MODEL", "FC_SFACE_MODEL")
+SETTINGS: Final = ("FC_SDXL_MODEL", "FC_SDXL_VAE", *LISTS, "FC_FACE_MODEL")
 
 
 def pull(
-    what: Annotated[str, typer.Argument(help="yunet, sface, a Hub id as OWNER/NAME, or the https address of a file.")],
+    what: Annotated[
+        str, typer.Argument(help="A published model such as yunet, a Hub id as OWNER/NAME, or a file's https address.")
+    ],
     *,
     to: Annotated[
         Path | None,
@@ -39,20 +41,22 @@ def pull(
         str, typer.Option("--token-env", help="Variable whose value is sent to the address's own host, as Bearer.")
     ] = "",
     mirror: Annotated[
-        str, typer.Option("--mirror", help="Another address of yunet or sface; the SHA-256 is checked.")
+        str, typer.Option("--mirror", help="Another address of a published model; the SHA-256 is checked.")
     ] = "",
-    setting: Annotated[str, typer.Option("--setting", help=f"What it is for: {', '.join(SETTINGS)}.")] = "",
+    setting: Annotated[str, typer.Option("--setting", help=f"What it is for, such as {', '.join(SETTINGS)}.")] = "",
     save: Annotated[bool, typer.Option("--save", help="Write the setting into .env.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Fetch a model, and say which setting names it. The same command again goes on where it stopped."""
-    from resources.models.model_files import published
+    from resources.backends import published
 
-    if setting and setting not in SETTINGS:
-        raise RejectedError(f"--setting: {setting} names no model.", f"Use one of {', '.join(SETTINGS)}.")
+    known = published()
+    settings = (*SETTINGS, *(entry.variable for entry in known.values()))
+    if setting and setting not in settings:
+        raise RejectedError(f"--setting: {setting} names no model.", f"Use one of {', '.join(settings)}.")
     if to is not None:
         to = to.expanduser().resolve()
-    is_known = what in published()
+    is_known = what in known
     is_file = is_known or "://" in what
     if unused := [
         option
@@ -83,11 +87,12 @@ def pull(
 
 
 def _pull_file(what: str, to: Path | None, *, name: str, sha256: str, token_env: str, mirror: str) -> dict[str, Any]:
+    from resources.backends import published
     from resources.models.downloads import check_name, fetch, file_name, shown, token_for
-    from resources.models.model_files import published
     from resources.models.weights import read_tensors, setting_of
 
-    known = published().get(what)
+    entry = published().get(what)
+    known = entry.published() if entry and entry.published else None
     if known is not None:
         url, sha256, name = mirror or known.url, known.sha256, known.url.rsplit("/", 1)[-1]
     else:
@@ -95,8 +100,8 @@ def _pull_file(what: str, to: Path | None, *, name: str, sha256: str, token_env:
     target = (to or dagster_home() / "models") / name
     with progress_bars() as progress:
         digest = fetch(url, target, sha256=sha256, token=token_for(url, token_env, environment()), progress=progress)
-    if known is not None:
-        setting: str | None = known.setting
+    if entry is not None:
+        setting: str | None = entry.variable
     else:
         setting = setting_of(read_tensors(target)) if target.suffix == ".safetensors" else None
     return {
@@ -110,13 +115,15 @@ def _pull_file(what: str, to: Path | None, *, name: str, sha256: str, token_env:
 
 
 def _pull_repository(hub_id: str, to: Path | None, *, revision: str, configs: bool) -> dict[str, Any]:
-    from resources.models.hub import HUB_ID, fetch_repository, kind_setting
-    from resources.models.model_files import INDEX, choose, read_json
+    from resources.backends import published
+    from resources.models.folders import INDEX, choose
+    from resources.models.hub import fetch_repository, kind_setting
+    from resources.models.places import HUB_ID, LORA_FILE, read_json
     from resources.models.weights import read_tensors, setting_of
 
     if not HUB_ID.fullmatch(hub_id):
         raise RejectedError(
-            f"{hub_id!r} is neither yunet nor sface, nor a Hub id as OWNER/NAME, nor an address.",
+            f"{hub_id!r} is neither {' nor '.join(published())}, nor a Hub id as OWNER/NAME, nor an address.",
             "An address begins with https://.",
         )
 
@@ -136,6 +143,8 @@ def _pull_repository(hub_id: str, to: Path | None, *, revision: str, configs: bo
     loras = sorted(folder.glob("*.safetensors"))
     if setting is None and index is None and loras:
         setting = setting_of(read_tensors(loras[0]))
+        if setting == "FC_SDXL_LORAS" and (target or loras[0].name != LORA_FILE):
+            value = f"{value}/{loras[0].name}"  # a Hub id alone stands for a file of that name
     settings = {setting: value} if setting else {}
     if revision and not target:
         settings |= {"FC_SDXL_REVISION": revision} if setting == "FC_SDXL_MODEL" else {}
@@ -160,7 +169,7 @@ def _save(settings: dict[str, str]) -> Path:
             "The model is fetched, and its files do not say what it is for, so nothing was saved.",
             f"Say it, with --setting: {', '.join(SETTINGS)}.",
         )
-    files = [file for file in known.ENV_FILES if file.is_file()]
+    files = [file for file in settings_module.ENV_FILES if file.is_file()]
     file = (files[-1] if files else PROJECT_ROOT / ".env").resolve()
     for name, value in settings.items():
         if os.environ.get(name):
@@ -174,9 +183,9 @@ def _with_the_others(name: str, value: str) -> str:
     if name not in LISTS:
         return value
     present = [str(entry) for entry in getattr(load_settings(), name.removeprefix("FC_").lower())]
-    from resources.models.model_files import split_weight
+    from resources.models.places import read_lora
 
-    if value in (split_weight(entry)[0] for entry in present):
+    if value in (read_lora(entry, name).value for entry in present):
         return LISTS[name].join(present)
     return LISTS[name].join([*present, value])
 

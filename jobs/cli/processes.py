@@ -21,6 +21,8 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import IO, BinaryIO, Final, Self
 
+import psutil
+
 from imaging.errors import BackendError, SettingsError
 
 POLL_SECONDS: Final = 0.1
@@ -29,7 +31,7 @@ STOPPED_BY: Final = (signal.SIGTERM, signal.SIGHUP)  # SIGHUP: the terminal was 
 _TAIL_BYTES: Final = 4000
 _TROUBLE: Final = re.compile(r"\b(ERROR|CRITICAL)\b|^([A-Za-z_]\w*\.)*\w*(Error|Exception)\b")
 _COLOUR: Final = re.compile(r"\x1b\[[0-9;]*m")
-_PROC: Final = Path("/proc")
+_ENDED: Final = (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
 
 
 class ServiceDiedError(BackendError):
@@ -70,8 +72,8 @@ class Services:
         env: variables to add to, or replace in, this process's own.
         grace_seconds: how long the children may take to stop after an interrupt, and again after a terminate, before
             they are killed.
-        on_trouble: told by `check` what looks like an error in a log: the child's name, and the line. Lines that
-            differ only in digits, as in their time, are told once.
+        on_trouble: called by `check` with what looks like an error in a log: the child's name, and the line. Of lines
+            that differ only in digits, as in their time, it gets the first.
     """
 
     def __init__(
@@ -91,7 +93,7 @@ class Services:
         self._children: dict[str, subprocess.Popen[bytes]] = {}
         self._lock: IO[str] | None = None
         self._output: dict[str, BinaryIO] = {}
-        self._told: set[tuple[str, str]] = set()
+        self._reported: set[tuple[str, str]] = set()
 
     def __enter__(self) -> Self:
         """Start every command.
@@ -122,15 +124,15 @@ class Services:
         return self.logs / f"{name}.log"
 
     def check(self) -> None:
-        """Tell the trouble in the logs since the last time, and make sure that every child lives.
+        """Report the trouble in the logs since the last time, and make sure that every child lives.
 
         Raises:
             ServiceDiedError: says which one died, how, and its last words.
         """
         for name, line in self._trouble():
             kind = (name, re.sub(r"\d+", "", line))
-            if kind not in self._told:
-                self._told.add(kind)
+            if kind not in self._reported:
+                self._reported.add(kind)
                 self._on_trouble(name, line)
         for name, child in self._children.items():
             if child.poll() is not None:
@@ -273,15 +275,8 @@ def _group_lives(group: int) -> bool:
 
     `killpg(group, 0)` alone cannot tell those apart, and inside a container nobody may ever collect an orphan.
     """
-    if not (_PROC / "self" / "stat").exists():  # not Linux
-        try:
-            os.killpg(group, 0)
-        except (ProcessLookupError, PermissionError):
-            return False
-        return True
-    for stat in _PROC.glob("[0-9]*/stat"):
-        with suppress(FileNotFoundError, ProcessLookupError):
-            state, _, its_group = stat.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[:3]
-            if int(its_group) == group and state not in "ZX":
+    for pid in psutil.pids():
+        with suppress(ProcessLookupError, psutil.NoSuchProcess):
+            if os.getpgid(pid) == group and psutil.Process(pid).status() not in _ENDED:
                 return True
     return False

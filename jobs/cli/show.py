@@ -28,6 +28,9 @@ from jobs.cli.output import (
 )
 from jobs.model.faults import counted
 from jobs.model.job_types import JOB_TYPES
+from jobs.recipes.recipe import DEFAULT, INSTALLED, Recipe
+from jobs.recipes.sections import SECTION_OF
+from resources.settings import load_settings
 
 MOST_RELATED: Final = 50
 
@@ -49,14 +52,17 @@ def show(
         log = queue.logs(job_id, log_lines) if log_lines else []
         children = queue.find(parent_id=job_id, limit=MOST_RELATED, newest_first=False)
         followers = queue.find(after_id=job_id, limit=MOST_RELATED, newest_first=False)
+    recipe = _recipe(job)
     if as_json:
         related = {"child_ids": [child.id for child in children], "follower_ids": [one.id for one in followers]}
-        print_json(_as_json(job, results, images, log) | related)
+        print_json(_as_json(job, results, images, log) | {"recipe": _recipe_json(recipe)} | related)
         return
     _print_state(job)
     _print_partition(job)
     _print_family(job, children, followers)
     out.print(table(("field", "value"), _request_rows(job), title="\nRequest"))
+    if recipe is not None:
+        out.print(table(("section", "field", "value", "from"), _recipe_rows(recipe), title="\nRecipe"))
     out.print(table(("stage", "status", "ms", "cached", "file"), _stage_rows(job, results), title="\nStages"))
     if images:
         rows = [(image.stage, f"{image.width}x{image.height}", _count(image.face_count)) for image in images]
@@ -139,8 +145,34 @@ def _print_family(job: Job, children: Sequence[Job], followers: Sequence[Job]) -
         say(f"{job.children - len(children)} more: `fc list --parent {job.id}`, unless they were removed.")
 
 
+def _recipe(job: Job) -> Recipe | None:
+    """What the job is made by, or would be now; None for a group, which makes nothing."""
+    from jobs.requests.recipes import recipe_of
+
+    return None if job.job_type == "group" else recipe_of(job, load_settings())
+
+
+def _recipe_json(recipe: Recipe | None) -> dict[str, Any] | None:
+    if recipe is None:
+        return None
+    return {name: {"value": recipe.value(name), "from": recipe.source(name)} for name in SECTION_OF}
+
+
+def _recipe_rows(recipe: Recipe) -> list[tuple[str | Text, ...]]:
+    """Every value; those that nobody has set are dim."""
+    rows: list[tuple[str | Text, ...]] = []
+    for name, section in SECTION_OF.items():
+        source = recipe.source(name)
+        value = recipe.value(name)
+        empty = "as set up" if name in INSTALLED else "-"
+        shown = empty if value in (None, "") else short(str(value), 200)
+        style = "dim" if source == DEFAULT else ""
+        rows.append(tuple(Text(text, style=style, overflow="fold") for text in (section, name, shown, source)))
+    return rows
+
+
 def _request_rows(job: Job) -> list[tuple[str, str | Text]]:
-    fields = job.request.model_dump(mode="json")
+    fields = {"job_type": job.job_type, "priority": job.priority} | job.request.as_given()
     given = [(name, value) for name, value in fields.items() if value not in (None, "", {})]
     return [(name, Text(short(str(value), 400), overflow="fold")) for name, value in given]
 

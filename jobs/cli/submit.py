@@ -178,7 +178,7 @@ def _check_image_server(settings: Settings) -> None:
     Raises:
         SettingsError: the server answers, and lacks a model or a node, or turns the sign-in down.
     """
-    from resources.generators.select import make_image_server
+    from resources.choose import make_image_server
 
     server = make_image_server(settings)
     if server is None:

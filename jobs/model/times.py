@@ -1,25 +1,23 @@
 """Times as people write them: a moment (`--at`), and what comes again and again (`--every`).
 
 Times without a zone are this machine's local time, and so are cron expressions: 9 o'clock stays 9 o'clock when the
-clocks change. The cron expressions are read here because Dagster's reader of them is private to Dagster.
+clocks change.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, datetime, time, timedelta
 from typing import Final
+
+from cronsim import CronSim, CronSimError
 
 from imaging.errors import RejectedError
 
 _UNITS: Final = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _LENGTH: Final = re.compile(r"(\d{1,6})([mhdw])", re.ASCII)
 _CLOCK: Final = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)", re.ASCII)
-_CRON: Final = (("minute", 0, 59), ("hour", 0, 23), ("day of the month", 1, 31), ("month", 1, 12), ("weekday", 0, 7))
-_MONTHS: Final = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"]
-_WEEKDAYS: Final = ["sun", "mon", "tue", "wed", "thu", "fri", "sat"]
-_MOST_DAYS: Final = 8 * 366 + 1  # from one 29 February to the next, over a year such as 2100
 
 
 def read_moment(written: str | datetime, *, now: datetime | None = None) -> datetime:
@@ -67,7 +65,8 @@ def next_time(every: str, after: datetime, *, last: datetime | None = None) -> d
     """The first time later than `after`.
 
     Args:
-        every: an interval, or a cron expression of five fields (minute, hour, day of the month, month, weekday).
+        every: an interval, or a cron expression of five fields (minute, hour, day of the month, month, weekday), read
+            as Debian's cron does.
         after: aware.
         last: an earlier time of the same series, for intervals to count from; None: `after`.
 
@@ -83,7 +82,7 @@ def next_time(every: str, after: datetime, *, last: datetime | None = None) -> d
             raise RejectedError("--every: 0 is no interval.", "Write an interval such as 90m, 1h or 1d.")
         start = after if last is None else last
         return start + length * max(1, (after - start) // length + 1)
-    for local in _cron_times(every, after.astimezone().date()):
+    for local in _cron_times(every, after):
         moment = local.astimezone(UTC)
         exists = moment.astimezone().replace(tzinfo=None) == local  # not left out when the clocks go forward
         if exists and moment > after:
@@ -102,53 +101,17 @@ def _next_clock(clock: time, now: datetime) -> datetime:
     return next(moment for moment in moments if moment > now)
 
 
-def _cron_times(text: str, first: date) -> Iterator[datetime]:
-    """The local times, without a zone, from the beginning of a day on."""
-    parts = text.lower().split()
-    if len(parts) != len(_CRON):
+def _cron_times(text: str, after: datetime) -> Iterator[datetime]:
+    """The local times, without a zone."""
+    if len(text.split()) != 5:
         raise RejectedError(
             f"--every: {text!r} is neither an interval nor a cron expression.",
             "Write an interval such as 90m, 1h or 1d, or five fields such as '0 9 * * mon-fri'.",
         )
-    minutes, hours, days, months, weekdays = (
-        _cron_field(part, *field) for part, field in zip(parts, _CRON, strict=True)
-    )
-    weekdays = {day % 7 for day in weekdays}  # 0 and 7 are both Sunday
-    either = not parts[2].startswith("*") and not parts[4].startswith("*")  # as cron(8) does: one of the two will do
-    for number in range(_MOST_DAYS):
-        day = first + timedelta(days=number)
-        in_month, in_week = day.day in days, day.isoweekday() % 7 in weekdays
-        if day.month in months and (in_month or in_week if either else in_month and in_week):
-            for hour in sorted(hours):
-                for minute in sorted(minutes):
-                    yield datetime.combine(day, time(hour, minute))
-
-
-def _cron_field(text: str, name: str, low: int, high: int) -> set[int]:
-    found: set[int] = set()
-    for part in text.split(","):
-        span, _, step = part.partition("/")
-        first, dash, last = span.partition("-")
-        try:
-            start = low if first == "*" else _number(first, name)
-            end = _number(last, name) if dash else high if first == "*" or step else start
-            values = range(start, end + 1, int(step) if step else 1)
-            if part.endswith("/") or (first == "*" and dash) or not low <= start <= end <= high or values.step < 1:
-                raise ValueError  # noqa: TRY301 - one message for all that is wrong
-        except ValueError:
-            raise RejectedError(
-                f"--every: {part!r} is no {name} ({low} to {high}) of a cron expression.",
-                "Write *, a number, a range a-b, a step */n, or several of these with commas.",
-            ) from None
-        found.update(values)
-    return found
-
-
-def _number(text: str, name: str) -> int:
-    if name == "month" and text in _MONTHS:
-        return _MONTHS.index(text) + 1
-    if name == "weekday" and text in _WEEKDAYS:
-        return _WEEKDAYS.index(text)
-    if not text.isascii() or not text.isdigit():
-        raise ValueError(text)
-    return int(text)
+    try:
+        return CronSim(text, after.astimezone().replace(tzinfo=None))
+    except CronSimError as error:
+        raise RejectedError(
+            f"--every: {text!r} is no cron expression: {str(error).lower()}.",
+            "Write for each field *, a number, a range a-b, a step */n, or several of these with commas.",
+        ) from None

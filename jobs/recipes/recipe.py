@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from dataclasses import fields as dataclass_fields
 from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -18,6 +19,8 @@ REQUEST: Final = "request"
 SETTINGS: Final = "settings"
 DEFAULT: Final = "default"
 _INSTALLATION: Final = (SETTINGS, DEFAULT)
+INSTALLED: Final = tuple(one.name for one in dataclass_fields(ModelChoice) if one.name in SECTION_OF)
+"""The fields of which None means: what the settings of the back end name."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,14 +6,12 @@ Runs of other launchers, and of code servers at an address, are never called dea
 from __future__ import annotations
 
 import json
-import os
-from pathlib import Path
 from typing import Final
 
 import dagster as dg
+import psutil
 from dagster._core.storage.tags import GRPC_INFO_TAG
 
-_PROC: Final = Path("/proc")
 _CLOCK_SECONDS: Final = 2.0  # by which a process may seem younger than its first event
 
 
@@ -35,18 +33,9 @@ def _lives(pid: int, *, since: float) -> bool:
 
     One that ended and was never collected by its parent, as the orphans of a killed parent may be, does not run.
     """
-    if not (_PROC / "self" / "stat").exists():  # not Linux
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
-            return False
-        except PermissionError:
-            return True
-        return True
     try:
-        fields = (_PROC / str(pid) / "stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
-    except (FileNotFoundError, ProcessLookupError):
+        process = psutil.Process(pid)
+        state, started = process.status(), process.create_time()
+    except psutil.NoSuchProcess:
         return False
-    boot = next(line for line in (_PROC / "stat").read_text().splitlines() if line.startswith("btime "))
-    started = int(boot.split()[1]) + int(fields[19]) / os.sysconf("SC_CLK_TCK")  # fields[19] is `starttime`
-    return fields[0] not in "ZX" and started < since + _CLOCK_SECONDS
+    return state not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD) and started < since + _CLOCK_SECONDS

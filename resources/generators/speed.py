@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from imaging.errors import FaceChangerError
+from resources.choose import make_generator
 from resources.generators.base import Generated, Generator, ImageTask, InpaintTask, Outcome
-from resources.generators.select import make_generator
 from resources.settings import Settings
 
 

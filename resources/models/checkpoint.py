@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from imaging.errors import BackendError, SettingsError
-from resources.models import weight_files
-from resources.models.weight_files import IncompleteError
-from resources.models.weights import PICKLES, Header
+from imaging.errors import SettingsError
+from resources.models.folders import INDEX, IncompleteError, choose, files_in, libraries, no_file
+from resources.models.places import find_place, no_place, read_json
+from resources.models.weights import Header, fingerprint, header_of
 
 HUB_SIZE: Final = 1024  # the side that SDXL was trained at; said of a Hub id whose files are not here yet
 BASE: Final = "stabilityai/stable-diffusion-xl-base-1.0"  # where a single file's configs come from, if not set
+CONFIG_SETTING: Final = "FC_SDXL_CONFIG"
 
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _LIBRARIES: Final = ("diffusers", "transformers")
 _PARTS: Final = ("scheduler", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "vae")
 _SINGLE_FILE: Final = {
@@ -74,7 +71,8 @@ class Checkpoint:
         label: the Hub id, or the folder's or single file's own name; never a path of this machine.
         commit: the Hub commit when the weights are in a Hub snapshot, else None.
         variant: `fp16` when the weights are there as `*.fp16.safetensors` only, else None.
-        files: every file that decides the pixels, as paths under `folder`, sorted.
+        files: every file that is loaded, as paths under `folder`, sorted.
+        field: the variable or the job's field that names it, for messages.
         single: the file that holds all weights; the folder then gives configs and tokenizers only.
     """
 
@@ -83,6 +81,7 @@ class Checkpoint:
     commit: str | None
     variant: str | None
     files: tuple[str, ...]
+    field: str
     single: Path | None = None
 
     @property
@@ -91,12 +90,13 @@ class Checkpoint:
         return self.single or self.folder
 
     def fingerprint(self) -> str:
-        """What identifies the weights and configs; see `weight_files.fingerprint`."""
+        """What identifies the weights and configs; see `weights.fingerprint`."""
         single = [("", self.single)] if self.single else []
-        return weight_files.fingerprint([*single, *((name, self.folder / name) for name in self.files)])
+        deciding = [name for name in self.files if not name.endswith(".model") and ".index." not in name]
+        return fingerprint([*single, *((name, self.folder / name) for name in deciding)])
 
     def paths(self) -> list[Path]:
-        """Every file that decides the pixels."""
+        """Every file that is loaded."""
         return [*([self.single] if self.single else []), *(self.folder / name for name in self.files)]
 
     def native_size(self) -> int:
@@ -133,170 +133,117 @@ class Checkpoint:
         return found
 
     def _config(self, part: str) -> dict[str, Any]:
-        return weight_files.read_json(self.folder / part / "config.json", _setting(self.single))
+        return read_json(self.folder / part / "config.json", CONFIG_SETTING if self.single else self.field)
 
-    @staticmethod
-    def _header(file: Path) -> Header:
-        return weight_files.read_header(file, "FC_SDXL_MODEL")
-
-
-def _setting(single: Path | None) -> str:
-    """The variable that named the folder."""
-    return "FC_SDXL_CONFIG" if single else "FC_SDXL_MODEL"
+    def _header(self, file: Path) -> Header:
+        return header_of(file, self.field)
 
 
-@contextmanager
-def told_of(setting: str) -> Iterator[None]:
-    """Inside, errors about the model name this variable in place of `FC_SDXL_MODEL`."""
-    try:
-        yield
-    except (SettingsError, BackendError) as error:
-        if setting == "FC_SDXL_MODEL" or "FC_SDXL_MODEL" not in f"{error.what} {error.hint}":
-            raise
-        what, hint = (text.replace("FC_SDXL_MODEL", setting) for text in (error.what, error.hint))
-        raise type(error)(what, hint) from error
-
-
-def find_checkpoint(model: str, revision: str, config: str = BASE, *, family: Family = SDXL) -> Checkpoint | None:
+def find_checkpoint(
+    model: str, revision: str, config: str = BASE, *, field: str = "FC_SDXL_MODEL", family: Family = SDXL
+) -> Checkpoint | None:
     """The checkpoint that `model` names; None when Hub files that it needs are not, or not all, in the Hub cache.
 
     Args:
         model: a folder in diffusers format, a single .safetensors file, or a Hub id such as `owner/name`.
         revision: branch, tag or commit of a Hub id; empty for `main`.
         config: a folder in diffusers format, or a Hub id; gives a single file's configs and tokenizers.
+        field: the variable or the job's field that names it, for messages.
         family: what kind of checkpoint it must be. Single files can be SDXL only.
 
     Raises:
         SettingsError: it is none of them, or it is incomplete or holds what may not be loaded.
     """
     path = Path(model).expanduser()
-    if path.is_absolute() and path.is_file():
-        if family is not SDXL:
-            raise SettingsError(
-                f"FC_SDXL_MODEL={model} is a single file; {family.whole} must be a folder in diffusers format.",
-                f"Convert it: {family.pipelines[0]}.from_single_file(FILE).save_pretrained(FOLDER).",
-            )
-        _check_single(path)
-        return _with_config(path, config)
-    return _find_folder(model, revision, "FC_SDXL_MODEL", family, single=None)
-
-
-def _with_config(single: Path, config: str) -> Checkpoint | None:
-    found = _find_folder(config, "", "FC_SDXL_CONFIG", SDXL, single=single)
-    return found and replace(found, label=single.stem, commit=None, single=single)
-
-
-def _find_folder(model: str, revision: str, setting: str, family: Family, *, single: Path | None) -> Checkpoint | None:
-    folder = Path(model).expanduser()
-    if folder.is_absolute() and folder.is_dir():
-        return _open(folder, folder.resolve().name, None, setting, family, single=single)
-    if not _HUB_ID.fullmatch(model) or model.startswith(".") or folder.suffix in (".safetensors", *PICKLES):
-        kinds = "folder" if single else "folder or .safetensors file"
+    if not (path.is_absolute() and path.is_file()):
+        return _find_folder(model, revision, field, family, single=False)
+    if family is not SDXL:
         raise SettingsError(
-            f"{setting}={model!r} is neither the whole path of a {kinds} on this machine nor a Hub id.",
-            f"Set it to such a {kinds}, a folder in diffusers format, or to a Hub id, as {family.example}.",
+            f"{field}={model} is a single file; {family.whole} must be a folder in diffusers format.",
+            f"Convert it: {family.pipelines[0]}.from_single_file(FILE).save_pretrained(FOLDER).",
         )
-    index = weight_files.in_hub_cache(model, "model_index.json", revision)
-    if index is None:
+    _check_single(path, field)
+    found = _find_folder(config, "", CONFIG_SETTING, SDXL, single=True)
+    return found and replace(found, label=path.stem, commit=None, field=field, single=path)
+
+
+def _find_folder(model: str, revision: str, field: str, family: Family, *, single: bool) -> Checkpoint | None:
+    kinds = "folder" if single else "folder or .safetensors file"
+    place = find_place(field, model, kinds, revision=revision, example=family.example)
+    if place.file or (place.path and not place.path.is_dir()):
+        raise no_place(field, model, kinds, family.example)
+    if place.path is None:
         return None
     try:
-        return _open(index.parent, model, index.parent.name, setting, family, single=single)
+        found = open_folder(place.path, field, family, weights=not single)
     except IncompleteError:
-        return None  # a download that was cut off; the next one goes on with it
+        if place.hub:
+            return None  # a download that was cut off; the next one goes on with it
+        raise
+    return replace(found, label=model, commit=place.path.name) if place.hub else found
 
 
-def _check_single(file: Path) -> None:
-    """Nothing when the file is an SDXL checkpoint.
-
-    Raises:
-        SettingsError: it is something else; says what, as far as its tensors' names tell.
-    """
-    names = weight_files.read_header(file, "FC_SDXL_MODEL").tensors
-    absent = [part for part, name in _SINGLE_FILE.items() if name not in names]
-    if absent:
-        for mark, kind, hint in _MARKS_OF_OTHERS:
-            if any(mark in name for name in names):
-                raise SettingsError(f"FC_SDXL_MODEL: {file} is {kind}, not an SDXL checkpoint.", hint)
-        raise SettingsError(
-            f"FC_SDXL_MODEL: {file} is not an SDXL checkpoint, as it has no {', '.join(absent)}.",
-            "Use a full SDXL checkpoint in one file, as A1111 and ComfyUI load it.",
-        )
-    edm = next((name for name in _EDM if name in names), None)
-    if edm:
-        raise SettingsError(
-            f"FC_SDXL_MODEL: {file} was trained with a noise schedule of EDM ({edm}), which the schedulers cannot run.",
-            "Use a checkpoint with the noise schedule of SDXL.",
-        )
-
-
-def _open(
-    folder: Path, label: str, commit: str | None, setting: str, family: Family, *, single: Path | None
-) -> Checkpoint:
-    """The checkpoint in a folder, all its files found; of a single file's folder, all but the weights.
+def open_folder(folder: Path, field: str, family: Family, *, weights: bool = True) -> Checkpoint:
+    """The checkpoint in a folder, all its files found; without `weights`, its configs and tokenizers alone.
 
     Raises:
         SettingsError: it is another kind of model, or may not be loaded; `IncompleteError` when a file is missing.
     """
-    index = folder / "model_index.json"
-    if not index.is_file():
-        raise weight_files.missing(folder, "model_index.json", setting)
-    parts = _parts(folder, weight_files.read_json(index, setting), setting, family)
-    plain = weight_files.weight_names(parts[family.network], None)
-    variant = None
-    if not any((folder / family.network / name).is_file() for name in plain):
-        halves = weight_files.weight_names(parts[family.network], "fp16")
-        variant = "fp16" if any((folder / family.network / name).is_file() for name in halves) else None
-    files = ["model_index.json"]
-    for part, library in parts.items():
-        names = _part_files(folder, part, setting)
-        if not part.startswith("tokenizer") and "config.json" in names and not single:
-            names += weight_files.find_weights(folder, part, library, variant, setting)
-        files += [f"{part}/{name}" for name in names]
-    return Checkpoint(folder, label, commit, variant, tuple(sorted(files)))
+    if not (folder / INDEX).is_file():
+        raise no_file(folder, INDEX, field)
+    index = read_json(folder / INDEX, field)
+    _check_index(folder, index, field, family)
+    chosen = choose(files_in(folder), index, weights=weights)
+    chosen.check(folder, field)
+    return Checkpoint(folder, folder.resolve().name, None, chosen.variant, chosen.files, field)
 
 
-def _parts(folder: Path, index: dict[str, Any], setting: str, family: Family) -> dict[str, str]:
-    """The library of each part that the checkpoint consists of, by the part's name."""
+def _check_index(folder: Path, index: dict[str, Any], field: str, family: Family) -> None:
+    """Nothing when a pipeline consists of what it must.
+
+    Raises:
+        SettingsError: it is another kind of model, lacks a part, or needs code of its own.
+    """
     kind = index.get("_class_name")
     if kind not in family.pipelines:
         raise SettingsError(
-            f"{setting}: {folder} holds a {kind}, not {family.whole}.", f"Use one made for {family.pipelines[0]}."
+            f"{field}: {folder} holds a {kind}, not {family.whole}.", f"Use one made for {family.pipelines[0]}."
         )
-    parts = {name: entry[0] for name, entry in index.items() if isinstance(entry, list) and entry[0] is not None}
+    parts = libraries(index)
     foreign = sorted(name for name, library in parts.items() if library not in _LIBRARIES)
     if foreign:
         raise SettingsError(
-            f"{setting}: model_index.json of {folder} asks for code from outside diffusers and transformers "
+            f"{field}: {INDEX} of {folder} asks for code from outside diffusers and transformers "
             f"({', '.join(foreign)}), which is not run.",
             "Use a checkpoint without custom components.",
         )
     absent = [part for part in (*_PARTS, family.network) if part not in parts]
     if absent:
         raise SettingsError(
-            f"{setting}: model_index.json of {folder} names no {', '.join(absent)}.",
+            f"{field}: {INDEX} of {folder} names no {', '.join(absent)}.",
             f"Use a complete checkpoint made for {family.pipelines[0]}; a refiner is not one.",
         )
-    return parts
 
 
-def _part_files(folder: Path, part: str, setting: str) -> list[str]:
-    """The names of the small files of one part: its config, or its tokenizer.
+def _check_single(file: Path, field: str) -> None:
+    """Nothing when the file is an SDXL checkpoint.
 
     Raises:
-        IncompleteError: names the first one that is missing.
+        SettingsError: it is something else; says what, as far as its tensors' names tell.
     """
-    texts = sorted(
-        path.name
-        for path in (folder / part).glob("*")
-        if path.suffix in (".json", ".txt") and ".index." not in path.name and path.is_file()
-    )
-    if part.startswith("tokenizer"):
-        if "tokenizer.json" not in texts and not {"vocab.json", "merges.txt"} <= set(texts):
-            raise weight_files.missing(folder, f"{part}/tokenizer.json", setting)
-        return texts
-    config = {"scheduler": "scheduler_config.json", "feature_extractor": "preprocessor_config.json"}.get(
-        part, "config.json"
-    )
-    if config not in texts:
-        raise weight_files.missing(folder, f"{part}/{config}", setting)
-    return texts
+    names = header_of(file, field).tensors
+    absent = [part for part, name in _SINGLE_FILE.items() if name not in names]
+    if absent:
+        for mark, kind, hint in _MARKS_OF_OTHERS:
+            if any(mark in name for name in names):
+                raise SettingsError(f"{field}: {file} is {kind}, not an SDXL checkpoint.", hint)
+        raise SettingsError(
+            f"{field}: {file} is not an SDXL checkpoint, as it has no {', '.join(absent)}.",
+            "Use a full SDXL checkpoint in one file, as A1111 and ComfyUI load it.",
+        )
+    edm = next((name for name in _EDM if name in names), None)
+    if edm:
+        raise SettingsError(
+            f"{field}: {file} was trained with a noise schedule of EDM ({edm}), which the schedulers cannot run.",
+            "Use a checkpoint with the noise schedule of SDXL.",
+        )

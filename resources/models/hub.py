@@ -1,30 +1,15 @@
-"""Repositories of the Hugging Face Hub: where its cache holds one, and fetching what is needed of one."""
+"""Fetching what is needed of a repository of the Hugging Face Hub."""
 
 from __future__ import annotations
 
 import importlib.util
-import re
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from imaging.errors import BackendError, SettingsError
 from resources.models.downloads import check_space
-
-HUB_ID: Final = re.compile(r"(?!\.)[\w.-]+/[\w.-]+")
-
-
-def find_snapshot(hub_id: str, revision: str = "") -> Path | None:
-    """The folder of a repository in the Hub cache, whole or not; None when it was never fetched, or without the Hub."""
-    if importlib.util.find_spec("huggingface_hub") is None:
-        return None
-    from huggingface_hub import constants
-
-    root = Path(constants.HF_HUB_CACHE) / f"models--{hub_id.replace('/', '--')}"
-    name = revision or constants.DEFAULT_REVISION
-    ref = root / "refs" / name
-    folder = root / "snapshots" / (ref.read_text(encoding="utf-8").strip() if ref.is_file() else name)
-    return folder if folder.is_dir() else None
+from resources.models.places import find_snapshot
 
 
 def fetch_repository(

@@ -2,98 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
 
 from imaging.errors import FaceChangerError, SettingsError
-from resources.models.hub import HUB_ID, find_snapshot
-from resources.models.weights import PICKLES, Progress, read_tensors, sha256_of, silent
+from resources.backends import published
+from resources.models.addons import Addon, lora_addon, vae_addon, word_addon
+from resources.models.checkpoint import CONFIG_SETTING, SDXL, open_folder
+from resources.models.flux_checkpoint import FLUX, model_kind
+from resources.models.places import find_place, read_json, read_lora
+from resources.models.weights import Progress, read_tensors, sha256_of, silent
 from resources.settings import Settings
-
-INDEX: Final = "model_index.json"
-
-_WEIGHTS = re.compile(
-    r"(?:model|diffusion_pytorch_model)(?:\.(?P<before>\w+))?(?:-\d{5}-of-(?P<count>\d{5}))?(?:\.(?P<after>\w+))?"
-    r"\.safetensors"
-)
-_TEXTS: Final = (".json", ".txt", ".model")  # .model: a SentencePiece vocabulary
-_WITHOUT_WEIGHTS: Final = ("tokenizer", "scheduler", "feature_extractor", "image_processor")
-_LORA: Final = "pytorch_lora_weights.safetensors"  # diffusers' own name for it
-
-
-@dataclass(frozen=True, slots=True)
-class Chosen:
-    """The files of a repository that are loaded, as paths in it, sorted; and what is missing, in words."""
-
-    files: tuple[str, ...]
-    missing: tuple[str, ...]
-
-
-def choose(names: Collection[str], index: Mapping[str, Any] | None, *, weights: bool = True) -> Chosen:
-    """Which files of a folder or repository in diffusers format are loaded.
-
-    Weights are safetensors only: the plain ones, or those of `fp16` when the UNet or transformer is there as that
-    alone, as `sdxl_checkpoint` does. Without `model_index.json` it is one model (`config.json` and its weights), or
-    LoRAs.
-
-    Args:
-        names: every file in it, as a path with `/`.
-        index: what `model_index.json` holds; None when there is none.
-        weights: False for configs and tokenizers alone.
-    """
-    if index is None:
-        return _choose_alone(names)
-    parts = [name for name, entry in index.items() if isinstance(entry, list) and entry[0] is not None]
-    inside = {part: [name for name in names if name.rpartition("/")[0] == part] for part in parts}
-    main = next((part for part in ("unet", "transformer") if part in parts), None)
-    halves = main is not None and not _weights_of(inside[main], "") and bool(_weights_of(inside[main], "fp16"))
-    files, missing = [INDEX], []
-    for part, found in inside.items():
-        texts = [name for name in found if name.endswith(_TEXTS)]
-        files += texts
-        if part.startswith(_WITHOUT_WEIGHTS):
-            missing += [] if texts else [f"the files of {part}"]
-            continue
-        if f"{part}/config.json" not in found:
-            missing.append(f"{part}/config.json")
-        if weights:
-            needed = (halves and _weights_of(found, "fp16")) or _weights_of(found, "")
-            files += needed
-            missing += [] if needed else [_without(part, found)]
-    return Chosen(tuple(sorted(files)), tuple(missing))
-
-
-def _choose_alone(names: Collection[str]) -> Chosen:
-    root = [name for name in names if "/" not in name]
-    found = _weights_of(root, "") or _weights_of(root, "fp16")
-    if "config.json" in root and found:
-        return Chosen(("config.json", *found), ())
-    loras = [_LORA] if _LORA in root else sorted(name for name in root if name.endswith(".safetensors"))
-    return Chosen(tuple(loras), () if loras else (_without("the root", root),))
-
-
-def _weights_of(names: Collection[str], variant: str) -> list[str]:
-    """The weights of a variant among the files of one folder: one file, else all of its shards."""
-    whole, shards, count = [], [], 0
-    for name in sorted(names):
-        match = _WEIGHTS.fullmatch(name.rpartition("/")[2])
-        if match is None or (match["before"] or match["after"] or "") != variant:
-            continue
-        if match["count"] is None:
-            whole.append(name)
-        else:
-            shards.append(name)
-            count = int(match["count"])
-    return whole or (shards if len(shards) == count else [])
-
-
-def _without(part: str, names: Collection[str]) -> str:
-    pickled = any(name.endswith(PICKLES) for name in names)
-    return f"the safetensors weights of {part}" + (" (it has pickles, which are refused)" if pickled else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,26 +42,6 @@ class NamedModel:
         return sum(file.stat().st_size for file in self.files)
 
 
-@dataclass(frozen=True, slots=True)
-class Published:
-    """A file that everybody can fetch: the setting that it is for, its address, and its SHA-256."""
-
-    setting: str
-    url: str
-    sha256: str
-
-
-def published() -> dict[str, Published]:
-    """The model files that `fc models pull` knows by name."""
-    from resources.detectors import yunet
-    from resources.encoders import sface
-
-    return {
-        "yunet": Published("FC_YUNET_MODEL", yunet.MODEL_URL, yunet.MODEL_SHA256),
-        "sface": Published("FC_SFACE_MODEL", sface.MODEL_URL, sface.MODEL_SHA256),
-    }
-
-
 def named_models(settings: Settings) -> list[NamedModel]:
     """Every model file or folder that the settings name, in the order of the settings; those not set are left out."""
     return list(_named(settings))
@@ -148,97 +49,71 @@ def named_models(settings: Settings) -> list[NamedModel]:
 
 def _named(settings: Settings) -> Iterator[NamedModel]:
     if settings.sdxl_model:
-        yield _find("FC_SDXL_MODEL", "scene and faces" if not settings.face_model else "scene", settings.sdxl_model,
-                    settings.sdxl_revision)  # fmt: skip
+        purpose = "scene" if settings.face_model else "scene and faces"
+        yield _checkpoint("FC_SDXL_MODEL", purpose, settings.sdxl_model, settings.sdxl_revision)
         if settings.sdxl_model.endswith(".safetensors"):
-            yield _find("FC_SDXL_CONFIG", "configs of the single file", settings.sdxl_config, weights=False)
+            yield _checkpoint(CONFIG_SETTING, "configs of the single file", settings.sdxl_config)
     if settings.sdxl_vae:
-        yield _find("FC_SDXL_VAE", "VAE", settings.sdxl_vae)
+        yield _addon("FC_SDXL_VAE", "VAE", settings.sdxl_vae, vae_addon, settings.sdxl_vae)
     for entry in settings.sdxl_loras:
-        value, weight = split_weight(entry)
-        yield _find("FC_SDXL_LORAS", f"LoRA, weight {weight:g}", value)
+        yield _lora(entry, settings.lora_dir)
     for path in settings.sdxl_embeddings:
-        yield _find("FC_SDXL_EMBEDDINGS", f"the word {path.stem}", str(path))
+        yield _addon("FC_SDXL_EMBEDDINGS", f"the word {path.stem}", str(path), word_addon, path)
     if settings.face_model:
-        yield _find("FC_FACE_MODEL", "faces", settings.face_model)
-    if settings.yunet_model is not None:
-        yield _find("FC_YUNET_MODEL", "face detector", str(settings.yunet_model))
-    if settings.sface_model is not None:
-        yield _find("FC_SFACE_MODEL", "face encoder", str(settings.sface_model))
+        yield _checkpoint("FC_FACE_MODEL", "faces", settings.face_model)
+    for back_end in published().values():
+        if back_end.is_ready(settings):
+            yield _file(back_end.variable, back_end.purpose, Path(str(back_end.value(settings))))
 
 
-def split_weight(entry: str) -> tuple[str, float]:
-    """A LoRA and its weight, from `FILE_OR_HUB_ID[=WEIGHT]`."""
-    value, equals, weight = entry.rpartition("=")
+def _file(setting: str, purpose: str, path: Path) -> NamedModel:
+    if path.is_file():
+        return NamedModel(setting, purpose, str(path), path, (path,))
+    problem = SettingsError(f"{setting}: there is no file {path}.", "Correct the path, or fetch it: fc models pull.")
+    return NamedModel(setting, purpose, str(path), None, (), problem)
+
+
+def _lora(entry: str, lora_dir: Path | None) -> NamedModel:
     try:
-        return (value, float(weight)) if equals else (entry, 1.0)
-    except ValueError:
-        return entry, 1.0  # the = belongs to the file's name
-
-
-def _find(setting: str, purpose: str, value: str, revision: str = "", *, weights: bool = True) -> NamedModel:
-    def found(path: Path | None, files: Collection[Path] = (), problem: SettingsError | None = None) -> NamedModel:
-        return NamedModel(setting, purpose, value, path, tuple(files), problem)
-
-    path = Path(value).expanduser()
-    if path.suffix.lower() in PICKLES:
-        return found(path if path.is_file() else None, problem=SettingsError(
-            f"{setting}: {value} is a pickle, which can run any code when it is loaded, so it is refused.",
-            "Use the same model as safetensors.",
-        ))  # fmt: skip
-    if path.is_absolute() and path.is_file():
-        return found(path, [path])
-    snapshot = path if path.is_absolute() and path.is_dir() else None
-    if snapshot is None and HUB_ID.fullmatch(value) and path.suffix != ".safetensors":
-        snapshot = find_snapshot(value, revision)
-        if snapshot is None:
-            again = f" --revision {revision}" if revision else ""
-            configs = "" if weights else " --configs"
-            return found(None, problem=SettingsError(
-                f"{setting}: {value} is not in the Hub cache.", f"Run: fc models pull {value}{again}{configs}"
-            ))  # fmt: skip
-    if snapshot is None:
-        return found(
-            None,
-            problem=SettingsError(
-                f"{setting}: there is no {value}.", "Give the whole path of a file or folder, or a Hub id."
-            ),
-        )
-    try:
-        chosen = choose_local(snapshot, weights=weights)
+        lora = read_lora(entry, "FC_SDXL_LORAS")
     except SettingsError as error:
-        return found(snapshot, problem=SettingsError(f"{setting}: {error.what}", error.hint))
-    problem = None
-    if chosen.missing:
-        problem = SettingsError(
-            f"{setting}: {value} lacks {', '.join(chosen.missing)}.", "Fetch it again: fc models pull, or copy it."
-        )
-    return found(snapshot, [snapshot / name for name in chosen.files], problem)
+        return NamedModel("FC_SDXL_LORAS", "LoRA", entry, None, (), error)
+    weights = [f"{weight:g}" for weight in dict.fromkeys((lora.weight, lora.text_weight))]
+    purpose = f"LoRA, weight {' and '.join(weights)}"
+    return _addon("FC_SDXL_LORAS", purpose, lora.value, lora_addon, lora, lora_dir)
 
 
-def choose_local(folder: Path, *, weights: bool = True) -> Chosen:
-    """`choose` for a folder on this machine.
-
-    Raises:
-        SettingsError: its model_index.json cannot be read.
-    """
-    names = [file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()]
-    return choose(names, read_json(folder / INDEX) if INDEX in names else None, weights=weights)
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The JSON object in a file.
-
-    Raises:
-        SettingsError: it holds none.
-    """
+def _addon(setting: str, purpose: str, value: str, find: Callable[..., Addon], *where: object) -> NamedModel:
+    """What the generator finds for a value, or why it finds nothing."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise SettingsError(f"{path} is not JSON: {error}.", "Fetch it again.") from error
-    if not isinstance(content, dict):
-        raise SettingsError(f"{path} is not a JSON object.", "Fetch it again.")
-    return content
+        addon = find(setting, *where)
+    except SettingsError as error:
+        return NamedModel(setting, purpose, value, None, (), error)
+    if addon.path is None and addon.hub:
+        return NamedModel(setting, purpose, value, None, (), _not_fetched(setting, value, addon.hub[0]))
+    return NamedModel(setting, purpose, value, addon.path, addon.files)
+
+
+def _checkpoint(setting: str, purpose: str, value: str, revision: str = "") -> NamedModel:
+    """What the generator finds for a checkpoint, or why it finds nothing; a single file is only looked for."""
+    path = None
+    try:
+        place = find_place(setting, value, "file or folder", revision=revision)
+        path = place.path
+        if path is None or place.file:
+            more = f" --revision {revision}" if revision else " --configs" if setting == CONFIG_SETTING else ""
+            raise _not_fetched(setting, value, f"{place.hub}{more}")
+        if path.is_file():
+            return NamedModel(setting, purpose, value, path, (path,))
+        family = FLUX if model_kind(value, revision) == "flux" else SDXL
+        found = open_folder(path, setting, family, weights=setting != CONFIG_SETTING)
+    except SettingsError as error:
+        return NamedModel(setting, purpose, value, path, (), error)
+    return NamedModel(setting, purpose, value, path, tuple(found.paths()))
+
+
+def _not_fetched(setting: str, value: str, wanted: str) -> SettingsError:
+    return SettingsError(f"{setting}: {value} is not in the Hub cache.", f"Run: fc models pull {wanted}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,22 +138,23 @@ class CheckedFile:
 def check_files(model: NamedModel, progress: Progress = silent) -> Iterator[CheckedFile]:
     """Check each file of a model: SHA-256 and header of its weights, syntax of its configs.
 
-    The SHA-256 is compared where the right one is known: of `published` files, and of files in the Hub cache, which
+    The SHA-256 is compared where the right one is known: of published files, and of files in the Hub cache, which
     names them by it.
     """
+    digests = {one.variable: one.published().sha256 for one in published().values() if one.published}
     for path in model.files:
         size = path.stat().st_size
         if path.suffix == ".json":
             yield CheckedFile(path, size, problem=_problem_of_json(path))
         elif path.suffix in (".safetensors", ".onnx"):
-            yield _check_weights(path, size, _known_sha256(model, path), progress)
+            yield _check_weights(path, size, digests.get(model.setting) or _sha256_in_name(path), progress)
 
 
 def _problem_of_json(path: Path) -> FaceChangerError | None:
     try:
-        json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
-        return SettingsError(f"{path} is not JSON: {error}.", "Fetch it again.")
+        read_json(path)
+    except SettingsError as error:
+        return error
     return None
 
 
@@ -301,10 +177,8 @@ def _check_weights(path: Path, size: int, known: str, progress: Progress) -> Che
     return CheckedFile(path, size, digest, tensors, problem)
 
 
-def _known_sha256(model: NamedModel, path: Path) -> str:
-    for known in published().values():
-        if model.setting == known.setting:
-            return known.sha256
+def _sha256_in_name(path: Path) -> str:
+    """The SHA-256 by which the Hub cache names a file; empty for other files."""
     blob = path.resolve()
     named_by_content = path.is_symlink() and blob.parent.name == "blobs" and re.fullmatch("[0-9a-f]{64}", blob.name)
     return blob.name if named_by_content else ""

@@ -7,10 +7,10 @@ import secrets
 from pathlib import Path
 
 
-def write_whole(path: Path, data: bytes) -> None:
+def write_whole(path: Path, data: bytes, *, mode: int | None = None) -> None:
     """Write a file under a temporary name `.<name>.<random>.tmp`, flush it to the disk, and rename it.
 
-    Its folder is made when it is missing. A file that is there is replaced.
+    Its folder is made when it is missing. A file that is there is replaced. `mode`: its rights; None: the umask's.
 
     Raises:
         OSError: it cannot be written; then nothing of it is left.
@@ -19,6 +19,8 @@ def write_whole(path: Path, data: bytes) -> None:
     temp = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
     try:
         with temp.open("xb") as file:
+            if mode is not None:
+                os.fchmod(file.fileno(), mode)
             file.write(data)
             file.flush()
             # 0.1 ms on a virtual disk, a few ms on others; without it a power cut can leave an empty file.

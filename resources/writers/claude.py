@@ -1,55 +1,35 @@
-"""The writer that asks Claude over the Messages API.
-
-The key is held as a secret and reaches the SDK only. No error raised here is chained to the SDK's own: those carry
-the request with its headers.
-"""
+"""The writer that asks Claude over the Messages API."""
 
 from __future__ import annotations
 
 import base64
 import io
 import logging
-import random
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
-from urllib.parse import urlsplit
+from collections.abc import Callable
+from typing import Any, NoReturn, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from pydantic import BaseModel, Field, SecretStr, ValidationError
 
-from imaging.errors import (
-    BackendError,
-    FaceChangerError,
-    NeedsReviewError,
-    RejectedError,
-    SettingsError,
-    TransientError,
-)
-from resources.retry_after import retry_after
+from imaging.errors import BackendError, NeedsReviewError, RejectedError
 from resources.settings import Settings
 from resources.writers.base import DescriptionAnswer, Picture, PromptAnswer, PromptDraft, Usage
-from resources.writers.claude_prices import cost_usd
+from resources.writers.claude_api import Call, ClaudeApi, Tokens
 from resources.writers.claude_prompts import (
-    DESCRIBE_SYSTEM,
     ENHANCE_SYSTEM,
     PROMPT_VERSION,
     EnhancedPrompts,
     ImageDescription,
+    describe_system,
     draft_message,
     picture_message,
 )
 from resources.writers.face_tags import tags_in
 
-if TYPE_CHECKING:
-    import anthropic
-
 log = logging.getLogger(__name__)
-
-_OFFICIAL_URL = "https://api.anthropic.com"
 
 # The API scales an image down to this longest side before a standard-resolution model sees it: sending more costs
 # upload time and, on high-resolution models, tokens, and a description needs no more.
@@ -63,10 +43,6 @@ _EFFORT = "low"
 _MODELS_WITHOUT_EFFORT = ("claude-haiku-4", "claude-sonnet-4-5", "claude-opus-4-1")
 _MAX_TOKENS = 8192  # thinking included; doubled for the second try of an answer that was cut
 
-_FIRST_WAIT = 0.5  # seconds before the second try; doubles with every further one
-_LONGEST_BACKOFF = 8.0
-_LONGEST_RETRY_AFTER = 60.0  # a service that asks for more patience than this gets the job again later, by the queue
-_RETRIED_STATUS = (408, 409, 429)
 _TITLE_CHARACTERS = 80
 
 Answer = TypeVar("Answer", EnhancedPrompts, ImageDescription)
@@ -102,14 +78,16 @@ class ClaudeWriter:
         total_timeout: float = 300.0,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        self._api_key = _checked_key(api_key)
         self._model = model
-        self._base_url = _checked_url(base_url or _OFFICIAL_URL)
-        self._timeout = timeout
-        self._max_retries = max_retries
-        self._total_timeout = total_timeout
-        self._sleep = sleep
-        self._client: anthropic.Anthropic | None = None
+        self._api = ClaudeApi(
+            api_key,
+            model,
+            base_url,
+            timeout=timeout,
+            max_retries=max_retries,
+            total_timeout=total_timeout,
+            sleep=sleep,
+        )
 
     @classmethod
     def from_settings(cls, settings: Settings) -> ClaudeWriter:
@@ -124,7 +102,7 @@ class ClaudeWriter:
         )
 
     def __repr__(self) -> str:
-        return f"ClaudeWriter(model={self._model!r}, base_url={self._base_url!r})"
+        return f"ClaudeWriter(model={self._model!r}, base_url={self._api.base_url!r})"
 
     def __reduce__(self) -> NoReturn:
         """Refuse to be pickled or copied: the key would go along."""
@@ -160,8 +138,8 @@ class ClaudeWriter:
             ]
             if lost:
                 return f"{' and '.join(lost)} came back empty"
-            tags, kept = tags_in(draft.flux_prompt), tags_in(answer.flux_prompt)
-            return f"flux_prompt has the tags {kept}, not {tags}" if kept != tags else ""
+            asked, came = tags_in(draft.flux_prompt), tags_in(answer.flux_prompt)
+            return f"flux_prompt has the tags {came}, not {asked}" if came != asked else ""
 
         what = f"Enhancing the prompts of job {draft.job_id}"
         answer, usage = self._ask(what, ENHANCE_SYSTEM, draft_message(draft), EnhancedPrompts, missing)
@@ -192,7 +170,7 @@ class ClaudeWriter:
             return "" if answer.refused or (answer.text.strip() and answer.title.strip()) else "it is empty"
 
         what = f"Describing the image of job {picture.job_id}"
-        answer, usage = self._ask(what, DESCRIBE_SYSTEM, content, ImageDescription, missing)
+        answer, usage = self._ask(what, describe_system(), content, ImageDescription, missing)
         if answer.refused:
             raise NeedsReviewError(
                 f"{what}: Claude declined: {answer.reason or 'no reason given'}",
@@ -227,10 +205,10 @@ class ClaudeWriter:
         missing: Callable[[Answer], str],
     ) -> tuple[Answer, Usage]:
         """One question, asked again once when the answer cannot be used. `missing` says what a valid answer lacks."""
-        call = _Call(what, self._model, deadline=time.monotonic() + self._total_timeout)
+        call = self._api.call(what)
         problem = ""
         for max_tokens in (_MAX_TOKENS, 2 * _MAX_TOKENS):
-            body = self._send(call, self._request(system, content, shape, max_tokens))
+            body = self._api.send(call, self._request(system, content, shape, max_tokens))
             try:
                 answer = _read_answer(call, body, shape)
                 problem = missing(answer)
@@ -267,184 +245,6 @@ class ClaudeWriter:
             "output_config": output,
         }
 
-    def _send(self, call: _Call, request: Mapping[str, Any]) -> bytes:
-        """Send a request, again where that may help, and return the body of the answer.
-
-        The SDK's own retries are off: they would sleep for as long as a `retry-after` header says, even hours.
-        """
-        retries = 0
-        while True:
-            outcome = self._attempt(call, request)
-            if isinstance(outcome, bytes):
-                return outcome
-            wait = self._wait_before(call, outcome, retries)
-            if wait is None:
-                raise outcome.error
-            retries += 1
-            log.warning("%s Trying again in %.1f s.", outcome.error.what, wait)
-            self._sleep(wait)
-
-    def _wait_before(self, call: _Call, failure: _Failure, retries: int) -> float | None:
-        """Seconds to wait before the next try; None when there is none."""
-        if not failure.may_pass or retries >= self._max_retries:
-            return None
-        wait = failure.retry_after
-        if wait is None:
-            backoff = min(_FIRST_WAIT * 2**retries, _LONGEST_BACKOFF)
-            wait = backoff * random.uniform(0.75, 1.0)  # noqa: S311 - spreads clients out; not a secret
-        if wait > _LONGEST_RETRY_AFTER or time.monotonic() + wait >= call.deadline:
-            return None
-        return wait
-
-    def _attempt(self, call: _Call, request: Mapping[str, Any]) -> bytes | _Failure:
-        """Send one request: the body of its answer, or why there is none."""
-        import anthropic
-        import httpx2
-
-        limit = min(self._timeout, call.deadline - time.monotonic())
-        if limit <= 0:
-            return self._connection_failure(call, f"there was no answer within {self._total_timeout:g} s in all")
-        ends = time.monotonic() + limit
-        call.attempts += 1
-        try:
-            create = self._sdk().messages.with_streaming_response.create
-            with create(**request, timeout=limit) as response:
-                call.note_id(response.headers)
-                return _read_body(response.iter_bytes(), ends)
-        except anthropic.APIStatusError as error:
-            call.note_id(error.response.headers)
-            return self._status_failure(call, error)
-        except (anthropic.APITimeoutError, httpx2.TimeoutException, TimeoutError):
-            return self._connection_failure(call, f"there was no answer within {limit:.3g} s")
-        except (anthropic.APIConnectionError, httpx2.RequestError) as error:
-            reason = type(error.__cause__ or error).__name__
-            return self._connection_failure(call, f"the connection failed ({reason})")
-
-    def _sdk(self) -> anthropic.Anthropic:
-        if self._client is None:
-            import anthropic
-
-            self._client = anthropic.Anthropic(
-                api_key=self._api_key.get_secret_value(),
-                base_url=self._base_url,
-                timeout=self._timeout,
-                max_retries=0,
-            )
-        return self._client
-
-    def _connection_failure(self, call: _Call, problem: str) -> _Failure:
-        error = TransientError(
-            f"{call.what}: {problem}, at {urlsplit(self._base_url).hostname}{call.tries()}.",
-            "The job is tried again; if this lasts, check the network, ANTHROPIC_BASE_URL and FC_CLAUDE_TIMEOUT.",
-        )
-        return _Failure(error, may_pass=True)
-
-    def _status_failure(self, call: _Call, error: anthropic.APIStatusError) -> _Failure:
-        """What an HTTP error means, as the documentation of the API has it.
-
-        https://platform.claude.com/docs/en/api/errors
-        """
-        status = error.status_code
-        said = (error.api_message if isinstance(error.api_message, str) else error.response.text).strip()
-        said = said.replace(self._api_key.get_secret_value(), "***")[:300] or "no message"
-        context = f"(HTTP {status}: {said}){call.tries()}{call.ids()}."
-        passes = status in _RETRIED_STATUS or status >= 500
-        asked = retry_after(error.response.headers)
-        advice = error.response.headers.get("x-should-retry")
-        may_pass = advice == "true" if advice in ("true", "false") else passes
-        if passes:
-            if asked is not None and asked > _LONGEST_RETRY_AFTER:
-                context += f" It asks to wait {asked:.0f} s."
-            failure: BackendError = TransientError(
-                f"{call.what}: the service is busy or failing {context}",
-                "The job is tried again later; if this lasts, lower FC_BATCH_SIZE or see the service's status page.",
-                retry_after=asked,
-            )
-        elif status in (401, 403):
-            failure = BackendError(
-                f"{call.what}: the service did not accept the key {context}",
-                f"Set ANTHROPIC_API_KEY to a valid key that may use {self._model}.",
-            )
-        elif status == 404:
-            failure = BackendError(
-                f"{call.what}: the service does not know the model {self._model!r} {context}",
-                "Set FC_CLAUDE_MODEL to a model that the key may use, and check ANTHROPIC_BASE_URL if it is set.",
-            )
-        else:
-            failure = BackendError(
-                f"{call.what}: the service refused the request {context}",
-                "Repair what the message names: billing, FC_CLAUDE_MODEL, or the size of the request.",
-            )
-        return _Failure(failure, may_pass=may_pass, retry_after=asked)
-
-
-@dataclass(frozen=True)
-class _Failure:
-    """A request without an answer.
-
-    Attributes:
-        error: what to raise when it is not tried again.
-        may_pass: whether another try may help.
-        retry_after: seconds that the service asks to wait, at least 0; None when it does not say.
-    """
-
-    error: FaceChangerError
-    may_pass: bool
-    retry_after: float | None = None
-
-
-@dataclass
-class _Call:
-    """What one call of the writer has sent and used so far."""
-
-    what: str
-    model: str
-    deadline: float
-    started: float = field(default_factory=time.monotonic)
-    attempts: int = 0
-    request_ids: list[str] = field(default_factory=list)
-    input_tokens: int = 0
-    output_tokens: int = 0
-    cost_usd: float | None = 0.0
-
-    def note_id(self, headers: Mapping[str, str]) -> None:
-        request_id = headers.get("request-id")
-        if request_id:
-            self.request_ids.append(request_id)
-
-    def add(self, reply: _Reply) -> None:
-        tokens = reply.usage
-        read, written = tokens.cache_read_input_tokens or 0, tokens.cache_creation_input_tokens or 0
-        self.model = reply.model
-        self.input_tokens += tokens.input_tokens + read + written
-        self.output_tokens += tokens.output_tokens
-        cost = cost_usd(reply.model, tokens.input_tokens, tokens.output_tokens, read, written)
-        self.cost_usd = None if cost is None or self.cost_usd is None else self.cost_usd + cost
-
-    def usage(self) -> Usage:
-        return Usage(
-            model=self.model,
-            input_tokens=self.input_tokens,
-            output_tokens=self.output_tokens,
-            cost_usd=self.cost_usd,
-            seconds=round(time.monotonic() - self.started, 3),
-            attempts=self.attempts,
-            request_ids=self.request_ids,
-        )
-
-    def tries(self) -> str:
-        return f" after {self.attempts} tries" if self.attempts > 1 else ""
-
-    def ids(self) -> str:
-        return f" (request {', '.join(self.request_ids)})" if self.request_ids else ""
-
-
-class _Tokens(BaseModel):
-    input_tokens: int = 0
-    output_tokens: int = 0
-    cache_read_input_tokens: int | None = None
-    cache_creation_input_tokens: int | None = None
-
 
 class _Block(BaseModel):
     type: str
@@ -463,28 +263,14 @@ class _Reply(BaseModel):
     content: list[_Block]
     stop_reason: str | None = None
     stop_details: _StopDetails | None = None
-    usage: _Tokens = Field(default_factory=_Tokens)
+    usage: Tokens = Field(default_factory=Tokens)
 
 
 class _UnusableAnswerError(Exception):
     """An answer that arrived but cannot be used; the text says why."""
 
 
-def _read_body(chunks: Iterator[bytes], ends: float) -> bytes:
-    """The whole body; the SDK's own limit counts from byte to byte, so a slow drip would never end.
-
-    Raises:
-        TimeoutError: when `ends`, a time of the monotonic clock, is past.
-    """
-    body = bytearray()
-    for chunk in chunks:
-        body += chunk
-        if time.monotonic() > ends:
-            raise TimeoutError
-    return bytes(body)
-
-
-def _read_answer(call: _Call, body: bytes, shape: type[Answer]) -> Answer:
+def _read_answer(call: Call, body: bytes, shape: type[Answer]) -> Answer:
     """The structured answer in a body; its tokens are counted whether it can be used or not.
 
     Raises:
@@ -495,7 +281,7 @@ def _read_answer(call: _Call, body: bytes, shape: type[Answer]) -> Answer:
         reply = _Reply.model_validate_json(body)
     except ValidationError:
         raise _UnusableAnswerError("the body is no Messages API answer") from None
-    call.add(reply)
+    call.add(reply.model, reply.usage)
     if reply.stop_reason == "refusal":
         details = reply.stop_details or _StopDetails()
         reason = details.explanation or details.category or "the service gave no reason"
@@ -529,34 +315,3 @@ def _shortened(title: str) -> str:
     if len(title) <= _TITLE_CHARACTERS:
         return title
     return title[: _TITLE_CHARACTERS - 1].rstrip(" ,;:") + "…"
-
-
-def _checked_key(key: SecretStr) -> SecretStr:
-    """The key without blanks around it.
-
-    A key that HTTP cannot carry is refused here: the HTTP library would quote it in its error message.
-    """
-    text = key.get_secret_value().strip()
-    if not text:
-        raise SettingsError("ANTHROPIC_API_KEY is empty.", "Set it to your key, or set FC_WRITER to offline.")
-    if not all("!" <= character <= "~" for character in text):
-        raise SettingsError(
-            "ANTHROPIC_API_KEY holds a character that no key has (a blank, a line break, or not ASCII).",
-            "Copy the key again, without quotes around it.",
-        )
-    return SecretStr(text)
-
-
-def _checked_url(url: str) -> str:
-    """The address, if it is a plain http or https one; user names and passwords in it would end up in logs."""
-    try:
-        parts = urlsplit(url)
-        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and "@" not in parts.netloc
-    except ValueError:
-        usable = False
-    if not usable:
-        raise SettingsError(
-            "ANTHROPIC_BASE_URL is not an address of the form https://host, without a user name or password.",
-            "Correct it, or leave it out to use Anthropic's own service.",
-        )
-    return url

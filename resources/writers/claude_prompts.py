@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from resources.backends import entries
 from resources.writers.base import Picture, PromptDraft
 
 PROMPT_VERSION = "2"
@@ -61,7 +62,7 @@ How to work:
     + _DATA_NOTE.format(tag="draft")
 ).strip()
 
-DESCRIBE_SYSTEM = (
+_DESCRIBE_SYSTEM = (
     """
 You describe finished images for the archive of a portrait studio.
 
@@ -70,7 +71,7 @@ You describe finished images for the archive of a portrait studio.
 - Say "appears to" where you cannot be sure. Do not identify real people, and do not guess at ethnicity, religion,
   health or other private traits.
 - `origin` and `generator` say whether it is a photo, an edited photo or a generated image. Never call a generated
-  image a photo. The generator `sketch` paints by rules, without a model: call its work a procedural sketch. When
+  image a photo. The generator {DRAWN} paints by rules, without a model: call its work a procedural sketch. When
   `face_prompt` is not empty, the faces were made anew: say so.
 - `text` is one fluent paragraph of 60 to 120 words: subject, expression and pose, clothing, setting, light, colours,
   style. `title` has at most 80 characters and no final period. `tags` are 5 to 12 lower-case keywords, each once.
@@ -114,6 +115,12 @@ class ImageDescription(BaseModel):
     composition: str = Field(description="Framing, angle and depth.")
     style: str = Field(description="Photographic, painted, drawn, and so on.")
     colours: list[str] = Field(description="The main colours, most important first.")
+
+
+def describe_system() -> str:
+    """What Claude is told before it describes an image; it names the generators that no model was trained for."""
+    drawn = [f"`{one.name}`" for one in entries("generator") if not one.trained]
+    return _DESCRIBE_SYSTEM.replace("{DRAWN}", " or ".join(drawn))
 
 
 def draft_message(draft: PromptDraft) -> str:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imaging.geometry.boxes import Face
+from resources.backends import is_trained
 from resources.writers.base import DescriptionAnswer, Picture, PromptAnswer, PromptDraft, Usage
 from resources.writers.face_tags import map_parts
 
@@ -314,13 +315,14 @@ def _format(measured: Measurements) -> str:
     return "square" if measured.orientation == "square" else f"{measured.orientation}-format"
 
 
-def _is_sketch(picture: Picture) -> bool:
-    return picture.generator == "sketch"
+def _is_drawn(picture: Picture) -> bool:
+    """Whether rules drew it, and no model."""
+    return not is_trained(picture.generator)
 
 
 def _kind(picture: Picture) -> str:
     if picture.origin == "generated":
-        return "procedural sketch" if _is_sketch(picture) else "generated image"
+        return "procedural sketch" if _is_drawn(picture) else "generated image"
     return picture.origin
 
 
@@ -379,7 +381,7 @@ def _face_data(face: Face, measured: Measurements) -> dict[str, Any]:
 def _known(picture: Picture) -> list[str]:
     """What is known about how the image was made, as sentences."""
     known = []
-    if _is_sketch(picture):
+    if _is_drawn(picture):
         what = "It" if picture.origin == "generated" else "Its changed part"
         known.append(f"{what} is a procedural sketch drawn by rules, not a photo and not a model's output.")
     elif picture.generator:
@@ -414,7 +416,7 @@ def _tags(picture: Picture, measured: Measurements) -> list[str]:
         f"{measured.contrast_word} contrast",
         f"{measured.warmth_word} tones",
     ]
-    if _is_sketch(picture):
+    if _is_drawn(picture):
         tags.append("procedural sketch")
     if picture.face_prompt:
         tags.append("faces made anew")

@@ -31,6 +31,7 @@ from jobs.model.request import PLACING, JobRequest
 from jobs.model.stages import STAGES
 from jobs.model.transitions import JobStatus
 from jobs.queue.job_queue import JobQueue
+from jobs.recipes.sections import SECTION_OF
 
 
 @dataclass
@@ -664,3 +665,17 @@ def test_short_and_printable():
     assert short("a\n b\tc") == "a b c"
     assert short("x" * 10, 5) == "xxxx…"
     assert printable("a\x1b\n\x7fb") == "a \n b"
+
+
+def test_show_tells_each_value_and_where_it_came_from(fc, queue, monkeypatch):
+    monkeypatch.setenv("FC_MASK_GROW", "4")
+    assert fc("submit", "-p", "a knight", "--id", "k", "--steps", "30", "--lora", "owner/name=0.5").code == 0
+    recipe = fc("show", "k", "--json").json["recipe"]
+    assert recipe.keys() == SECTION_OF.keys()
+    assert recipe["steps"] == {"value": 30, "from": "request"}
+    assert recipe["mask_grow"] == {"value": 4.0, "from": "settings"}
+    assert recipe["cfg_scale"] == {"value": 6.0, "from": "default"}
+    shown = [line.split() for line in fc("show", "k").out.splitlines()]
+    assert ["sampling", "loras", "['owner/name=0.5']", "request"] in shown
+    assert ["sampling", "checkpoint", "as", "set", "up", "default"] in shown
+    assert ["output", "output_size", "-", "default"] in shown

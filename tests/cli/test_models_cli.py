@@ -26,7 +26,9 @@ from jobs.cli.models import gigabytes
 from resources.detectors import yunet
 from resources.encoders import sface
 from resources.env_file import save_variable
-from resources.models.model_files import choose, split_weight
+from resources.models.folders import choose
+from resources.models.names import ModelNames
+from resources.models.places import read_lora
 from resources.settings import PROJECT_ROOT
 from tests.support.file_server import FileServer, answer, serving
 from tests.support.tiny_sdxl import build_tiny_sdxl
@@ -185,12 +187,50 @@ def test_the_configs_of_a_single_file_are_listed_too(fc, own_tiny, tmp_path, mon
     assert "fc models pull somebody/none --configs" in fc("list", "--json").json[1]["hint"]
 
 
+def put_into_hub_cache(hub_cache: Path, hub_id: str, name: str, content: bytes) -> None:
+    folder = hub_cache / f"models--{hub_id.replace('/', '--')}"
+    (folder / "snapshots" / COMMIT).mkdir(parents=True)
+    (folder / "snapshots" / COMMIT / name).write_bytes(content)
+    (folder / "refs").mkdir()
+    (folder / "refs/main").write_text(COMMIT)
+
+
+def test_what_the_generator_takes_for_a_lora_is_what_is_listed(fc, hub_cache, tmp_path, monkeypatch):
+    """A file of a Hub id, a name, a file that is no LoRA's own in its repository, weights of all kinds."""
+    put_into_hub_cache(hub_cache, "owner/name", "file.safetensors", LORA)
+    (tmp_path / "loras").mkdir()
+    (tmp_path / "loras/grain.safetensors").write_bytes(LORA)
+    monkeypatch.setenv("FC_LORA_DIR", str(tmp_path / "loras"))
+    entries = ("owner/name/file.safetensors=0.8", "grain=0.8,0.5", "owner/name=nan", "owner/name", "none=1", "a/b.bin")
+    monkeypatch.setenv("FC_SDXL_LORAS", ";".join(entries))
+    rows = fc("list", "--json").json
+    assert [(row["purpose"], row["value"], row["there"]) for row in rows] == [
+        ("LoRA, weight 0.8", "owner/name/file.safetensors", True),
+        ("LoRA, weight 0.8 and 0.5", "grain", True),
+        ("LoRA", "owner/name=nan", False),
+        ("LoRA, weight 1", "owner/name", False),
+        ("LoRA, weight 1", "none", False),
+        ("LoRA, weight 1", "a/b.bin", False),
+    ]
+    for entry, row in zip(entries, rows, strict=True):
+        names = ModelNames("a/b", loras=(entry,), lora_dir=tmp_path / "loras")
+        if row["there"]:
+            assert str(names.find_addons().loras[0].path) == row["path"]
+        elif entry == "owner/name":
+            assert names.find_addons().loras[0].path is None
+            assert "fc models pull owner/name" in row["hint"]
+        else:
+            with pytest.raises(SettingsError) as caught:
+                names.find_addons()
+            assert (caught.value.what, caught.value.hint) == (row["problem"], row["hint"])
+
+
 @pytest.mark.parametrize(
     ("entry", "parts"),
     [("a/b", ("a/b", 1)), ("/x/y.safetensors=0.5", ("/x/y.safetensors", 0.5)), ("/x/a=b.safetensors", None)],
 )
 def test_a_lora_may_have_a_weight(entry, parts):
-    assert split_weight(entry) == (parts or (entry, 1))
+    assert read_lora(entry)[:2] == (parts or (entry, 1))
 
 
 # ---- check
@@ -585,6 +625,15 @@ def test_a_lora_of_the_hub_is_known_by_its_tensors(fc, hub):
     assert result.json["settings"] == {"FC_SDXL_LORAS": "somebody/style"}
 
 
+def test_a_lora_under_another_name_is_named_with_its_file(fc, hub, tmp_path):
+    hub("somebody/style", {"style_v2.safetensors": LORA})
+    value = fc("pull", "somebody/style", "--json").json["value"]
+    assert value == "somebody/style/style_v2.safetensors"
+    assert ModelNames("a/b", loras=(value,)).find_addons().loras[0].path is not None
+    value = fc("pull", "somebody/style", "--to", str(tmp_path), "--json").json["value"]
+    assert value == f"{tmp_path}/style/style_v2.safetensors"
+
+
 def test_the_configs_alone_bring_no_weights(fc, server, hub, tiny):
     files = {path.relative_to(tiny).as_posix(): path.read_bytes() for path in tiny.rglob("*") if path.is_file()}
     hub("somebody/tiny", files)
@@ -692,7 +741,7 @@ def test_bench_measures_sdxl_with_its_batches(fc, own_tiny, monkeypatch):
 
     real = Model.generate
     monkeypatch.setattr(
-        Model, "generate", lambda self, tasks, watch: calls.append(len(tasks)) or real(self, tasks, watch)
+        Model, "generate", lambda self, tasks, *rest: calls.append(len(tasks)) or real(self, tasks, *rest)
     )
     result = fc("bench", "--images", "3", "--batch", "2", "--steps", "1", "--json")
     assert calls == [1, 2, 2, 2]

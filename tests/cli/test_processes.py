@@ -78,7 +78,8 @@ def test_a_child_that_stops_cleanly_is_given_the_time(tmp_path):
 
 
 def test_a_dead_child_is_named_with_its_last_words_and_the_others_are_stopped(tmp_path, family):
-    commands = {"good": family("good"), "bad": ("sh", "-c", "echo no such database >&2; exit 3")}
+    after_good = f"until [ -e {tmp_path / 'good.pids'} ]; do sleep 0.02; done"
+    commands = {"good": family("good"), "bad": ("sh", "-c", f"{after_good}; echo no such database >&2; exit 3")}
     with pytest.raises(ServiceDiedError) as caught, Services(commands, logs=tmp_path, grace_seconds=0.3) as services:  # noqa: PT012
         wait_for(services, tmp_path / "good.pids")
         services.wait_until(lambda: False, seconds=20, what="Nothing")

@@ -18,8 +18,8 @@ from imaging.files.provenance import read_provenance
 from jobs.cli.main import main
 from jobs.queue.job_queue import JobQueue
 from jobs.recipes.values import Scheduler
+from resources.choose import make_generator
 from resources.generators.base import Generated, ImageTask, InpaintTask
-from resources.generators.select import make_generator
 from resources.generators.servers.comfyui import SAMPLERS, ComfyUIGenerator
 from resources.generators.servers.http_api import HttpApi
 from resources.settings import Settings

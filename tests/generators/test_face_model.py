@@ -11,10 +11,10 @@ import pytest
 from imaging.errors import SettingsError
 from imaging.files.provenance import read_provenance
 from jobs.queue.job_queue import JobQueue
+from resources.choose import make_face_generator, make_generator
 from resources.generators.diffusion.flux import FluxGenerator
 from resources.generators.diffusion.model_cache import MODELS
 from resources.generators.diffusion.sdxl import SdxlGenerator
-from resources.generators.select import make_face_generator, make_generator
 from resources.settings import Settings
 from resources.store.image_store import ImageStore
 from sketch.generator import SketchGenerator
@@ -42,7 +42,7 @@ def test_the_kind_of_model_decides_the_generator(tiny_sdxl: Path, tiny_flux: Pat
         settings_of(sdxl_model="somebody/a-model", sdxl_revision="v2", face_model=str(tiny_sdxl))
     )
     assert isinstance(generator, SdxlGenerator)
-    assert (generator.model, generator.revision) == (str(tiny_sdxl), "")
+    assert (generator.names.checkpoint, generator.names.revision) == (str(tiny_sdxl), "")
     assert isinstance(make_face_generator(settings_of(face_model="somebody/FLUX.1-dev"))[0], FluxGenerator)
     assert isinstance(make_face_generator(settings_of(face_model="somebody/inpainting"))[0], SdxlGenerator)
     assert isinstance(make_generator(settings_of(sdxl_model=str(tiny_flux)))[0], FluxGenerator)

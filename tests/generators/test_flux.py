@@ -7,13 +7,11 @@ import subprocess
 import sys
 import weakref
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
-import dagster as dg
 import numpy as np
 import pytest
-from pydantic import ValidationError
 
 from imaging.errors import BackendError, SettingsError
 from resources.generators.base import Generated, ImageTask, InpaintTask
@@ -24,9 +22,10 @@ from resources.generators.diffusion.memory import Memory
 from resources.generators.diffusion.model_cache import MODELS
 from resources.generators.diffusion.sdxl_loading import load_parts
 from resources.models.checkpoint import find_checkpoint
-from resources.models.flux_checkpoint import find_flux_checkpoint, model_kind
+from resources.models.flux_checkpoint import FLUX, model_kind
 from resources.models.weights import parameters
 from resources.settings import PROJECT_ROOT, Settings
+from tests.support.diffusion import flux
 from tests.support.tiny_flux import CELL, VAE_SCALE, build_tiny_flux
 from tests.support.tiny_sdxl import build_tiny_sdxl
 
@@ -63,7 +62,7 @@ def own_copy(tiny_flux: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def generator(tiny_flux: Path) -> FluxGenerator:
-    return FluxGenerator(model=str(tiny_flux), device="cpu", batch_size=4)
+    return flux(model=str(tiny_flux), device="cpu", batch_size=4)
 
 
 @pytest.fixture
@@ -110,7 +109,7 @@ def inpaint_task(strength=0.5, width=SIDE, **changes) -> InpaintTask:
 
 
 def loaded(generator: FluxGenerator) -> FluxModel:
-    return load_flux(generator.model, "", "cpu", generator.dtype, budget=None, setting="FC_FACE_MODEL")
+    return load_flux(generator.names, generator.options)
 
 
 def pixels(outcomes) -> list[np.ndarray]:
@@ -164,7 +163,7 @@ def test_the_same_tasks_give_the_same_bytes_and_another_seed_gives_others(genera
 
 
 def test_tasks_of_many_kinds_come_back_in_their_order_and_batched(tiny_flux):
-    generator = FluxGenerator(model=str(tiny_flux), device="cpu", batch_size=2)
+    generator = flux(model=str(tiny_flux), device="cpu", batch_size=2)
     # CFG, scheduler and negative prompt mean nothing to Flux, so they part no batch
     other = {"prompt": "a man", "cfg_scale": 1.0, "scheduler": "UniPC", "negative_prompt": "hat"}
     tasks = [task(), task(width=48), task(seed=8, **other), task(seed=9), task(steps=1), task(width=48, seed=3)]
@@ -177,7 +176,7 @@ def test_tasks_of_many_kinds_come_back_in_their_order_and_batched(tiny_flux):
 
 
 def test_an_image_is_there_before_the_next_batch_is_made(tiny_flux, monkeypatch):
-    generator = FluxGenerator(model=str(tiny_flux), device="cpu", batch_size=1)
+    generator = flux(model=str(tiny_flux), device="cpu", batch_size=1)
     calls = []
     monkeypatch.setattr(FluxModel, "generate", _noting(FluxModel.generate, calls))
     outcomes = generator.generate([task(seed=1), task(seed=2)])
@@ -199,14 +198,14 @@ def test_only_guidance_guides(generator, tiny_flux):
     np.testing.assert_array_equal(same.pixels, asked)
     assert same.details["not_used"] == ["cfg_scale", "scheduler", "negative_prompt"]
     for guidance, differs in ((3.5, False), (50.0, True)):
-        (other,) = FluxGenerator(model=str(tiny_flux), device="cpu", guidance=guidance).generate([task()])
+        (other,) = flux(model=str(tiny_flux), device="cpu", guidance=guidance).generate([task()])
         assert other.details["guidance_scale"] == guidance
         assert (furthest(other.pixels, asked) > 0) == differs
 
 
 def test_schnell_takes_no_guidance_and_4_steps_at_most(tiny_schnell, monkeypatch):
     calls = []
-    tool = FluxGenerator(model=str(tiny_schnell), device="cpu", guidance=9.0)
+    tool = flux(model=str(tiny_schnell), device="cpu", guidance=9.0)
     transformer = loaded(tool).parts["transformer"]
     monkeypatch.setattr(transformer, "forward", _noting(transformer.forward, calls))
     for steps, used in ((30, 4), (3, 3)):
@@ -222,7 +221,7 @@ def test_schnell_takes_no_guidance_and_4_steps_at_most(tiny_schnell, monkeypatch
 
 @pytest.mark.parametrize(("model", "limit"), [("tiny_flux", 512), ("tiny_schnell", 256)])
 def test_words_beyond_the_text_encoders_limits_are_counted_and_not_seen(request, model, limit):
-    tool = FluxGenerator(model=str(request.getfixturevalue(model)), device="cpu")
+    tool = flux(model=str(request.getfixturevalue(model)), device="cpu")
     fits = "x" * (limit - 2)  # a mark for the word's start and one for the end beside them
     whole, longer = tool.generate([task(prompt=fits), task(prompt=fits + "yyy")])
     assert whole.details["prompt_tokens_cut"] == 0
@@ -238,7 +237,7 @@ def test_words_beyond_the_text_encoders_limits_are_counted_and_not_seen(request,
 
 @pytest.mark.parametrize("model", ["tiny_flux", "tiny_schnell"])
 def test_inpainting_makes_the_masked_cells_anew_and_keeps_the_latents_of_the_others(request, monkeypatch, model):
-    tool = FluxGenerator(model=str(request.getfixturevalue(model)), device="cpu")
+    tool = flux(model=str(request.getfixturevalue(model)), device="cpu")
     vae = loaded(tool).parts["vae"]
     decoded = []
     monkeypatch.setattr(vae, "decode", _first_seen(vae.decode, decoded))
@@ -312,7 +311,7 @@ def test_an_image_between_two_cells_goes_on_as_it_ends(generator):
 
 
 def test_fill_inpaints_by_its_mask_and_says_that_it_cannot_start_from_text(tiny_fill):
-    tool = FluxGenerator(model=str(tiny_fill), device="cpu")
+    tool = flux(model=str(tiny_fill), device="cpu")
     asked = inpaint_task(1.0)
     outcome, other = tool.inpaint([asked, replace(asked, mask=255 - asked.mask)])
     assert outcome.details["guidance_scale"] == 30.0
@@ -331,7 +330,7 @@ def test_both_pipelines_share_the_weights_and_leave_their_dtype_alone(tiny_flux,
     used = []
     for kind in (diffusers.FluxPipeline, diffusers.FluxInpaintPipeline):
         monkeypatch.setattr(kind, "__call__", _noting(kind.__call__, used))
-    tool = FluxGenerator(model=str(tiny_flux), device="cpu", dtype=dtype)
+    tool = flux(model=str(tiny_flux), device="cpu", dtype=dtype)
     (first,) = pixels(tool.generate([task()]))
     (_,) = pixels(tool.inpaint([inpaint_task()]))
     (again,) = pixels(tool.generate([task()]))
@@ -386,7 +385,7 @@ def test_a_prompt_that_overflows_fails_alone_within_its_batch(own_copy):
     (number,) = (number for number, (piece, _) in enumerate(pieces) if piece == "Q")
     tensors["shared.weight"][number] = float("nan")
     save_file(tensors, weights, metadata={"format": "pt"})
-    tool = FluxGenerator(model=str(own_copy), device="cpu")
+    tool = flux(model=str(own_copy), device="cpu")
     outcomes = list(tool.generate([task("a"), task("b", prompt="Q"), task("c", seed=9)]))
     assert [type(outcome) for outcome in outcomes] == [Generated, BackendError, Generated]
     assert "Job b" in outcomes[1].what
@@ -413,7 +412,7 @@ def test_out_of_memory_is_told_with_the_size(generator, monkeypatch):
 def test_the_weights_are_loaded_once_for_all_calls_and_instances(tiny_flux, caplog, empty_cache):
     caplog.set_level(logging.INFO)
     for device in ("auto", "cpu"):
-        tool = FluxGenerator(model=str(tiny_flux), device=device)
+        tool = flux(model=str(tiny_flux), device=device)
         list(tool.generate([task()]))
         list(tool.inpaint([inpaint_task()]))
     assert caplog.text.count("Loaded the Flux checkpoint tiny") == 1
@@ -422,7 +421,7 @@ def test_the_weights_are_loaded_once_for_all_calls_and_instances(tiny_flux, capl
 def test_other_weights_in_the_same_folder_are_loaded_and_told(own_copy):
     from safetensors.torch import load_file, save_file
 
-    tool = FluxGenerator(model=str(own_copy), device="cpu")
+    tool = flux(model=str(own_copy), device="cpu")
     (before,), told = pixels(tool.generate([task()])), tool.describe()
     weights = own_copy / "transformer/diffusion_pytorch_model.safetensors"
     save_file({name: tensor * 3 for name, tensor in load_file(weights).items()}, weights, metadata={"format": "pt"})
@@ -433,11 +432,11 @@ def test_other_weights_in_the_same_folder_are_loaded_and_told(own_copy):
 
 def test_flux_and_sdxl_take_turns_in_a_budget_that_holds_one(tiny_flux, tmp_path, empty_cache):
     sdxl = find_checkpoint(str(build_tiny_sdxl(tmp_path / "sdxl")), "")
-    flux = find_flux_checkpoint(str(tiny_flux), "", "FC_FACE_MODEL")
-    needs = {checkpoint.label: 4 * parameters(checkpoint.paths()) for checkpoint in (sdxl, flux)}
+    found = find_checkpoint(str(tiny_flux), "", family=FLUX)
+    needs = {checkpoint.label: 4 * parameters(checkpoint.paths()) for checkpoint in (sdxl, found)}
     budget = max(needs.values()) + 1
     assert sum(needs.values()) > budget
-    tool = FluxGenerator(model=str(tiny_flux), device="cpu", memory=(budget + 1) / 2**30)
+    tool = flux(model=str(tiny_flux), device="cpu", memory=(budget + 1) / 2**30)
 
     def unet() -> weakref.ref:
         parts = MODELS.get(
@@ -458,7 +457,7 @@ def test_flux_and_sdxl_take_turns_in_a_budget_that_holds_one(tiny_flux, tmp_path
 
 
 def test_the_memory_that_is_needed_is_that_of_the_loaded_weights(generator):
-    checkpoint = find_flux_checkpoint(generator.model, "", "FC_FACE_MODEL")
+    checkpoint = generator.names.find_checkpoint(FLUX)
     parts = [loaded(generator).parts[name] for name in ("transformer", "vae", "text_encoder", "text_encoder_2")]
     assert parameters(checkpoint.paths()) == sum(weight.numel() for part in parts for weight in part.parameters())
 
@@ -476,11 +475,9 @@ def test_the_memory_that_is_needed_is_that_of_the_loaded_weights(generator):
 )
 def test_a_missing_file_is_named(own_copy, name):
     (own_copy / name).unlink()
-    tool = FluxGenerator(
-        model=str(own_copy), setting="FC_SDXL_MODEL" if name == "model_index.json" else "FC_FACE_MODEL"
-    )
+    tool = flux(model=str(own_copy), setting="FC_SDXL_MODEL" if name == "model_index.json" else "FC_FACE_MODEL")
     for use in (tool.describe, lambda: next(tool.inpaint([inpaint_task()]))):
-        with pytest.raises(SettingsError, match=tool.setting) as caught:
+        with pytest.raises(SettingsError, match=tool.names.setting) as caught:
             use()
         assert name in caught.value.what
         assert "hf download" in caught.value.hint
@@ -490,7 +487,7 @@ def test_pickled_weights_are_refused(own_copy):
     weights = own_copy / "transformer/diffusion_pytorch_model.safetensors"
     weights.rename(weights.with_suffix(".bin"))
     with pytest.raises(SettingsError, match=r"FC_FACE_MODEL.*pickles only \(diffusion_pytorch_model.bin\)"):
-        next(FluxGenerator(model=str(own_copy)).inpaint([inpaint_task()]))
+        next(flux(model=str(own_copy)).inpaint([inpaint_task()]))
 
 
 @pytest.mark.parametrize(
@@ -506,7 +503,7 @@ def test_other_models_and_foreign_code_are_refused(own_copy, change, message, hi
     index = own_copy / "model_index.json"
     index.write_text(json.dumps({**json.loads(index.read_text()), **change}))
     with pytest.raises(SettingsError, match=message) as caught:
-        next(FluxGenerator(model=str(own_copy)).generate([task()]))
+        next(flux(model=str(own_copy)).generate([task()]))
     assert hint in caught.value.hint
 
 
@@ -515,19 +512,19 @@ def test_damaged_weights_are_told_with_their_place(own_copy, kept, message):
     weights = own_copy / "vae/diffusion_pytorch_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:kept])
     with pytest.raises(BackendError, match=message) as caught:
-        next(FluxGenerator(model=str(own_copy), device="cpu").generate([task()]))
+        next(flux(model=str(own_copy), device="cpu").generate([task()]))
     assert str(own_copy) in caught.value.what
 
 
 @pytest.mark.parametrize("model", ["/no/such/folder", "./models/none", "just-a-name"])
 def test_a_folder_that_is_not_there_is_told(model):
     with pytest.raises(SettingsError, match=r"FC_FACE_MODEL=.* is neither the whole path of a folder") as caught:
-        FluxGenerator(model=model).describe()
+        flux(model=model).describe()
     assert "black-forest-labs/FLUX.1-dev" in caught.value.hint
 
 
 def test_a_hub_id_that_cannot_be_reached_is_told_when_it_is_needed_and_not_before(hub_cache):
-    tool = FluxGenerator(model="somebody/some-model")
+    tool = flux(model="somebody/some-model")
     told = tool.describe()
     assert (told["model"], told["commit"], told["weights"]) == ("somebody/some-model", None, None)
     assert model_kind("somebody/some-model") == "unknown"
@@ -542,7 +539,7 @@ def test_a_hub_id_in_the_cache_needs_no_network(hub_cache, tiny_flux, generator)
     shutil.copytree(tiny_flux, cached / "snapshots" / COMMIT)
     (cached / "refs").mkdir()
     (cached / "refs/main").write_text(COMMIT)
-    hub = FluxGenerator(model="somebody/some-model", device="cpu", batch_size=4)
+    hub = flux(model="somebody/some-model", device="cpu", batch_size=4)
     assert hub.describe() == {**generator.describe(), "model": "somebody/some-model", "commit": COMMIT}
     assert model_kind("somebody/some-model") == model_kind("somebody/some-model", COMMIT) == "flux"
     np.testing.assert_array_equal(pixels(hub.generate([task()])), pixels(generator.generate([task()])))
@@ -584,14 +581,14 @@ def test_describing_and_choosing_import_no_torch(tiny_flux):
         "from resources.models.flux_checkpoint import model_kind\n"
         "from resources.settings import Settings\n"
         f"tool = FluxGenerator.from_settings(Settings(_env_file=None, face_model={str(tiny_flux)!r}))\n"
-        "print(json.dumps([model_kind(tool.model), tool.name, tool.describe(), tool.native_size()]))\n"
+        "print(json.dumps([model_kind(tool.names.checkpoint), tool.name, tool.describe(), tool.native_size()]))\n"
         "assert not {'torch', 'diffusers', 'transformers'} & set(sys.modules)\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=PROJECT_ROOT, capture_output=True, text=True, check=False, timeout=120
     )
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) == ["flux", "flux", FluxGenerator(model=str(tiny_flux)).describe(), 1024]
+    assert json.loads(done.stdout) == ["flux", "flux", flux(model=str(tiny_flux)).describe(), 1024]
 
 
 def test_every_field_comes_from_the_settings():
@@ -606,22 +603,21 @@ def test_every_field_comes_from_the_settings():
         face_size=512,
         model_memory=40.0,
     )
-    told = FluxGenerator.from_settings(settings).model_dump()
-    assert told == {
-        "model": "somebody/some-flux",
-        "revision": "",
+    told = FluxGenerator.from_settings(settings)
+    assert asdict(told.options) == {
         "device": "cpu",
         "dtype": "float16",
         "batch_size": 3,
         "face_size": 512,
-        "guidance": 0.0,
+        "compile_mode": "off",
         "image_timeout": 300.0,
         "memory": 40.0,
-        "setting": "FC_FACE_MODEL",
     }
-    scene = FluxGenerator.from_settings(settings, "FC_SDXL_MODEL")
-    assert (scene.model, scene.revision, scene.setting) == ("somebody/other-flux", "v2", "FC_SDXL_MODEL")
-    assert scene.native_size() == 512
+    assert (told.names.checkpoint, told.names.revision, told.guidance) == ("somebody/some-flux", "", 0.0)
+    assert told.names.setting == "FC_FACE_MODEL"
+    scene = FluxGenerator.from_settings(settings, "FC_SDXL_MODEL").names
+    assert (scene.checkpoint, scene.revision, scene.setting) == ("somebody/other-flux", "v2", "FC_SDXL_MODEL")
+    assert told.native_size() == 512
 
 
 @pytest.mark.parametrize(
@@ -637,18 +633,3 @@ def test_a_wrong_setting_is_named(fields, name):
     settings = Settings(_env_file=None, **{"face_model": "somebody/some-model", **fields})
     with pytest.raises(SettingsError, match=name):
         FluxGenerator.from_settings(settings)
-
-
-def test_it_works_as_a_dagster_resource(tiny_flux):
-    sizes = []
-
-    @dg.asset
-    def picture(generator: FluxGenerator) -> None:
-        sizes.extend(image.shape for image in pixels(generator.inpaint([inpaint_task()])))
-
-    resource = FluxGenerator.configure_at_launch()
-    config = {"resources": {"generator": {"config": {"model": str(tiny_flux), "device": "cpu"}}}}
-    assert dg.materialize([picture], resources={"generator": resource}, run_config=config).success
-    assert sizes == [(SIDE, SIDE, 3)]
-    with pytest.raises(ValidationError):
-        FluxGenerator(model="a/b", batch_size=0)

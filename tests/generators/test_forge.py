@@ -22,11 +22,11 @@ from jobs.cli import doctor
 from jobs.cli.main import main
 from jobs.queue.job_queue import JobQueue
 from jobs.recipes.values import Scheduler
+from resources.choose import make_generator
 from resources.generators.base import Generated, ImageTask, InpaintTask
-from resources.generators.select import make_generator
 from resources.generators.servers import forge
 from resources.generators.servers.forge import SAMPLERS, ForgeGenerator
-from resources.generators.servers.http_api import HttpApi, told
+from resources.generators.servers.http_api import HttpApi, reason_in
 from resources.settings import Settings, load_settings
 from resources.store.image_store import ImageStore
 from sketch.paint import paint_scene
@@ -166,9 +166,9 @@ def test_a1111_tells_its_errors_in_another_body() -> None:
 
 def test_an_error_names_the_field_that_is_wrong() -> None:
     body = b'{"detail": [{"loc": ["body", "steps"], "msg": "value is not an integer", "type": "x"}]}'
-    assert told(body) == "body.steps value is not an integer"
-    assert told(b"<html>no</html>") == "<html>no</html>"
-    assert told(b"") == "no message"
+    assert reason_in(body) == "body.steps value is not an integer"
+    assert reason_in(b"<html>no</html>") == "<html>no</html>"
+    assert reason_in(b"") == "no message"
 
 
 # ---- the checkpoint
@@ -448,7 +448,7 @@ def test_doctor_checks_the_server(home: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("FC_FORGE_MODEL", "pony_v6")
     with forge_server() as (url, _state):
         monkeypatch.setenv("FC_FORGE_URL", url)
-        check = doctor.check_image_server(load_settings())
+        (check,) = (one for one in doctor.back_end_checks(load_settings()) if one.name == "image server")
         assert (check.level, "checkpoint ponies_pony_v6, 67ab2fd8ec" in check.found) == ("OK", True)
         monkeypatch.setenv("FC_FORGE_MODEL", "pony_v5")
         found = {check.name: check for check in doctor.run_checks()}

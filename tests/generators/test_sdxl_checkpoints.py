@@ -16,6 +16,7 @@ from resources.generators.diffusion.sdxl_loading import load_parts
 from resources.models.addons import Addons
 from resources.models.checkpoint import find_checkpoint
 from resources.settings import PROJECT_ROOT, Settings
+from tests.support.diffusion import names, sdxl
 from tests.support.tiny_sdxl import (
     NATIVE_SIZE,
     build_embedding,
@@ -76,7 +77,7 @@ def task(prompt="a woman in the rain", **changes) -> ImageTask:
 
 
 def image(model: Path | str, prompt="a woman in the rain", *, steps=2, scheduler="Euler", **fields) -> np.ndarray:
-    generator = SdxlGenerator(model=str(model), device="cpu", **fields)
+    generator = sdxl(model=str(model), device="cpu", **fields)
     (outcome,) = generator.generate([task(prompt, steps=steps, scheduler=scheduler)])
     assert isinstance(outcome, Generated), outcome
     return outcome.pixels
@@ -85,7 +86,7 @@ def image(model: Path | str, prompt="a woman in the rain", *, steps=2, scheduler
 def loaded(model: Path, configs: Path, dtype="float32", **addons):
     checkpoint = find_checkpoint(str(model), "", str(configs))
     assert checkpoint is not None
-    return load_parts(checkpoint, "cpu", dtype, Addons.find(**{"vae": "", "loras": [], "embeddings": [], **addons}))
+    return load_parts(checkpoint, "cpu", dtype, names(str(model), **addons).find_addons())
 
 
 # --- A single file --------------------------------------------------------------------------------------------------
@@ -113,32 +114,32 @@ def test_a_single_file_for_inpainting_inpaints(configs, tmp_path):
     asked = InpaintTask(task(), pixels, mask, 1.0)
     made = []
     for fields in ({"model": str(file), "config": str(configs)}, {"model": str(nine)}):
-        (outcome,) = SdxlGenerator(device="cpu", **fields).inpaint([asked])
+        (outcome,) = sdxl(device="cpu", **fields).inpaint([asked])
         assert isinstance(outcome, Generated), outcome
         made.append(outcome.pixels)
     np.testing.assert_array_equal(*made)
 
 
 def test_a_single_file_is_described_by_its_name_and_content(single, configs, tmp_path):
-    generator = SdxlGenerator(model=str(single), config=str(configs))
+    generator = sdxl(model=str(single), config=str(configs))
     told = generator.describe()
     assert (told["model"], told["commit"]) == ("pony", None)
     assert str(single.parent) not in json.dumps(told)
     assert generator.native_size() == NATIVE_SIZE
     copy = shutil.copytree(configs, tmp_path / "elsewhere")
     again = Path(shutil.copy(single, tmp_path / "pony.safetensors"))
-    assert SdxlGenerator(model=str(again), config=str(copy)).describe() == told
+    assert sdxl(model=str(again), config=str(copy)).describe() == told
     vocabulary = copy / "scheduler/scheduler_config.json"
     vocabulary.write_text(vocabulary.read_text().replace("leading", "trailing"))
-    assert SdxlGenerator(model=str(again), config=str(copy)).describe()["weights"] != told["weights"]
+    assert sdxl(model=str(again), config=str(copy)).describe()["weights"] != told["weights"]
     content = bytearray(again.read_bytes())
     content[-4] ^= 1
     again.write_bytes(content)
-    assert SdxlGenerator(model=str(again), config=str(configs)).describe()["weights"] != told["weights"]
+    assert sdxl(model=str(again), config=str(configs)).describe()["weights"] != told["weights"]
 
 
 def test_the_weights_of_the_config_folder_play_no_part(folder, single, configs):
-    one, other = (SdxlGenerator(model=str(single), config=str(config)).describe() for config in (folder, configs))
+    one, other = (sdxl(model=str(single), config=str(config)).describe() for config in (folder, configs))
     assert one == other
 
 
@@ -181,7 +182,7 @@ def test_another_kind_of_file_is_told_with_its_name(tmp_path, configs, names, wh
     file = tmp_path / "other.safetensors"
     save_file(tensors(*names), file)
     with pytest.raises(SettingsError, match=what) as caught:
-        SdxlGenerator(model=str(file), config=str(configs)).describe()
+        sdxl(model=str(file), config=str(configs)).describe()
     assert str(file) in caught.value.what
     assert hint in caught.value.hint
 
@@ -202,7 +203,7 @@ def test_damaged_files_and_pickles_are_told(single, configs, tmp_path):
     for file, what, hint in wrong:
         for settings in ({"model": str(file)}, *({"model": str(single), **more} for more in _as_addon(file))):
             with pytest.raises(SettingsError, match=what) as caught:
-                SdxlGenerator(config=str(configs), **settings).describe()
+                sdxl(config=str(configs), **settings).describe()
             assert str(file) in caught.value.what
             assert hint in caught.value.hint
 
@@ -240,11 +241,11 @@ def test_a_file_without_a_vae_needs_one(folder, single, configs, tmp_path):
 )
 def test_a_config_that_is_not_there_is_told_by_its_own_name(single, tmp_path, config, match):
     with pytest.raises(SettingsError, match=match):
-        SdxlGenerator(model=str(single), config=config.format(empty=tmp_path)).describe()
+        sdxl(model=str(single), config=config.format(empty=tmp_path)).describe()
 
 
 def test_the_configs_come_from_the_hub_cache_and_are_asked_for_when_needed(single, configs, folder, hub_cache):
-    generator = SdxlGenerator(model=str(single), config="somebody/base", device="cpu")
+    generator = sdxl(model=str(single), config="somebody/base", device="cpu")
     told = generator.describe()
     assert (told["model"], told["weights"]) == ("pony", None)
     assert generator.native_size() == 1024
@@ -252,15 +253,15 @@ def test_the_configs_come_from_the_hub_cache_and_are_asked_for_when_needed(singl
         next(generator.generate([task()]))
     assert "hf download somebody/base --include" in caught.value.hint
     put_on_hub(hub_cache, "somebody/base", configs, *(path.name for path in configs.iterdir()))
-    assert generator.describe() == SdxlGenerator(model=str(single), config=str(configs), device="cpu").describe()
+    assert generator.describe() == sdxl(model=str(single), config=str(configs), device="cpu").describe()
     np.testing.assert_array_equal(image(single, config="somebody/base"), image(folder))
 
 
 def test_a_relative_path_is_not_taken_for_a_hub_id():
     with pytest.raises(SettingsError, match=r"FC_SDXL_MODEL='models/pony.safetensors' is neither the whole path"):
-        SdxlGenerator(model="models/pony.safetensors").describe()
+        sdxl(model="models/pony.safetensors").describe()
     with pytest.raises(SettingsError, match=r"FC_SDXL_LORAS='models/style.safetensors' is neither the whole path"):
-        SdxlGenerator(model="a/b", loras=["models/style.safetensors"]).describe()
+        sdxl(model="a/b", loras=["models/style.safetensors"]).describe()
 
 
 # --- Another VAE ----------------------------------------------------------------------------------------------------
@@ -281,7 +282,7 @@ def test_another_vae_is_used_from_a_folder_a_file_or_the_hub(folder, single, con
     for other in (ldm, diffusers, "somebody/vae"):
         np.testing.assert_array_equal(image(folder, vae=str(other)), changed)
     np.testing.assert_array_equal(image(single, config=str(configs), vae=str(vae)), changed)
-    assert SdxlGenerator(model=str(folder), vae=str(ldm)).describe()["vae"]["name"] == "ldm"
+    assert sdxl(model=str(folder), vae=str(ldm)).describe()["vae"]["name"] == "ldm"
 
 
 def test_a_file_that_is_no_vae_is_told(folder, tmp_path):
@@ -399,7 +400,7 @@ def test_what_is_no_lora_for_sdxl_is_told_with_its_file(folder, tmp_path, shapes
 def test_a_lora_on_the_hub_is_told_when_it_cannot_be_fetched_and_used_from_the_cache(folder, tmp_path, hub_cache):
     build_lora(folder, tmp_path / "style.safetensors", size=0.2)
     lora = "somebody/loras/style.safetensors=0.5"
-    generator = SdxlGenerator(model=str(folder), loras=[lora], device="cpu")
+    generator = sdxl(model=str(folder), loras=[lora], device="cpu")
     name = "somebody/loras/style.safetensors"
     assert generator.describe()["loras"] == [{"name": name, "weights": None, "weight": 0.5}]
     with pytest.raises(BackendError, match=f"FC_SDXL_LORAS={name}") as caught:
@@ -414,7 +415,7 @@ def test_a_lora_on_the_hub_is_told_when_it_cannot_be_fetched_and_used_from_the_c
 @pytest.mark.parametrize("weight", ["much", "", "nan", "inf"])
 def test_a_weight_that_is_no_number_is_told(folder, weight):
     with pytest.raises(SettingsError, match="is not a weight") as caught:
-        SdxlGenerator(model=str(folder), loras=[f"/models/style.safetensors={weight}"]).describe()
+        sdxl(model=str(folder), loras=[f"/models/style.safetensors={weight}"]).describe()
     assert "style.safetensors=0.8" in caught.value.hint
 
 
@@ -495,7 +496,7 @@ def test_an_embedding_for_another_model_is_told(folder, tmp_path):
     (tmp_path / "sub").mkdir()
     twice = [str(build_embedding(tmp_path / name)) for name in ("word.safetensors", "sub/WORD.safetensors")]
     with pytest.raises(SettingsError, match="two files for the word 'word'"):
-        SdxlGenerator(model=str(folder), embeddings=twice).describe()
+        sdxl(model=str(folder), embeddings=twice).describe()
 
 
 # --- What is told ---------------------------------------------------------------------------------------------------
@@ -509,22 +510,22 @@ def test_what_is_added_is_described_and_changes_with_its_files_and_weights(folde
     )
     build_lora(folder, lora)
     build_embedding(word)
-    plain = SdxlGenerator(model=str(folder)).describe()
+    plain = sdxl(model=str(folder)).describe()
     fields = {"vae": str(vae), "loras": [f"{lora}=0.8"], "embeddings": [str(word)]}
-    told = SdxlGenerator(model=str(folder), **fields).describe()
+    told = sdxl(model=str(folder), **fields).describe()
     assert {name: told[name] for name in plain} == plain
     assert set(told) - set(plain) == {"vae", "loras", "embeddings"}
     assert str(tmp_path) not in json.dumps(told)
     assert told["loras"][0]["name"] == "style"
     assert told["embeddings"][0]["word"] == "word"
-    seen = [told, SdxlGenerator(model=str(folder), **{**fields, "loras": [f"{lora}=0.7"]}).describe()]
+    seen = [told, sdxl(model=str(folder), **{**fields, "loras": [f"{lora}=0.7"]}).describe()]
     build_lora(folder, lora, seed=5)
-    seen.append(SdxlGenerator(model=str(folder), **fields).describe())
+    seen.append(sdxl(model=str(folder), **fields).describe())
     build_embedding(word, seed=5)
-    seen.append(SdxlGenerator(model=str(folder), **fields).describe())
+    seen.append(sdxl(model=str(folder), **fields).describe())
     shutil.rmtree(vae)
     build_vae(folder, vae, 0.25)
-    seen.append(SdxlGenerator(model=str(folder), **fields).describe())
+    seen.append(sdxl(model=str(folder), **fields).describe())
     assert len({json.dumps(one) for one in seen}) == 5
 
 
@@ -535,15 +536,15 @@ def test_describing_it_all_imports_no_torch_and_is_equal_across_processes(folder
     fields["loras"] = [f"{tmp_path}/style.safetensors=0.5"]
     program = (
         "import sys, json\n"
-        "from resources.generators.diffusion.sdxl import SdxlGenerator\n"
-        f"print(json.dumps(SdxlGenerator(**{fields!r}).describe()))\n"
+        "from tests.support.diffusion import sdxl\n"
+        f"print(json.dumps(sdxl(**{fields!r}).describe()))\n"
         "assert not {'torch', 'diffusers', 'transformers'} & set(sys.modules)\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=PROJECT_ROOT, capture_output=True, text=True, check=False, timeout=120
     )
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) == SdxlGenerator(**fields).describe()
+    assert json.loads(done.stdout) == sdxl(**fields).describe()
 
 
 def test_another_weight_is_loaded_anew(folder, tmp_path):
@@ -556,7 +557,7 @@ def test_another_weight_is_loaded_anew(folder, tmp_path):
 def test_a_file_that_is_not_there_is_told(folder, field):
     file = "/no/such/file.safetensors"
     with pytest.raises(SettingsError, match=f"FC_SDXL_{field.upper()}: there is no file {file}"):
-        SdxlGenerator(model=str(folder), **{field: file if field == "vae" else [file]}).describe()
+        sdxl(model=str(folder), **{field: file if field == "vae" else [file]}).describe()
 
 
 def test_addons_come_from_the_settings(folder, tmp_path):
@@ -564,13 +565,14 @@ def test_addons_come_from_the_settings(folder, tmp_path):
     build_embedding(tmp_path / "word.safetensors")
     settings = Settings(
         _env_file=None,
+        sdxl_model="a/b",
         sdxl_vae=str(folder),
         sdxl_loras=f"{tmp_path}/style=1.safetensors; {tmp_path}/style=1.safetensors=-0.5",
         sdxl_embeddings=f"{tmp_path}/word.safetensors",
     )
-    addons = Addons.from_settings(settings)
+    addons = SdxlGenerator.from_settings(settings).names.find_addons()
     assert addons.vae is not None
     assert addons.vae.label == "tiny"
     assert [(lora.label, lora.weight) for lora in addons.loras] == [("style=1", 1.0), ("style=1", -0.5)]
     assert [embedding.label for embedding in addons.embeddings] == ["word"]
-    assert Addons.from_settings(Settings(_env_file=None)) == Addons()
+    assert SdxlGenerator.from_settings(Settings(_env_file=None, sdxl_model="a/b")).names.find_addons() == Addons()

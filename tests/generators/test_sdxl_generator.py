@@ -5,26 +5,26 @@ import logging
 import shutil
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import get_args
 
-import dagster as dg
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import ValidationError
 
 from imaging.errors import BackendError, SettingsError
 from jobs.recipes.values import Scheduler
+from resources.choose import make_generator
 from resources.generators.base import Generated
 from resources.generators.diffusion.calls import batches
+from resources.generators.diffusion.outcomes import steps_done
 from resources.generators.diffusion.sdxl import SdxlGenerator
-from resources.generators.diffusion.sdxl_model import load_model, steps_done
+from resources.generators.diffusion.sdxl_model import load_model
 from resources.generators.diffusion.sdxl_schedulers import SCHEDULERS, make_scheduler
-from resources.generators.select import make_generator
 from resources.settings import PROJECT_ROOT, Settings
+from tests.support.diffusion import sdxl
 from tests.support.sdxl import SIDE, inpaint_task, photo, pixels, task
 from tests.support.tiny_sdxl import NATIVE_SIZE, build_tiny_sdxl
 
@@ -102,7 +102,7 @@ def test_every_scheduler_gives_finite_pixels_with_few_and_odd_steps(generator, s
 
 
 def test_tasks_of_many_kinds_come_back_in_their_order_and_batched(tiny_sdxl):
-    generator = SdxlGenerator(model=str(tiny_sdxl), device="cpu", batch_size=2)
+    generator = sdxl(model=str(tiny_sdxl), device="cpu", batch_size=2)
     tasks = [task(), task(width=64), task(seed=8), task(seed=9), task(steps=1), task(width=64, seed=3)]
     outcomes = list(generator.generate(tasks))
     assert [image.shape[1] for image in pixels(outcomes)] == [SIDE, 64, SIDE, SIDE, SIDE, 64]
@@ -113,7 +113,7 @@ def test_tasks_of_many_kinds_come_back_in_their_order_and_batched(tiny_sdxl):
 
 
 def test_an_image_is_there_before_the_next_batch_is_made(tiny_sdxl):
-    generator = SdxlGenerator(model=str(tiny_sdxl), device="cpu", batch_size=1)
+    generator = sdxl(model=str(tiny_sdxl), device="cpu", batch_size=1)
     outcomes = generator.generate([task(seed=1), task(seed=2)])
     assert isinstance(next(outcomes), Generated)
     assert list(generator.generate([])) == []
@@ -122,7 +122,7 @@ def test_an_image_is_there_before_the_next_batch_is_made(tiny_sdxl):
 def test_no_negative_prompt_is_another_thing_than_an_empty_one_and_neighbours_do_not_change_that(generator):
     import diffusers
 
-    model = load_model(generator.model, "", "cpu", "auto")
+    model = load_model(generator.names, generator.options)
     none, other = pixels(generator.generate([task(negative_prompt=""), task(negative_prompt="hat")]))
     reference = diffusers.StableDiffusionXLPipeline(
         **model.parts, scheduler=make_scheduler("Euler a", model.scheduler_config), add_watermarker=False
@@ -164,7 +164,7 @@ def test_words_beyond_clip_s_77_tokens_are_seen_and_do_not_touch_a_shorter_neigh
 
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
 def test_inpainting_makes_the_masked_latents_anew_and_keeps_the_others(generator, monkeypatch, scheduler):
-    vae = load_model(generator.model, "", "cpu", "auto").parts["vae"]
+    vae = load_model(generator.names, generator.options).parts["vae"]
     decoded = []
     monkeypatch.setattr(vae, "decode", _first_seen(vae.decode, decoded))
     asked = inpaint_task(1.0, steps=3, scheduler=scheduler)
@@ -186,7 +186,7 @@ def _first_seen(function, seen):
 
 @pytest.mark.parametrize(("strength", "steps", "done"), [(1.0, 4, 4), (0.5, 4, 2), (0.01, 4, 1), (0.29, 100, 29)])
 def test_a_strength_is_a_share_of_the_steps_and_at_least_one(generator, monkeypatch, strength, steps, done):
-    model = load_model(generator.model, "", "cpu", "auto")
+    model = load_model(generator.names, generator.options)
     seen = []
     monkeypatch.setattr(model.parts["unet"], "forward", _counting(model.parts["unet"].forward, seen))
     (outcome,) = generator.inpaint([inpaint_task(strength, steps=steps, scheduler="Euler")])
@@ -219,7 +219,7 @@ def test_strength_0_gives_the_image_back_to_the_last_bit(generator):
 
 
 def test_without_soft_inpainting_an_edge_is_made_anew_to_its_very_end(tiny_sdxl):
-    generator = SdxlGenerator(model=str(tiny_sdxl), device="cpu", soft_inpaint="off")
+    generator = sdxl(model=str(tiny_sdxl), device="cpu", soft_inpaint="off")
     soft = inpaint_task(1.0)
     hard = replace(soft, mask=np.where(soft.mask > 0, 255, 0).astype(np.uint8))
     soft.mask[8:24, 8:12] = 1
@@ -250,7 +250,7 @@ def test_both_pipelines_share_the_weights_and_leave_their_dtype_alone(tiny_sdxl,
     used = []
     for kind in (diffusers.StableDiffusionXLPipeline, diffusers.StableDiffusionXLInpaintPipeline):
         monkeypatch.setattr(kind, "__call__", _noting(kind.__call__, used))
-    generator = SdxlGenerator(model=str(tiny_sdxl), device="cpu", dtype=dtype)
+    generator = sdxl(model=str(tiny_sdxl), device="cpu", dtype=dtype)
     (first,) = pixels(generator.generate([task()]))
     (_,) = pixels(generator.inpaint([inpaint_task()]))
     (again,) = pixels(generator.generate([task()]))
@@ -271,7 +271,7 @@ def _noting(call, used):
 
 
 def test_an_inpainting_checkpoint_inpaints_and_says_that_it_cannot_start_from_text(tmp_path):
-    generator = SdxlGenerator(model=str(build_tiny_sdxl(tmp_path / "nine", in_channels=9)), device="cpu")
+    generator = sdxl(model=str(build_tiny_sdxl(tmp_path / "nine", in_channels=9)), device="cpu")
     (outcome,) = pixels(generator.inpaint([inpaint_task()]))
     assert outcome.shape == (SIDE, SIDE, 3)
     (error,) = generator.generate([task()])
@@ -301,7 +301,7 @@ def test_a_prompt_that_overflows_fails_alone_within_its_batch(own_copy):
     vocabulary = json.loads((own_copy / "tokenizer/vocab.json").read_text(encoding="utf-8"))
     tensors[table][vocabulary[f"{NAN_PROMPT.lower()}</w>"]] = float("nan")
     save_file(tensors, weights, metadata={"format": "pt"})
-    generator = SdxlGenerator(model=str(own_copy), device="cpu")
+    generator = sdxl(model=str(own_copy), device="cpu")
     outcomes = list(generator.generate([task("a"), task("b", prompt=NAN_PROMPT), task("c", seed=9)]))
     assert [type(outcome) for outcome in outcomes] == [Generated, BackendError, Generated]
     assert "Job b" in outcomes[1].what
@@ -324,8 +324,8 @@ def test_out_of_memory_is_told_with_the_size(own_copy, monkeypatch):
     def no_memory(*args, **kwargs):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
 
-    generator = SdxlGenerator(model=str(own_copy), device="cpu")
-    model = load_model(generator.model, "", "cpu", "auto")
+    generator = sdxl(model=str(own_copy), device="cpu")
+    model = load_model(generator.names, generator.options)
     monkeypatch.setattr(model.parts["unet"], "forward", no_memory)
     first, second = generator.generate([task("one"), task("two")])
     assert isinstance(second, BackendError)
@@ -336,9 +336,9 @@ def test_out_of_memory_is_told_with_the_size(own_copy, monkeypatch):
 def test_a_failure_while_the_vae_is_upcast_does_not_spoil_the_next_image(tiny_sdxl, monkeypatch):
     import torch
 
-    generator = SdxlGenerator(model=str(tiny_sdxl), device="cpu", dtype="float16")
+    generator = sdxl(model=str(tiny_sdxl), device="cpu", dtype="float16")
     (before,) = pixels(generator.generate([task()]))
-    vae = load_model(generator.model, "", "cpu", "float16").parts["vae"]
+    vae = load_model(generator.names, generator.options).parts["vae"]
     seen = []
 
     def failing(*args, **kwargs):
@@ -359,14 +359,14 @@ def test_a_failure_while_the_vae_is_upcast_does_not_spoil_the_next_image(tiny_sd
 def test_the_weights_are_loaded_once_for_all_calls_and_instances(own_copy, caplog):
     caplog.set_level(logging.INFO)
     for device in ("auto", "cpu"):
-        generator = SdxlGenerator(model=str(own_copy), device=device)
+        generator = sdxl(model=str(own_copy), device=device)
         list(generator.generate([task()]))
         list(generator.inpaint([inpaint_task()]))
     assert caplog.text.count("Loaded the SDXL checkpoint own") == 1
 
 
 def test_other_weights_in_the_same_folder_are_loaded_and_told(own_copy, tmp_path):
-    generator = SdxlGenerator(model=str(own_copy), device="cpu")
+    generator = sdxl(model=str(own_copy), device="cpu")
     (before,), told = pixels(generator.generate([task()])), generator.describe()
     from safetensors.torch import load_file, save_file
 
@@ -390,7 +390,7 @@ def test_other_weights_in_the_same_folder_are_loaded_and_told(own_copy, tmp_path
 )
 def test_a_missing_file_is_named(own_copy, name):
     (own_copy / name).unlink()
-    generator = SdxlGenerator(model=str(own_copy))
+    generator = sdxl(model=str(own_copy))
     for use in (generator.describe, lambda: next(generator.generate([task()]))):
         with pytest.raises(SettingsError, match="FC_SDXL_MODEL") as caught:
             use()
@@ -405,14 +405,14 @@ def test_a_missing_shard_is_named(own_copy):
     shards["b"] = shards["a"].replace("00001-", "00002-")
     (unet / "diffusion_pytorch_model.safetensors.index.json").write_text(json.dumps({"weight_map": shards}))
     with pytest.raises(SettingsError, match=f"unet/{shards['b']}"):
-        SdxlGenerator(model=str(own_copy)).describe()
+        sdxl(model=str(own_copy)).describe()
 
 
 def test_pickled_weights_are_refused(own_copy):
     weights = own_copy / "unet/diffusion_pytorch_model.safetensors"
     weights.rename(weights.with_suffix(".bin"))
     with pytest.raises(SettingsError, match=r"pickles only \(diffusion_pytorch_model.bin\)"):
-        next(SdxlGenerator(model=str(own_copy)).generate([task()]))
+        next(sdxl(model=str(own_copy)).generate([task()]))
 
 
 @pytest.mark.parametrize(
@@ -427,21 +427,21 @@ def test_other_models_and_foreign_code_are_refused(own_copy, change, message):
     index = own_copy / "model_index.json"
     index.write_text(json.dumps({**json.loads(index.read_text()), **change}))
     with pytest.raises(SettingsError, match=message):
-        next(SdxlGenerator(model=str(own_copy)).generate([task()]))
+        next(sdxl(model=str(own_copy)).generate([task()]))
 
 
 def test_damaged_weights_are_told_with_the_folder(own_copy):
     weights = own_copy / "vae/diffusion_pytorch_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
     with pytest.raises(BackendError, match="is cut off") as caught:
-        next(SdxlGenerator(model=str(own_copy), device="cpu").generate([task()]))
+        next(sdxl(model=str(own_copy), device="cpu").generate([task()]))
     assert str(own_copy) in caught.value.what
 
 
 def test_a_checkpoint_with_half_precision_files_only_is_loaded(own_copy, generator):
     for path in own_copy.rglob("*.safetensors"):
         path.rename(path.with_suffix(".fp16.safetensors"))
-    (found,) = pixels(SdxlGenerator(model=str(own_copy), device="cpu").generate([task()]))
+    (found,) = pixels(sdxl(model=str(own_copy), device="cpu").generate([task()]))
     np.testing.assert_array_equal(found, pixels(generator.generate([task()]))[0])
 
 
@@ -449,7 +449,7 @@ def test_a_checkpoint_with_half_precision_files_only_is_loaded(own_copy, generat
 def test_a_folder_that_is_not_there_is_told(model, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SettingsError, match=r"neither the whole path of a folder or \.safetensors file on"):
-        SdxlGenerator(model=model).native_size()
+        sdxl(model=model).native_size()
 
 
 def test_a_device_that_is_not_there_is_told(tiny_sdxl):
@@ -458,14 +458,14 @@ def test_a_device_that_is_not_there_is_told(tiny_sdxl):
     if torch.cuda.is_available():
         pytest.skip("this machine has the device")
     with pytest.raises(SettingsError, match="FC_SDXL_DEVICE=cuda"):
-        next(SdxlGenerator(model=str(tiny_sdxl), device="cuda").generate([task()]))
+        next(sdxl(model=str(tiny_sdxl), device="cuda").generate([task()]))
 
 
 # --- The Hub --------------------------------------------------------------------------------------------------------
 
 
 def test_a_hub_id_that_cannot_be_reached_is_told_when_it_is_needed_and_not_before(hub_cache):
-    generator = SdxlGenerator(model="somebody/some-model")
+    generator = sdxl(model="somebody/some-model")
     assert generator.native_size() == 1024
     told = generator.describe()
     assert (told["model"], told["commit"], told["weights"]) == ("somebody/some-model", None, None)
@@ -480,7 +480,7 @@ def test_a_hub_id_in_the_cache_needs_no_network(hub_cache, tiny_sdxl, generator)
     shutil.copytree(tiny_sdxl, cached / "snapshots" / COMMIT)
     (cached / "refs").mkdir()
     (cached / "refs/main").write_text(COMMIT)
-    hub = SdxlGenerator(model="somebody/some-model", device="cpu")
+    hub = sdxl(model="somebody/some-model", device="cpu")
     local = generator.describe()
     assert local["model"] == "tiny"
     assert hub.describe() == {**local, "model": "somebody/some-model", "commit": COMMIT}
@@ -499,7 +499,7 @@ def test_a_hub_id_in_the_cache_needs_no_network(hub_cache, tiny_sdxl, generator)
 def test_describing_and_choosing_import_no_torch(tiny_sdxl):
     program = (
         "import sys, json\n"
-        "from resources.generators.select import make_generator\n"
+        "from resources.choose import make_generator\n"
         "from resources.settings import Settings\n"
         f"tool, why = make_generator(Settings(_env_file=None, sdxl_model={str(tiny_sdxl)!r}))\n"
         "print(json.dumps([why, tool.name, tool.describe(), tool.native_size()]))\n"
@@ -512,7 +512,7 @@ def test_describing_and_choosing_import_no_torch(tiny_sdxl):
     why, name, told, size = json.loads(done.stdout)
     assert why == "sdxl, as FC_SDXL_MODEL is set."
     assert name == "sdxl"
-    assert told == SdxlGenerator(model=str(tiny_sdxl)).describe()
+    assert told == sdxl(model=str(tiny_sdxl)).describe()
     assert size == NATIVE_SIZE
 
 
@@ -524,13 +524,13 @@ def test_the_fingerprint_sees_a_change_anywhere_in_a_large_file(own_copy):
         if start is not None:
             content[start : start + 40_000] = bytes(40_000)
         weights.write_bytes(content)
-        seen.add(SdxlGenerator(model=str(own_copy)).describe()["weights"])
+        seen.add(sdxl(model=str(own_copy)).describe()["weights"])
     assert len(seen) == 4
 
 
 def test_the_face_size_is_the_one_that_is_set(tiny_sdxl):
-    assert SdxlGenerator(model=str(tiny_sdxl), face_size=768).native_size() == 768
-    assert SdxlGenerator(model=str(tiny_sdxl)).native_size() == NATIVE_SIZE
+    assert sdxl(model=str(tiny_sdxl), face_size=768).native_size() == 768
+    assert sdxl(model=str(tiny_sdxl)).native_size() == NATIVE_SIZE
 
 
 def test_every_field_comes_from_the_settings():
@@ -542,6 +542,7 @@ def test_every_field_comes_from_the_settings():
         sdxl_vae="somebody/vae",
         sdxl_loras="somebody/lora=0.5; other/lora",
         sdxl_embeddings="/models/word.safetensors",
+        lora_dir="/models/loras",
         sdxl_device="cpu",
         sdxl_dtype="float16",
         sdxl_batch_size=3,
@@ -550,24 +551,30 @@ def test_every_field_comes_from_the_settings():
         model_memory=20,
         image_timeout=60,
     )
-    assert SdxlGenerator.from_settings(settings).model_dump() == {
-        "model": "somebody/some-model",
+    generator = SdxlGenerator.from_settings(settings)
+    assert asdict(generator.names) == {
+        "checkpoint": "somebody/some-model",
         "revision": "v2",
         "config": "somebody/configs",
         "vae": "somebody/vae",
-        "loras": ["somebody/lora=0.5", "other/lora"],
-        "embeddings": ["/models/word.safetensors"],
+        "loras": ("somebody/lora=0.5", "other/lora"),
+        "more_loras": (),
+        "embeddings": ("/models/word.safetensors",),
+        "clip_skip": 2,
+        "lora_dir": Path("/models/loras"),
+        "setting": "FC_SDXL_MODEL",
+        "own": {"more_loras"},
+    }
+    assert asdict(generator.options) == {
         "device": "cpu",
         "dtype": "float16",
         "batch_size": 3,
         "face_size": 512,
-        "clip_skip": 2,
-        "soft_inpaint": "auto",
         "compile_mode": "max",
         "memory": 20.0,
         "image_timeout": 60.0,
-        "setting": "FC_SDXL_MODEL",
     }
+    assert generator.soft_inpaint == "auto"
 
 
 @pytest.mark.parametrize(
@@ -583,21 +590,6 @@ def test_a_wrong_setting_is_named(fields, name):
     settings = Settings(_env_file=None, generator="sdxl", **{"sdxl_model": "somebody/some-model", **fields})
     with pytest.raises(SettingsError, match=name):
         make_generator(settings)
-
-
-def test_it_works_as_a_dagster_resource(tiny_sdxl):
-    sizes = []
-
-    @dg.asset
-    def picture(generator: SdxlGenerator) -> None:
-        sizes.extend(image.shape for image in pixels(generator.generate([task()])))
-
-    resource = SdxlGenerator.configure_at_launch()
-    config = {"resources": {"generator": {"config": {"model": str(tiny_sdxl), "device": "cpu"}}}}
-    assert dg.materialize([picture], resources={"generator": resource}, run_config=config).success
-    assert sizes == [(SIDE, SIDE, 3)]
-    with pytest.raises(ValidationError):
-        SdxlGenerator(model="a/b", batch_size=0)
 
 
 def test_the_schedulers_are_those_that_a_request_may_name():

@@ -2,6 +2,7 @@
 
 import itertools
 import re
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imaging.errors import SettingsError
+from resources.generators.diffusion import sdxl_words
 from resources.generators.diffusion.sdxl_prompts import (
     CHUNK,
     MAX_WEIGHT,
@@ -18,7 +20,8 @@ from resources.generators.diffusion.sdxl_prompts import (
     parse_prompt,
     split_chunks,
 )
-from tests.support.tiny_sdxl import WIDTHS, build_tiny_sdxl
+from resources.models.addons import word_addon
+from tests.support.tiny_sdxl import WIDTHS, build_embedding, build_tiny_sdxl
 
 pytest.importorskip("diffusers")
 
@@ -383,8 +386,10 @@ def test_a_clip_skip_beyond_the_layers_is_told(exact):
 
 
 def add_word(pipeline, word, vectors):
-    for tokenizer in (pipeline.tokenizer, pipeline.tokenizer_2):
-        tokenizer.add_tokens([word, *(f"{word}_{number}" for number in range(1, vectors))])
+    """As a checkpoint is loaded with the textual inversion of that name."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = build_embedding(Path(folder) / f"{word}.safetensors", vectors=vectors)
+        sdxl_words.add_word(pipeline.components, word_addon("FC_SDXL_EMBEDDINGS", file))
 
 
 def test_a_textual_inversion_of_several_vectors_is_written_out(own):
@@ -399,6 +404,19 @@ def test_a_textual_inversion_of_several_vectors_is_written_out(own):
     ratio = (weighted / plain)[:, 0]
     torch.testing.assert_close(ratio[2:5] / ratio[0], torch.full((3,), 2.0), rtol=1e-4, atol=1e-5)
     assert encoder.encode(["x" * 74 + " mystyle"])["prompt_embeds"].shape[1] == 154
+
+
+@pytest.mark.parametrize(("before", "first"), [(70, 75), (71, 71), (74, 74), (75, 75)])
+def test_a_word_of_five_vectors_is_never_parted_over_two_chunks(own, before, first):
+    add_word(own, "mystyle", 5)
+    chunks = encoder_of(own)._chunks("x" * before + " mystyle mystyle")
+    for of_encoder in chunks:
+        lengths = [len(chunk.tokens) for chunk in of_encoder]
+        assert lengths[0] == first
+        assert sum(lengths) == before + 10
+        words = [chunk.tokens[start:] for chunk, start in zip(of_encoder, (before, 0), strict=True)]
+        assert all(len(tokens) % 5 == 0 for tokens in words)
+        assert len({tokens[at : at + 5] for tokens in words for at in range(0, len(tokens), 5)}) == 1
 
 
 def test_vectors_that_fill_more_than_a_chunk_are_parted(own):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from resources.generators.diffusion.model_cache import MODELS
 from resources.generators.diffusion.sdxl import SdxlGenerator
 from resources.generators.diffusion.sdxl_model import COMPILED_BATCHES, Model, load_model
 from resources.store.image_store import ImageStore
+from tests.support.diffusion import sdxl
 from tests.support.graph import add_jobs, materialize
 from tests.support.sdxl import SIDE, good, inpaint_task, pixels, task
 from tests.support.tiny_sdxl import NATIVE_SIZE
@@ -27,12 +29,12 @@ from tests.support.tiny_sdxl import NATIVE_SIZE
 @pytest.fixture
 def own_generator(own_copy: Path) -> Iterator[SdxlGenerator]:
     """A generator whose model no other test uses, as a model learns what fits into memory."""
-    yield SdxlGenerator(model=str(own_copy), device="cpu", batch_size=8)
+    yield sdxl(model=str(own_copy), device="cpu", batch_size=8)
     MODELS.clear()
 
 
 def loaded(generator: SdxlGenerator) -> Model:
-    return load_model(generator.model, "", "cpu", generator.dtype, compile_mode=generator.compile_mode)
+    return load_model(generator.names, generator.options)
 
 
 def memory_for(model: Model, monkeypatch: pytest.MonkeyPatch, *, unet_images: int, vae_latents: int = 10**9) -> None:
@@ -110,7 +112,7 @@ def test_other_models_go_first_when_memory_is_short(
 
 
 def test_an_image_past_its_time_ends_between_two_steps_and_says_so(own_copy: Path) -> None:
-    generator = SdxlGenerator(model=str(own_copy), device="cpu", image_timeout=1e-6)
+    generator = sdxl(model=str(own_copy), device="cpu", image_timeout=1e-6)
     first, second = generator.generate([task("a", steps=9), task("b", steps=9)])
     for name, error in (("a", first), ("b", second)):
         assert isinstance(error, ImageTimeoutError)
@@ -121,7 +123,7 @@ def test_an_image_past_its_time_ends_between_two_steps_and_says_so(own_copy: Pat
 def test_a_reader_that_goes_stops_the_batch_that_is_made_ahead(
     own_generator: SdxlGenerator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    generator = own_generator.model_copy(update={"batch_size": 1})
+    generator = replace(own_generator, options=replace(own_generator.options, batch_size=1))
     steps = 0
     second_runs = threading.Event()
     real = Watch.__call__
@@ -161,7 +163,7 @@ def compilations(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[int, ..
 
 
 def test_nothing_is_compiled_anew_in_service(own_generator: SdxlGenerator, compilations: list[tuple[int, ...]]) -> None:
-    generator = own_generator.model_copy(update={"compile_mode": "default"})
+    generator = replace(own_generator, options=replace(own_generator.options, compile_mode="default"))
     size = {"width": NATIVE_SIZE, "height": NATIVE_SIZE}
     eager = pixels(own_generator.generate([task(**size, seed=seed) for seed in range(3)]))
     three = [good(one) for one in generator.generate([task(**size, seed=seed) for seed in range(3)])]

@@ -8,6 +8,7 @@ import pytest
 from resources.generators.base import InpaintTask
 from resources.generators.diffusion.sdxl import SdxlGenerator
 from resources.generators.diffusion.sdxl_model import load_model
+from tests.support.diffusion import sdxl
 from tests.support.sdxl import SIDE, inpaint_task, pixels
 from tests.support.tiny_sdxl import build_tiny_sdxl
 
@@ -33,7 +34,7 @@ def stairs(strength: float = 1.0, **changes) -> InpaintTask:
 
 @pytest.fixture
 def off(tiny_sdxl) -> SdxlGenerator:
-    return SdxlGenerator(model=str(tiny_sdxl), device="cpu", batch_size=4, soft_inpaint="off")
+    return sdxl(model=str(tiny_sdxl), device="cpu", batch_size=4, soft_inpaint="off")
 
 
 @pytest.mark.parametrize(("scheduler", "strength"), [("Euler a", 0.5), ("Heun", 0.5), ("DPM++ 2M SDE", 1.0)])
@@ -45,7 +46,7 @@ def test_a_hard_mask_gives_the_same_bytes_as_without(generator, off, scheduler, 
 
 @pytest.mark.parametrize(("scheduler", "cfg_scale"), [("Euler", 1.0), ("Euler a", 6.0), ("DPM++ 2M", 6.0)])
 def test_a_cell_is_free_in_as_many_of_the_last_steps_as_its_mask_says(generator, monkeypatch, scheduler, cfg_scale):
-    unet = load_model(generator.model, "", "cpu", "auto").parts["unet"]
+    unet = load_model(generator.names, generator.options).parts["unet"]
     seen = []
     monkeypatch.setattr(unet, "forward", _noting(unet.forward, seen))
     asked = stairs(scheduler=scheduler, cfg_scale=cfg_scale, steps=5)
@@ -71,7 +72,7 @@ def _noting(forward, seen):
 @pytest.mark.parametrize("scheduler", ["Euler", "DPM++ 2M"])
 def test_the_change_fades_towards_the_edge_and_ends_there(generator, monkeypatch, scheduler):
     """Of the latents, band by band, from the kept ones to the new ones; an average over several seeds."""
-    vae = load_model(generator.model, "", "cpu", "auto").parts["vae"]
+    vae = load_model(generator.names, generator.options).parts["vae"]
     decoded = []
     monkeypatch.setattr(vae, "decode", _noting_latents(vae.decode, decoded))
     changes = []
@@ -113,5 +114,5 @@ def test_a_soft_mask_changes_less_than_the_same_mask_made_hard(generator, off):
 
 def test_an_inpainting_checkpoint_sees_its_mask_as_before(tmp_path):
     model = str(build_tiny_sdxl(tmp_path / "nine", in_channels=9))
-    generators = [SdxlGenerator(model=model, device="cpu", soft_inpaint=soft) for soft in ("auto", "off")]
+    generators = [sdxl(model=model, device="cpu", soft_inpaint=soft) for soft in ("auto", "off")]
     np.testing.assert_array_equal(*pixels(next(generator.inpaint([stairs()])) for generator in generators))

@@ -69,8 +69,9 @@ def test_order_is_priority_then_age(instance: dg.DagsterInstance, queue: JobQueu
 
 
 def test_a_run_names_the_queue_of_workers_that_can_do_it(
-    instance: dg.DagsterInstance, queue: JobQueue, store: ImageStore
+    instance: dg.DagsterInstance, queue: JobQueue, store: ImageStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("FC_GENERATOR", "sdxl")
     add_jobs(queue, store, PROMPT, PROMPT)
     (request,) = tick(instance)
     assert request.tags["dagster-celery/queue"] == "gpu"

@@ -21,7 +21,7 @@ from jobs.model.stages import STAGES
 from jobs.queue.job_queue import JobQueue
 from jobs.runs.lifecycle import settle_lost_runs, settle_run, why_failed
 from resources.generators.servers.http_api import UnreachableError
-from resources.retry_after import retry_after
+from resources.retries import retry_after
 from resources.settings import Settings, load_settings
 from resources.store.image_store import ImageStore
 from tests.support.commands import Fc

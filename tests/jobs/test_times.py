@@ -77,11 +77,24 @@ def test_a_time_that_the_clocks_leave_out_is_left_out() -> None:
     assert next_time("30 2 * * *", utc("2026-03-28T12:00")) == utc("2026-03-30T00:30")
 
 
+def test_a_time_that_comes_twice_when_the_clocks_go_back_comes_once() -> None:
+    first = next_time("30 2 * * *", utc("2026-10-24T12:00"))
+    assert first == utc("2026-10-25T00:30")
+    for after in (first, utc("2026-10-25T01:10"), utc("2026-10-25T01:30")):
+        assert next_time("30 2 * * *", after) == utc("2026-10-26T01:30")
+
+
 def test_names_lists_and_both_kinds_of_day() -> None:
     assert next_time("0 9 * * MON-fri", NOW) == utc("2026-11-23T08:00")
     assert next_time("0 0 13 * fri", NOW) == utc("2026-11-26T23:00"), "the 13th, or a Friday"
     assert next_time("0 0 * * 7", NOW) == utc("2026-11-21T23:00")
     assert next_time("0 0 29 2 *", NOW) == utc("2028-02-28T23:00")
+
+
+def test_the_last_day_the_last_weekday_and_the_second_friday() -> None:
+    assert next_time("0 9 L * *", NOW) == utc("2026-11-30T08:00")
+    assert next_time("0 9 LW 1 *", NOW) == utc("2027-01-29T08:00")
+    assert next_time("0 9 * * fri#2", NOW) == utc("2026-12-11T08:00")
 
 
 @pytest.mark.parametrize(
@@ -92,6 +105,11 @@ def test_names_lists_and_both_kinds_of_day() -> None:
 def test_what_says_not_how_often(text: str) -> None:
     with pytest.raises(RejectedError, match="--every"):
         check_every(text)
+
+
+def test_the_field_that_is_wrong_is_named() -> None:
+    with pytest.raises(RejectedError, match=r"'\* 24 \* \* \*' is no cron expression: bad hour"):
+        check_every("* 24 * * *")
 
 
 @st.composite

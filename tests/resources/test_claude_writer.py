@@ -28,7 +28,7 @@ from imaging.geometry.boxes import Box, Face
 from resources.settings import Settings
 from resources.writers.base import Picture, PromptDraft
 from resources.writers.claude import MAX_IMAGE_SIDE, ClaudeWriter
-from resources.writers.claude_prices import cost_usd, price_of
+from resources.writers.claude_prices import cost_usd
 from resources.writers.claude_prompts import PROMPT_VERSION
 
 KEY = "sk-ant-test-7f3c9d1e5b"
@@ -600,15 +600,15 @@ def test_one_connection_serves_many_calls() -> None:
     with serving(message(json.dumps(ENHANCED))) as service:
         writer = writer_for(service.url)
         writer.enhance(DRAFT)
-        client = writer._client
+        client = writer._api._client
         writer.enhance(DRAFT)
-        assert writer._client is client
+        assert writer._api._client is client
     assert len(service.received) == 2
 
 
 def test_prices_are_found_by_id_with_or_without_a_date_and_never_guessed() -> None:
-    assert price_of("claude-haiku-4-5-20251001") == price_of("claude-haiku-4-5")
-    assert price_of("claude-sonnet-5-6") is None
-    assert price_of("claude-sonnet-5-5-fast") is None
+    assert cost_usd("claude-haiku-4-5-20251001", 1, 2, 3, 4) == cost_usd("claude-haiku-4-5", 1, 2, 3, 4) is not None
+    assert cost_usd("claude-sonnet-5-6", 1, 1, 1, 1) is None
+    assert cost_usd("claude-sonnet-5-5-fast", 1, 1, 1, 1) is None
     assert cost_usd("claude-opus-5-5", 1_000_000, 1_000_000, 1_000_000, 1_000_000) == pytest.approx(29.2)
     assert cost_usd("gpt", 1, 1, 1, 1) is None

@@ -8,8 +8,8 @@ import pytest
 from skimage import data
 
 from imaging.errors import SettingsError
+from resources.choose import make_detector
 from resources.detectors.haar import HaarDetector
-from resources.detectors.select import make_detector
 from resources.detectors.yunet import YuNetDetector
 from resources.plugins import load_plugin
 from resources.settings import PROJECT_ROOT, Settings

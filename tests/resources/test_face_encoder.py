@@ -13,10 +13,10 @@ from skimage import data
 from imaging.errors import BackendError, SettingsError
 from imaging.faces.identity import similarity
 from imaging.geometry.boxes import Box, Face
+from resources.choose import make_encoder
 from resources.detectors.yunet import YuNetDetector
 from resources.encoders import sface
 from resources.encoders.base import FaceEncoder
-from resources.encoders.select import make_encoder
 from resources.encoders.sface import SFaceEncoder
 from resources.settings import Settings
 from tests.support.tiny_onnx import sface_like

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from imaging.errors import SettingsError
+from resources.choose import make_writer
 from resources.settings import Settings
 from resources.writers.claude import ClaudeWriter
 from resources.writers.offline import OfflineWriter
-from resources.writers.select import make_writer
 
 
 def settings(writer: str = "auto", key: str = "") -> Settings:

@@ -8,8 +8,8 @@ import pytest
 from skimage import data
 
 from imaging.errors import BackendError, SettingsError
+from resources.choose import make_generator
 from resources.generators.base import Generated, ImageTask, InpaintTask
-from resources.generators.select import make_generator
 from resources.settings import Settings
 from sketch.generator import SketchGenerator
 

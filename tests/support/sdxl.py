@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from resources.generators.base import Generated, ImageTask, InpaintTask, Outcome
 from resources.generators.diffusion.sdxl import SdxlGenerator
+from tests.support.diffusion import sdxl
 from tests.support.tiny_sdxl import build_tiny_sdxl
 
 SIDE = 32  # pixels; small, as most tests care for the calls and not for the pictures
@@ -34,7 +35,7 @@ def own_copy(tiny_sdxl: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def generator(tiny_sdxl: Path) -> SdxlGenerator:
-    return SdxlGenerator(model=str(tiny_sdxl), device="cpu", batch_size=4)
+    return sdxl(model=str(tiny_sdxl), device="cpu", batch_size=4)
 
 
 def task(job_id: str = "job-1", **changes: Any) -> ImageTask:

@@ -3,30 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar, Final, Literal, TypeVar
+from typing import Any, ClassVar, Final, TypeVar
 
-import dagster as dg
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
 
 from imaging.errors import BackendError
 from resources.generators.base import NOTHING_CHOSEN, Generated, ImageTask, InpaintTask, ModelChoice, Outcome
+from resources.generators.choice import check_honoured
 from resources.generators.diffusion.calls import Calls, Watch, run_batches
 from resources.generators.diffusion.flux_model import FluxModel, load_flux
-from resources.generators.diffusion.outcomes import failure, sampling_of, settings_told, shared_values, versions
-from resources.generators.diffusion.sdxl_model import steps_done
-from resources.models.flux_checkpoint import find_flux_checkpoint
+from resources.generators.diffusion.options import Options, Setting, model_names
+from resources.generators.diffusion.outcomes import failure, sampling_of, steps_done, versions
+from resources.models.flux_checkpoint import FLUX
+from resources.models.names import ModelNames
 from resources.settings import Settings
 
 NATIVE_SIZE: Final = 1024  # pixels; diffusers' own default for Flux
 
 Task = TypeVar("Task", ImageTask, InpaintTask)
-Variable = Literal["FC_FACE_MODEL", "FC_SDXL_MODEL"]
 
 
-class FluxGenerator(dg.ConfigurableResource):  # type: ignore[type-arg]
+@dataclass(frozen=True, slots=True)
+class FluxGenerator:
     """Flux.1 dev, schnell or Fill on a GPU, or very slowly on a CPU. Loaded at the first image, once per process.
 
     Flux samples in its own way, so of a task only prompt, seed, size, steps and strength count. The scheduler is always
@@ -37,49 +38,37 @@ class FluxGenerator(dg.ConfigurableResource):  # type: ignore[type-arg]
     Each image draws its noise from a CPU generator of its own, so a seed means the same noise on every device and in
     every batch. The same tasks in the same batches give the same bytes on one device; in other batches a value may
     differ by 1 of 255.
+
+    Attributes:
+        names: the checkpoint: a Hub id or a diffusers folder.
+        options: how it runs.
+        guidance: guidance scale of Flux, 0 to 100; 0: the model's own, 3.5, or 30 for Fill.
     """
 
     name: ClassVar[str] = "flux"
+    HONOURS: ClassVar[frozenset[str]] = frozenset({"checkpoint", "revision"})
 
-    model: str = Field(description="Hub id or diffusers folder of the Flux checkpoint.")
-    revision: str = Field("", description="Branch, tag or commit of a Hub id; empty: main.")
-    device: Literal["auto", "cuda", "mps", "cpu"] = Field(
-        "auto", description="Where it runs; auto: cuda, else mps, else cpu."
-    )
-    dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field(
-        "auto", description="What it computes in; auto: bfloat16 on cuda, else float32."
-    )
-    batch_size: int = Field(8, ge=1, le=64, description="Most images that one pipeline call makes.")
-    face_size: int = Field(
-        0, ge=0, le=2048, multiple_of=8, description="Side of the face pass in pixels; 0: the model's own."
-    )
-    guidance: float = Field(
-        0.0, ge=0, le=100, description="Guidance scale of Flux; 0: the model's own, 3.5, or 30 for Fill."
-    )
-    image_timeout: float = Field(300.0, gt=0, description="Seconds that one image may take.")
-    memory: float = Field(0.0, ge=0, description="GiB that all loaded models may take; 0: what the device has.")
-    setting: Variable = Field("FC_FACE_MODEL", description="The variable that `model` is from, for error messages.")
+    names: ModelNames
+    options: Options
+    guidance: float = 0.0
 
     @classmethod
     def from_settings(
-        cls,
-        settings: Settings,
-        setting: Variable = "FC_FACE_MODEL",
-        choice: ModelChoice = NOTHING_CHOSEN,  # noqa: ARG003
+        cls, settings: Settings, setting: Setting = "FC_FACE_MODEL", choice: ModelChoice = NOTHING_CHOSEN
     ) -> FluxGenerator:
         """The generator over the model that a variable names; nothing is loaded yet.
 
         Args:
             settings: all settings; device, dtype and batch size are those of SDXL.
             setting: the variable that holds the model. A revision can be set for `FC_SDXL_MODEL` only.
-            choice: what a job says of the model.
+            choice: what a job says in place of the settings.
 
         Raises:
             SettingsError: names each variable that cannot be used, and why.
         """
+        check_honoured(cls.name, cls.HONOURS, choice)
         hint = "Set it to a folder in diffusers format or to a Hub id, as black-forest-labs/FLUX.1-dev."
-        with settings_told():
-            return cls(**shared_values(settings, setting, "flux", hint))
+        return cls(model_names(settings, setting, hint, choice, cls.name), Options.from_settings(settings))
 
     def describe(self) -> dict[str, Any]:
         """The checkpoint and its fingerprint, device, dtype and guidance as they are set, and the libraries' versions.
@@ -90,21 +79,21 @@ class FluxGenerator(dg.ConfigurableResource):  # type: ignore[type-arg]
         Raises:
             SettingsError: the checkpoint is not there or not whole.
         """
-        checkpoint = find_flux_checkpoint(self.model, self.revision, self.setting)
+        checkpoint = self.names.find_checkpoint(FLUX)
         return {
             "generator": self.name,
-            "model": checkpoint.label if checkpoint else self.model,
+            "model": checkpoint.label if checkpoint else self.names.checkpoint,
             "commit": checkpoint.commit if checkpoint else None,
             "weights": checkpoint.fingerprint() if checkpoint else None,
-            "device": self.device,
-            "dtype": self.dtype,
+            "device": self.options.device,
+            "dtype": self.options.dtype,
             "guidance": self.guidance,
             **versions(),
         }
 
     def native_size(self) -> int:
         """`face_size`, or 1024, which Flux is at home with."""
-        return self.face_size or NATIVE_SIZE
+        return self.options.face_size or NATIVE_SIZE
 
     def generate(self, tasks: Sequence[ImageTask]) -> Iterator[Outcome]:
         """Make one image per task; see `Generator.generate`. Flux Fill cannot, and says so for each.
@@ -132,8 +121,7 @@ class FluxGenerator(dg.ConfigurableResource):  # type: ignore[type-arg]
     ) -> Iterator[Outcome]:
         if not tasks:
             return
-        budget = int(self.memory * 2**30) or None
-        model = load_flux(self.model, self.revision, self.device, self.dtype, budget=budget, setting=self.setting)
+        model = load_flux(self.names, self.options)
 
         def run(batch: Sequence[Task], watch: Watch) -> NDArray[np.float32]:
             return call(model, batch, self.guidance, watch)
@@ -145,8 +133,9 @@ class FluxGenerator(dg.ConfigurableResource):  # type: ignore[type-arg]
             finished=partial(self._finished, model),
             failed=partial(failure, model="Flux", device=model.device, dtype=model.dtype),
         )
+        options = self.options
         yield from run_batches(
-            tasks, key=partial(key, model), size=self.batch_size, make=calls.outcomes, seconds=self.image_timeout
+            tasks, key=partial(key, model), size=options.batch_size, make=calls.outcomes, seconds=options.image_timeout
         )
 
     def _finished(self, model: FluxModel, task: Task, image: NDArray[np.float32], batch: Mapping[str, Any]) -> Outcome:

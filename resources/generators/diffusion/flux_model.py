@@ -15,13 +15,15 @@ from numpy.typing import NDArray
 from imaging.errors import BackendError
 from resources.generators.base import ImageTask, InpaintTask
 from resources.generators.diffusion.calls import Watch
+from resources.generators.diffusion.devices import gpu_name, pick_device, pick_dtype
+from resources.generators.diffusion.loading import fetch, loading, without_progress_bars
 from resources.generators.diffusion.memory import Memory
 from resources.generators.diffusion.model_cache import MODELS, memory_budget
-from resources.generators.diffusion.outcomes import check_size
-from resources.generators.diffusion.sdxl_loading import first_line, pick_device, pick_dtype
-from resources.generators.diffusion.sdxl_model import steps_done
+from resources.generators.diffusion.options import Options
+from resources.generators.diffusion.outcomes import check_size, steps_done
 from resources.models.checkpoint import Checkpoint
-from resources.models.flux_checkpoint import find_flux_checkpoint
+from resources.models.flux_checkpoint import FLUX
+from resources.models.names import ModelNames
 from resources.models.weights import parameters
 
 _log = logging.getLogger(__name__)
@@ -86,7 +88,7 @@ class FluxModel:
         if self.fill:
             raise BackendError(
                 "Flux Fill is an inpainting checkpoint, which cannot make an image from text alone.",
-                "Use it as FC_FACE_MODEL only, and a text-to-image checkpoint for the scene.",
+                "Use it for the faces only, and a text-to-image checkpoint for the scene.",
             )
         from diffusers import FluxPipeline
 
@@ -172,16 +174,8 @@ class FluxModel:
         return np.asarray(images, np.float32)[:, :height, :width]
 
 
-def load_flux(model: str, revision: str, device: str, dtype: str, *, budget: int | None, setting: str) -> FluxModel:
+def load_flux(names: ModelNames, options: Options) -> FluxModel:
     """The checkpoint in memory, loaded when this process has not done so, and downloaded when it is a new Hub id.
-
-    Args:
-        model: a folder in diffusers format, or a Hub id.
-        revision: branch, tag or commit of a Hub id; empty for `main`.
-        device: `cuda`, `mps`, `cpu`, or `auto` for the first of them that is there.
-        dtype: `bfloat16`, `float16`, `float32`, or `auto` for bfloat16 on cuda and float32 elsewhere.
-        budget: bytes that all loaded models may take on the device; None: no limit.
-        setting: the variable that `model` comes from, for the errors.
 
     Raises:
         SettingsError: the checkpoint or the device is not there.
@@ -189,53 +183,49 @@ def load_flux(model: str, revision: str, device: str, dtype: str, *, budget: int
     """
     import torch
 
-    device = pick_device(device)
-    dtype = pick_dtype(dtype, device)
-    checkpoint = find_flux_checkpoint(model, revision, setting) or _download(model, revision, setting)
+    device = pick_device(options.device)
+    dtype = pick_dtype(options.dtype, device)
+    checkpoint = names.find_checkpoint(FLUX) or _download(names)
     needs = parameters(checkpoint.paths()) * int(getattr(torch, dtype).itemsize)
     return MODELS.get(
         ("flux", checkpoint.folder.resolve(), device, dtype),
-        lambda: _load(checkpoint, device, dtype, needs, setting),
+        lambda: _load(checkpoint, device, dtype, needs),
         version=checkpoint.fingerprint(),
         label=checkpoint.label,
         needs=needs,
-        budget=memory_budget(device) if budget is None else budget,
+        budget=options.budget or memory_budget(device),
     )
 
 
-def _download(model: str, revision: str, setting: str) -> Checkpoint:
+def _download(names: ModelNames) -> Checkpoint:
     from diffusers import FluxPipeline
 
-    _log.info("Downloading the Flux checkpoint %s into the Hub cache.", model)
-    version = f" --revision {revision}" if revision else ""
+    field, model = names.named("checkpoint"), names.checkpoint
+    revision = f" --revision {names.revision}" if names.revision else ""
     hint = (
-        f"Run, where the Hub can be reached: hf download {model}{version}; some models ask for consent on their page "
-        f"and for hf auth login first. Or set {setting} to a folder in diffusers format."
+        f"Run, where the Hub can be reached: hf download {model}{revision}; some models ask for consent on their page "
+        f"and for hf auth login first. Or set {field} to a folder in diffusers format."
     )
-    try:
-        FluxPipeline.download(model, revision=revision or None, use_safetensors=True)
-    except Exception as error:
-        raise BackendError(
-            f"{setting}={model} is not a folder on this machine, and as a Hub id it cannot be downloaded "
-            f"({type(error).__name__}: {first_line(error)}).",
-            hint,
-        ) from error
-    checkpoint = find_flux_checkpoint(model, revision, setting)
+    fetch(
+        field,
+        model,
+        lambda: FluxPipeline.download(model, revision=names.revision or None, use_safetensors=True),
+        hint,
+    )
+    checkpoint = names.find_checkpoint(FLUX)
     if checkpoint is None:
-        raise BackendError(f"{setting}={model}: the Hub gave no complete Flux checkpoint.", hint)
+        raise BackendError(f"{field}={model}: the Hub gave no complete Flux checkpoint.", hint)
     return checkpoint
 
 
-def _load(checkpoint: Checkpoint, device: str, dtype: str, needs: int, setting: str) -> FluxModel:
+def _load(checkpoint: Checkpoint, device: str, dtype: str, needs: int) -> FluxModel:
     import diffusers
     import torch
-    import transformers
 
-    diffusers.utils.logging.disable_progress_bar()
-    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    without_progress_bars()
     offload = device == "cuda" and needs > torch.cuda.mem_get_info()[0]
     start = time.perf_counter()
-    try:
+    with loading(checkpoint.field, checkpoint.folder, device, dtype):
         pipeline = diffusers.DiffusionPipeline.from_pretrained(  # type: ignore[no-untyped-call]
             checkpoint.folder,
             dtype=getattr(torch, dtype),
@@ -245,12 +235,6 @@ def _load(checkpoint: Checkpoint, device: str, dtype: str, needs: int, setting: 
         )
         if not offload:
             pipeline.to(device)
-    except Exception as error:
-        raise BackendError(
-            f"{setting}: the checkpoint {checkpoint.folder} cannot be loaded on {device} as {dtype} "
-            f"({type(error).__name__}: {first_line(error)}).",
-            "Download or copy it again if it is damaged; free memory on the device if that was short.",
-        ) from error
     _log.info(
         "Loaded the Flux checkpoint %s, %.1f GiB, on %s as %s in %.1f s%s.",
         checkpoint.label,
@@ -264,7 +248,7 @@ def _load(checkpoint: Checkpoint, device: str, dtype: str, needs: int, setting: 
     scheduler = parts.pop("scheduler")
     return FluxModel(
         device=device,
-        gpu=torch.cuda.get_device_name() if device == "cuda" else None,
+        gpu=gpu_name(device),
         dtype=dtype,
         memory=Memory(device, offloaded=offload),
         fill=isinstance(pipeline, diffusers.FluxFillPipeline),

@@ -1,77 +1,14 @@
-"""What SDXL and Flux have in common around a call: their settings, a task that failed, versions."""
+"""What SDXL and Flux have in common around a call: a task's share of the steps, one that failed, versions."""
 
 from __future__ import annotations
 
 import functools
 import importlib.metadata
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any, Final
+import math
 
-from pydantic import ValidationError
-
-from imaging.errors import BackendError, OutOfMemoryError, SettingsError
+from imaging.errors import BackendError, OutOfMemoryError
 from resources.generators.base import ImageTask, InpaintTask
 from resources.generators.diffusion.memory import is_out_of_memory
-from resources.settings import Settings
-
-_VARIABLES: Final = {
-    "compile_mode": "FC_SDXL_COMPILE",
-    "face_size": "FC_FACE_SIZE",
-    "image_timeout": "FC_IMAGE_TIMEOUT",
-    "memory": "FC_MODEL_MEMORY",
-    "soft_inpaint": "FC_FACE_SOFT_INPAINT",
-}
-
-
-def shared_values(settings: Settings, setting: str, generator: str, hint: str) -> dict[str, Any]:
-    """What the settings say of the fields that every generator on diffusers has.
-
-    Args:
-        settings: all settings; device, dtype and batch size are those of SDXL.
-        setting: the variable that holds the model. A revision can be set for `FC_SDXL_MODEL` only.
-        generator: its name, for the error.
-        hint: what may be put into the variable.
-
-    Raises:
-        SettingsError: the variable is not set.
-    """
-    faces = setting == "FC_FACE_MODEL"
-    model = settings.face_model if faces else settings.sdxl_model
-    if not model:
-        raise SettingsError(f"{setting} is not set, and the generator {generator} needs a checkpoint.", hint)
-    return {
-        "model": model,
-        "revision": "" if faces else settings.sdxl_revision,
-        "device": settings.sdxl_device,
-        "dtype": settings.sdxl_dtype,
-        "batch_size": settings.sdxl_batch_size,
-        "face_size": settings.face_size,
-        "image_timeout": settings.image_timeout,
-        "memory": settings.model_memory,
-        "setting": setting,
-    }
-
-
-@contextmanager
-def settings_told() -> Iterator[None]:
-    """Inside, a field that a generator cannot take is told by its variable.
-
-    Raises:
-        SettingsError: names each one, and why.
-    """
-    try:
-        yield
-    except ValidationError as error:
-        problems = [
-            f"{_VARIABLES.get(field, f'FC_SDXL_{field.upper()}')}={problem['input']}: {problem['msg']}"
-            for problem in error.errors()
-            for field in [str(problem["loc"][0])]
-        ]
-        raise SettingsError(
-            f"These settings cannot be used: {'; '.join(problems)}.",
-            "Correct them in the environment or in .env; .env.example explains each.",
-        ) from None
 
 
 def failure(task: ImageTask | InpaintTask, error: Exception, *, model: str, device: str, dtype: str) -> BackendError:
@@ -109,6 +46,11 @@ def check_size(task: InpaintTask) -> None:
 def sampling_of(task: ImageTask | InpaintTask) -> ImageTask:
     """Prompt, seed and sampling settings of a task of either kind."""
     return task.task if isinstance(task, InpaintTask) else task
+
+
+def steps_done(strength: float, steps: int) -> int:
+    """How many of the steps an inpainting does: its strength's share of them, rounded down; 0 only at strength 0."""
+    return max(1, math.floor(steps * strength + 1e-6)) if strength else 0
 
 
 @functools.cache

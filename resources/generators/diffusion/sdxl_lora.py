@@ -40,7 +40,7 @@ _OUTSIDE_BLOCKS: Final = {
 
 
 def add_lora(parts: Mapping[str, Any], lora: Addon) -> None:
-    """Add a LoRA to the weights, at its weight. Nothing is left of it but other weights, so a call costs no more.
+    """Add a LoRA to the weights of the UNet and the text encoders. Nothing is left of it, so a call costs no more.
 
     To each module's weight W comes `weight * alpha / rank * up @ down` (Hu et al., LoRA, arXiv:2106.09685), computed in
     float32 and rounded once to the dtype of W. Known are the names of kohya's trainer, with the blocks of LDM or of
@@ -56,7 +56,7 @@ def add_lora(parts: Mapping[str, Any], lora: Addon) -> None:
     import torch
     from safetensors import safe_open
 
-    if not lora.weight:
+    if not lora.weight and not lora.text_weight:
         return
     assert lora.path is not None  # noqa: S101 - fetched before
     with safe_open(lora.path, framework="pt") as file:
@@ -75,7 +75,8 @@ def add_lora(parts: Mapping[str, Any], lora: Addon) -> None:
         if up.shape[1] != rank or (up.shape[0], down.shape[1]) != weight.flatten(1).shape:
             raise _unusable(lora, f"{stem} has factors {tuple(up.shape)} and {tuple(down.shape)}")
         alpha = tensors.pop(f"{stem}.alpha", None)
-        scale = lora.weight * (alphas.of(name, rank) if alpha is None else float(alpha)) / rank
+        strength = lora.weight if name.startswith("unet.") else lora.text_weight
+        scale = strength * (alphas.of(name, rank) if alpha is None else float(alpha)) / rank
         changes.append((weight, down, up, scale))
     if tensors or not changes:
         raise _unusable(lora, f"it holds {next(iter(tensors), 'nothing')}, which is no part of a plain LoRA")
@@ -151,6 +152,6 @@ def _plain(name: str) -> str:
 
 def _unusable(lora: Addon, why: str) -> SettingsError:
     return SettingsError(
-        f"FC_SDXL_LORAS: {lora.path} cannot be added to this checkpoint: {why}.",
+        f"{lora.field}: {lora.path} cannot be added to this checkpoint: {why}.",
         "Use a LoRA made for SDXL, or a checkpoint that it was merged into.",
     )

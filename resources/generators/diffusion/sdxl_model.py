@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import functools
-import logging
-import math
 import os
 import threading
 from collections.abc import Sequence
@@ -17,19 +15,18 @@ from numpy.typing import NDArray
 from imaging.errors import BackendError
 from resources.generators.base import ImageTask, InpaintTask
 from resources.generators.diffusion.calls import Watch
+from resources.generators.diffusion.devices import gpu_name, pick_device, pick_dtype
 from resources.generators.diffusion.memory import Memory
 from resources.generators.diffusion.model_cache import MODELS, memory_budget
-from resources.generators.diffusion.outcomes import check_size
-from resources.generators.diffusion.sdxl_loading import download, fetch_addons, load_parts, pick_device, pick_dtype
+from resources.generators.diffusion.options import Options
+from resources.generators.diffusion.outcomes import check_size, steps_done
+from resources.generators.diffusion.sdxl_loading import download, fetch_addons, load_parts
 from resources.generators.diffusion.sdxl_prompts import PromptEncoder
 from resources.generators.diffusion.sdxl_schedulers import make_scheduler
 from resources.generators.diffusion.soft_mask import SoftMask, free_cells
-from resources.models.addons import Addons
-from resources.models.checkpoint import BASE, find_checkpoint
+from resources.models.names import ModelNames
 from resources.models.weights import parameters
 from resources.settings import dagster_home
-
-_log = logging.getLogger(__name__)
 
 COMPILER: Final = "inductor"  # the back end of torch.compile
 COMPILE_MODES: Final = {"default": "default", "max": "max-autotune-no-cudagraphs"}
@@ -52,32 +49,47 @@ class Model:
     """A checkpoint in memory. Calls from several threads wait for each other: fp16 changes the VAE during a call.
 
     Attributes:
-        fingerprint: of the files it was loaded from.
         device: `cuda`, `mps` or `cpu`.
         gpu: the name of the graphics card on cuda, else None.
         dtype: `bfloat16`, `float16` or `float32`.
         parts: UNet, VAE, text encoders and tokenizers by their names in diffusers, without the scheduler.
         scheduler_config: of the checkpoint's own scheduler.
-        encoder: makes the prompts' embeddings.
+        zero_negative: whether no negative prompt means zero embeddings, as the checkpoint says.
         native_size: side in pixels of the square that the UNet was made for.
         compile_mode: `off`, `default` or `max`.
         memory: how it gets along with the memory of the device.
     """
 
-    fingerprint: str
     device: str
     gpu: str | None
     dtype: str
     parts: dict[str, Any]
     scheduler_config: dict[str, Any]
-    encoder: PromptEncoder
+    zero_negative: bool
     native_size: int
     memory: Memory
     compile_mode: str = "off"
     lock: threading.Lock = field(default_factory=threading.Lock)
     _compiled: dict[str, Any] = field(default_factory=dict)
+    _encoders: dict[int, PromptEncoder] = field(default_factory=dict)
 
-    def generate(self, tasks: Sequence[ImageTask], watch: Watch) -> NDArray[np.float32]:
+    def encoder(self, clip_skip: int, named: str = "FC_SDXL_CLIP_SKIP") -> PromptEncoder:
+        """What makes the prompts' embeddings at a clip skip, over the parts that all share.
+
+        Args:
+            clip_skip: 1 to 12, as A1111 counts.
+            named: the variable or the job's field that says it, for messages.
+
+        Raises:
+            SettingsError: a text encoder has fewer layers.
+        """
+        if clip_skip not in self._encoders:
+            self._encoders[clip_skip] = PromptEncoder(
+                self.parts, clip_skip=clip_skip, zero_negative=self.zero_negative, named=named
+            )
+        return self._encoders[clip_skip]
+
+    def generate(self, tasks: Sequence[ImageTask], encoder: PromptEncoder, watch: Watch) -> NDArray[np.float32]:
         """Make one image per task in one call; all tasks share size, steps, CFG, scheduler, and length of the prompts.
 
         Returns:
@@ -88,14 +100,16 @@ class Model:
         """
         if self.parts["unet"].config.in_channels != _TEXT_CHANNELS:
             raise BackendError(
-                "FC_SDXL_MODEL is an inpainting checkpoint, which cannot make an image from text alone.",
-                "Set it to a text-to-image checkpoint; those can inpaint too.",
+                "This is an inpainting checkpoint, which cannot make an image from text alone.",
+                "Use a text-to-image checkpoint for the scene; those can inpaint too.",
             )
         from diffusers import StableDiffusionXLPipeline
 
-        return self._call(StableDiffusionXLPipeline, tasks, {}, watch)
+        return self._call(StableDiffusionXLPipeline, tasks, {}, encoder, watch)
 
-    def inpaint(self, tasks: Sequence[InpaintTask], watch: Watch, *, soft: bool = False) -> NDArray[np.float32]:
+    def inpaint(
+        self, tasks: Sequence[InpaintTask], encoder: PromptEncoder, watch: Watch, *, soft: bool = False
+    ) -> NDArray[np.float32]:
         """Like `generate`, for masked areas; the tasks share the denoising strength too.
 
         Every cell of the latent grid that holds a pixel over 0 in the mask is made anew, so that the caller's soft edge
@@ -103,6 +117,7 @@ class Model:
 
         Args:
             tasks: what to make.
+            encoder: makes the prompts' embeddings.
             watch: told of every step.
             soft: whether each cell is made anew by as many of the steps as the highest pixel of its mask says, the last
                 ones (`soft_mask`). A mask of 0 and 255 alone gives the same bytes either way. An inpainting checkpoint
@@ -134,7 +149,9 @@ class Model:
             # diffusers cuts steps * strength to a whole number, and half a step keeps clear of its rounding errors
             "strength": min(1.0, (done + 0.5) / steps),
         }
-        return self._call(StableDiffusionXLInpaintPipeline, sampling, inputs, watch, strengths if soft else None)
+        return self._call(
+            StableDiffusionXLInpaintPipeline, sampling, inputs, encoder, watch, strengths if soft else None
+        )
 
     @property
     def takes_soft_masks(self) -> bool:
@@ -157,6 +174,7 @@ class Model:
         kind: type[Any],
         tasks: Sequence[ImageTask],
         inputs: dict[str, Any],
+        encoder: PromptEncoder,
         watch: Watch,
         strengths: Any = None,  # noqa: ANN401 - a tensor: the strength of each cell of each image
     ) -> NDArray[np.float32]:
@@ -186,7 +204,7 @@ class Model:
                 pipeline.enable_model_cpu_offload(device=self.device)
             try:
                 images = pipeline(
-                    **self.encoder.encode(prompts, negatives),
+                    **encoder.encode(prompts, negatives),
                     generator=[torch.Generator("cpu").manual_seed(task.seed) for task in tasks],
                     width=first.width,
                     height=first.height,
@@ -252,38 +270,13 @@ def _padded(value: Any, more: int) -> Any:  # noqa: ANN401 - a tensor is padded 
     return torch.cat([value, value[-1:].repeat(more, *[1] * (value.ndim - 1))])
 
 
-def steps_done(strength: float, steps: int) -> int:
-    """How many of the steps an inpainting does: its strength's share of them, rounded down; 0 only at strength 0."""
-    return max(1, math.floor(steps * strength + 1e-6)) if strength else 0
-
-
 _loading = threading.Lock()
 
 
-def load_model(
-    model: str,
-    revision: str,
-    device: str,
-    dtype: str,
-    *,
-    config: str = BASE,
-    addons: Addons = Addons(),  # noqa: B008 - it is frozen
-    compile_mode: str = "off",
-    clip_skip: int = 2,
-    budget: int | None = None,
-) -> Model:
+def load_model(names: ModelNames, options: Options) -> Model:
     """The checkpoint in memory, loaded when this process has not done so, and downloaded when it is a new Hub id.
 
-    Args:
-        model: a folder in diffusers format, a single .safetensors file, or a Hub id.
-        revision: branch, tag or commit of a Hub id; empty for `main`.
-        device: `cuda`, `mps`, `cpu`, or `auto` for the first of them that is there.
-        dtype: `bfloat16`, `float16`, `float32`, or `auto` for bfloat16 on cuda and float32 elsewhere.
-        config: a folder in diffusers format, or a Hub id; gives a single file's configs and tokenizers.
-        addons: VAE, LoRAs and textual inversions.
-        compile_mode: `off`, `default` or `max`.
-        clip_skip: 1 to 12, as A1111 counts.
-        budget: bytes that all models of this process may take on the device; None: what it has.
+    One load serves every clip skip; other addons are another version of the same model, which then goes.
 
     Raises:
         SettingsError: the checkpoint or the device is not there.
@@ -291,39 +284,31 @@ def load_model(
     """
     import torch
 
-    device = pick_device(device)
-    dtype = pick_dtype(dtype, device)
+    device = pick_device(options.device)
+    dtype = pick_dtype(options.dtype, device)
     with _loading:
-        checkpoint = find_checkpoint(model, revision, config) or download(model, revision, config)
-        addons = fetch_addons(addons)
-        fingerprint = checkpoint.fingerprint() + addons.fingerprint()
+        checkpoint = names.find_checkpoint() or download(names)
+        addons = fetch_addons(names.find_addons())
 
         def load() -> Model:
             loaded = load_parts(checkpoint, device, dtype, addons)
             return Model(
-                fingerprint=fingerprint,
                 device=device,
-                gpu=_gpu(device),
+                gpu=gpu_name(device),
                 dtype=dtype,
                 parts=loaded.parts,
                 scheduler_config=loaded.scheduler_config,
-                encoder=PromptEncoder(loaded.parts, clip_skip=clip_skip, zero_negative=loaded.zero_negative),
+                zero_negative=loaded.zero_negative,
                 native_size=checkpoint.native_size(),
                 memory=Memory(device),
-                compile_mode=compile_mode,
+                compile_mode=options.compile_mode,
             )
 
         return MODELS.get(
-            ("sdxl", checkpoint.path.resolve(), device, dtype, compile_mode, clip_skip),
+            ("sdxl", checkpoint.path.resolve(), device, dtype, options.compile_mode),
             load,
-            version=fingerprint,
+            version=checkpoint.fingerprint() + addons.fingerprint(),
             label=checkpoint.label,
             needs=parameters(checkpoint.paths()) * int(getattr(torch, dtype).itemsize),
-            budget=memory_budget(device) if budget is None else budget,
+            budget=options.budget or memory_budget(device),
         )
-
-
-def _gpu(device: str) -> str | None:
-    import torch
-
-    return torch.cuda.get_device_name() if device == "cuda" else None

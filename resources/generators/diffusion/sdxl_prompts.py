@@ -1,8 +1,8 @@
 """Prompts as people write them for A1111, and what SDXL's two text encoders make of them.
 
 The conventions are those of AUTOMATIC1111's stable-diffusion-webui 1.10 (its wiki page "Features", and the behaviour of
-`modules/prompt_parser.py` and `modules/sd_hijack_clip.py`). Prompt editing (`[from:to:when]`), alternation (`[a|b]`),
-`AND` and `<lora:...>` are not done; they are read as words.
+`modules/prompt_parser.py` and `modules/sd_hijack_clip.py`). Prompt editing (`[from:to:when]`), alternation (`[a|b]`)
+and `AND` are not done; they are read as words, and so is `<lora:...>`, which `resources.lora_tags` takes out before.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import numpy as np
 
 from imaging.errors import SettingsError
+from resources.generators.diffusion.sdxl_words import further_tokens
 
 if TYPE_CHECKING:
     import torch
@@ -171,7 +172,13 @@ class PromptEncoder:
     """
 
     def __init__(
-        self, parts: Mapping[str, Any], *, clip_skip: int = 2, zero_negative: bool = True, cached: int = _CACHED
+        self,
+        parts: Mapping[str, Any],
+        *,
+        clip_skip: int = 2,
+        zero_negative: bool = True,
+        cached: int = _CACHED,
+        named: str = "FC_SDXL_CLIP_SKIP",
     ) -> None:
         """Encode with the parts of a checkpoint.
 
@@ -182,6 +189,7 @@ class PromptEncoder:
                 that of the last layer.
             zero_negative: whether no negative prompt means zeros (`force_zeros_for_empty_prompt`) or an empty text.
             cached: how many encoded chunks are kept, both encoders together, the most recently used.
+            named: the variable or the job's field that says `clip_skip`, for messages.
 
         Raises:
             SettingsError: an encoder has fewer layers than `clip_skip`.
@@ -191,7 +199,7 @@ class PromptEncoder:
         layers = min(encoder.config.num_hidden_layers for encoder in self._encoders)
         if clip_skip > layers:
             raise SettingsError(
-                f"FC_SDXL_CLIP_SKIP={clip_skip}, and a text encoder of the checkpoint has {layers} layers.",
+                f"{named}={clip_skip}, and a text encoder of the checkpoint has {layers} layers.",
                 f"Set it to 2, which SDXL was trained with, or to another number from 1 to {layers}.",
             )
         self._clip_skip = clip_skip
@@ -283,8 +291,7 @@ class _Vocabulary:
         self.end: int = tokenizer.eos_token_id
         self.padding: int = tokenizer.pad_token_id
         self.comma: int | None = tokenizer.get_vocab().get(",</w>")
-        added: dict[str, int] = tokenizer.added_tokens_encoder
-        self._vectors = {token: _vectors(word, added) for word, token in added.items()}
+        self._further = further_tokens(tokenizer)
 
     def units(self, sections: Sequence[Sequence[Piece]]) -> list[list[tuple[tuple[int, ...], float]]]:
         """The tokens of each piece; a textual inversion of several vectors is one unit."""
@@ -296,19 +303,20 @@ class _Vocabulary:
                 [
                     (unit, piece.weight)
                     for piece, tokens in zip(section, ids, strict=True)
-                    for token in tokens
-                    for unit in self._vectors.get(token, ((token,),))
+                    for unit in self._joined(tokens)
                 ]
             )
         return made
 
-
-def _vectors(word: str, added: Mapping[str, int]) -> tuple[tuple[int, ...], ...]:
-    """A textual inversion's tokens, named `word`, `word_1`, `word_2` ... by diffusers: one unit that fits a chunk."""
-    tokens = [added[word]]
-    while (following := f"{word}_{len(tokens)}") in added:
-        tokens.append(added[following])
-    return (tuple(tokens),) if len(tokens) <= CHUNK else tuple((token,) for token in tokens)
+    def _joined(self, tokens: Sequence[int]) -> list[tuple[int, ...]]:
+        """Tokens with those that belong to them; what is longer than a chunk is parted."""
+        units: list[tuple[int, ...]] = []
+        for token in tokens:
+            if units and token in self._further:
+                units[-1] += (token,)
+            else:
+                units.append((token,))
+        return [part for unit in units for part in ([unit] if len(unit) <= CHUNK else [(token,) for token in unit])]
 
 
 def _weighted(states: torch.Tensor, weights: Sequence[float]) -> torch.Tensor:

@@ -67,7 +67,7 @@ def make_scheduler(name: str, model_config: Mapping[str, Any]) -> SchedulerMixin
         raise BackendError(
             f"The checkpoint's noise schedule ({model_config.get('_class_name')}) is not the one of SDXL, and "
             f"the scheduler {name} cannot run it.",
-            "Set FC_SDXL_MODEL to a checkpoint whose scheduler_config.json has a beta_schedule.",
+            "Use a checkpoint whose scheduler_config.json has a beta_schedule.",
         )
     if model_config.get(_ZERO_SNR) and _ZERO_SNR not in _fields(kind):
         able = [

@@ -29,8 +29,8 @@ from resources.generators.servers.http_api import (
     HttpApi,
     HttpStatusError,
     Remembered,
-    each,
     inpaint_pngs,
+    outcomes,
     read_png,
 )
 from resources.settings import Settings
@@ -170,11 +170,11 @@ class ComfyUIGenerator:
 
     def generate(self, tasks: Sequence[ImageTask]) -> Iterator[Outcome]:
         """Make one image per task; see `Generator.generate`."""
-        yield from each(tasks, lambda task: self._made(_set(self._scene, "FC_COMFYUI_WORKFLOW"), task, {}))
+        yield from outcomes(tasks, lambda task: self._made(_set(self._scene, "FC_COMFYUI_WORKFLOW"), task, {}))
 
     def inpaint(self, tasks: Sequence[InpaintTask]) -> Iterator[Outcome]:
         """Make one masked area anew per task; see `Generator.inpaint`. A strength of 0 gives the image back."""
-        yield from each(tasks, self._inpainted)
+        yield from outcomes(tasks, self._inpainted)
 
     def _inpainted(self, task: InpaintTask) -> Outcome:
         workflow = _set(self._face, "FC_COMFYUI_FACE_WORKFLOW")

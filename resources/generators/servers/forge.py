@@ -31,8 +31,8 @@ from resources.generators.servers.http_api import (
     HttpApi,
     HttpStatusError,
     Remembered,
-    each,
     inpaint_pngs,
+    outcomes,
     read_png,
 )
 from resources.settings import Settings
@@ -191,11 +191,11 @@ class ForgeGenerator:
 
     def generate(self, tasks: Sequence[ImageTask]) -> Iterator[Outcome]:
         """Make one image per task; see `Generator.generate`."""
-        yield from each(tasks, lambda task: self._made("/sdapi/v1/txt2img", task, {}))
+        yield from outcomes(tasks, lambda task: self._made("/sdapi/v1/txt2img", task, {}))
 
     def inpaint(self, tasks: Sequence[InpaintTask]) -> Iterator[Outcome]:
         """Make one masked area anew per task; see `Generator.inpaint`. A strength of 0 gives the image back."""
-        yield from each(tasks, self._inpainted)
+        yield from outcomes(tasks, self._inpainted)
 
     def _inpainted(self, task: InpaintTask) -> Outcome:
         image, mask = inpaint_pngs(task)

@@ -17,14 +17,16 @@ from urllib.parse import urlsplit
 
 import httpx2
 import numpy as np
+import tenacity
 from numpy.typing import NDArray
 from pydantic import SecretStr
 
 from imaging.errors import BackendError, InvalidImageError, OutOfMemoryError, SettingsError, TransientError
 from imaging.files.decode import decode_image
 from imaging.files.provenance import encode_png
+from resources.addresses import is_plain_url
 from resources.generators.base import ImageTask, InpaintTask, Outcome
-from resources.retry_after import retry_after
+from resources.retries import Failure, ask_again, retry_after
 
 _log = logging.getLogger(__name__)
 
@@ -36,7 +38,7 @@ _CONNECT_SECONDS: Final = 5.0
 _ANSWER_SECONDS: Final = 30.0  # for everything but an image
 _BUSY_STATUS: Final = (429, 502, 503, 504, 529)
 _SHORT_MEMORY: Final = ("out of memory", "outofmemoryerror")
-_MOST_TOLD: Final = 400  # characters of a server's own words in a message
+_LONGEST_REASON: Final = 400  # characters of a server's own words in a message
 
 
 class UnreachableError(TransientError):
@@ -141,31 +143,34 @@ class HttpApi:
             ConnectionLostError: it was reached, and its answer did not come, or not in time.
             HttpStatusError: the server refused or failed.
         """
-        for wait in (*self.waits, None):
-            try:
-                return self._try(method, path, seconds, content)
-            except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
-                failure: UnreachableError | ConnectionLostError = self._unreachable(error)
-            except httpx2.TimeoutException:
-                raise ConnectionLostError(
-                    f"{self._server} at {self.address} did not answer {path} within {seconds:g} s.",
-                    "The job is tried again; if this lasts, look at the server.",
-                ) from None
-            except httpx2.RequestError as error:
-                failure = ConnectionLostError(
-                    f"The connection to {self._server} at {self.address} was lost during {path} "
-                    f"({type(error).__name__}).",
-                    "The job is tried again; if this lasts, look at the server and the network.",
-                )
-                if not again:
-                    raise failure from None
-            if wait is None:
-                break
-            _log.info("%s Trying again in %g s.", failure.what, wait)
-            time.sleep(wait)
-        raise failure
+        return ask_again(
+            lambda: self._attempt(method, path, seconds, content, again=again),
+            tries=len(self.waits) + 1,
+            wait=tenacity.wait_chain(*map(tenacity.wait_fixed, self.waits)),
+            notify=_log.info,
+        )
 
-    def _try(self, method: str, path: str, seconds: float, content: dict[str, Any]) -> bytes:
+    def _attempt(
+        self, method: str, path: str, seconds: float, content: dict[str, Any], *, again: bool
+    ) -> bytes | Failure:
+        try:
+            return self._receive(method, path, seconds, content)
+        except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
+            return Failure(self._unreachable(error), may_pass=True)
+        except httpx2.TimeoutException:
+            lost = ConnectionLostError(
+                f"{self._server} at {self.address} did not answer {path} within {seconds:g} s.",
+                "The job is tried again; if this lasts, look at the server.",
+            )
+            return Failure(lost, may_pass=False)
+        except httpx2.RequestError as error:
+            lost = ConnectionLostError(
+                f"The connection to {self._server} at {self.address} was lost during {path} ({type(error).__name__}).",
+                "The job is tried again; if this lasts, look at the server and the network.",
+            )
+            return Failure(lost, may_pass=again)
+
+    def _receive(self, method: str, path: str, seconds: float, content: dict[str, Any]) -> bytes:
         ends = time.monotonic() + seconds
         limits = httpx2.Timeout(seconds, connect=min(_CONNECT_SECONDS, seconds))
         with self._client().stream(method, path, timeout=limits, **content) as response:
@@ -196,7 +201,7 @@ class HttpApi:
         )
 
     def _refusal(self, path: str, status: int, body: bytes, wait: float | None) -> BackendError:
-        said = told(body)
+        said = reason_in(body)
         if isinstance(self._auth, tuple):
             said = said.replace(self._auth[1], "***")
         what = f"{self._server} at {self.address} answered {path} with HTTP {status}: {said}."
@@ -242,7 +247,7 @@ class Remembered(Generic[T]):
         return self._answer
 
 
-def each(tasks: Sequence[Task], make: Callable[[Task], Outcome]) -> Iterator[Outcome]:
+def outcomes(tasks: Sequence[Task], make: Callable[[Task], Outcome]) -> Iterator[Outcome]:
     """One outcome per task, in order; a `BackendError` of one becomes its outcome, with the job named.
 
     A server that says that its memory is too short, in whatever answer, becomes an `OutOfMemoryError`.
@@ -303,7 +308,7 @@ def inpaint_pngs(task: InpaintTask) -> tuple[bytes, bytes]:
     return encode_png(task.image), encode_png(np.where(task.mask > 0, 255, 0).astype(np.uint8))
 
 
-def told(body: bytes) -> str:
+def reason_in(body: bytes) -> str:
     """What a server says went wrong, in one line.
 
     It knows A1111's `{error, detail, body, errors}`, FastAPI's `{detail}` with its list of fields, ComfyUI's
@@ -322,7 +327,7 @@ def told(body: bytes) -> str:
                 parts.append(str(value))
     text = ": ".join(dict.fromkeys(parts)) or body.decode("utf-8", "replace")
     text = " ".join(text.split()).rstrip(".")
-    return (text if len(text) <= _MOST_TOLD else text[:_MOST_TOLD] + "…") or "no message"
+    return (text if len(text) <= _LONGEST_REASON else text[:_LONGEST_REASON] + "…") or "no message"
 
 
 def _field_problem(item: Any) -> str:  # noqa: ANN401 - JSON
@@ -339,14 +344,7 @@ def _json_or_none(body: bytes) -> Any:  # noqa: ANN401 - JSON
 
 
 def _checked_url(url: str, variable: str) -> str:
-    """The address, if it is a plain http or https one; user names and passwords in it would end up in logs."""
-    try:
-        parts = urlsplit(url)
-        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and "@" not in parts.netloc
-        _ = parts.port  # raises when it is no number
-    except ValueError:
-        usable = False
-    if not usable:
+    if not is_plain_url(url):
         raise SettingsError(
             f"{variable} is not an address of the form http://host:port, without a user name or password.",
             "Correct it, or leave it out.",
