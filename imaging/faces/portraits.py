@@ -37,6 +37,11 @@ class Portrait:
         """Whether a job makes it anew."""
         return self.verdict.passed and not self.left
 
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """Why a job does not make it anew; empty when it does."""
+        return (*self.verdict.reasons, self.left) if self.left else self.verdict.reasons
+
     def cut(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """The portrait at its own size: RGB uint8, square."""
         return cut(pixels, self.frame, max(1, round(self.frame.side)))

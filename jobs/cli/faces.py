@@ -180,7 +180,7 @@ def _how(settings: Settings, reference: Path | None) -> How:
             "Run: fc models pull sface --save",
         )
     detector, why = make_detector(settings)
-    how = How(detector, why, settings.face_options, settings.mask_options, settings.face_padding, settings.face_align)
+    how = How(detector, why, settings.face_options, settings.mask_options, settings.portrait_options)
     if reference is None or encoder is None:
         return how
     person = person_in(read_picture(str(reference), settings), str(reference), how, encoder)
