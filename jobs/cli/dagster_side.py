@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from imaging.errors import SettingsError
-from jobs.model.job_types import JOB_TYPES
-from jobs.model.request import JobType
+from jobs.model.job_types import JOB_TYPES, JobType
 from jobs.model.stages import PARTITIONS, STAGES
 from resources.settings import PROJECT_ROOT, dagster_home
 

@@ -121,7 +121,7 @@ def _print_partition(job: Job) -> None:
     from jobs.cli.dagster_side import has_partition
     from jobs.model.transitions import FINAL
 
-    if job.status not in FINAL or job.job_type == "group":
+    if job.status not in FINAL or not JOB_TYPES[job.job_type].stages:
         return
     try:
         if not has_partition(job.id):

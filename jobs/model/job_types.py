@@ -26,7 +26,7 @@ class TypeOfJob:
     """What the jobs of one type have in common.
 
     Attributes:
-        about: what they do, in one sentence.
+        about: what they do, in one sentence: the description of their Dagster job.
         stages: those that they go through, in their order.
         starts_from: what their request must give; None: nothing.
         delivers: the stage whose file is the picture to deliver; None: there is none.

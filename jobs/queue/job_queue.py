@@ -20,8 +20,8 @@ from sqlalchemy.orm import Session
 from imaging.errors import RejectedError
 from jobs.model.faults import Fault
 from jobs.model.job import ImageRow, Job, JobBusyError, NewJob
-from jobs.model.job_types import JOB_TYPES
-from jobs.model.request import JobRequest, JobType
+from jobs.model.job_types import JOB_TYPES, JobType
+from jobs.model.request import JobRequest
 from jobs.model.stages import next_stage
 from jobs.model.transitions import FINAL, JOB_STATUSES, Actor, JobStatus, sources
 from jobs.queue import families
