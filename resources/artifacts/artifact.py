@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Generic, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 from pydantic import BaseModel
 
@@ -24,23 +24,6 @@ Beside = Callable[[str], bytes]
 """Reads the file of the same job and folder that has another ending."""
 
 
-class Codec(Protocol):
-    """How the value of a stage becomes files, each known by its ending behind the job's id."""
-
-    @property
-    def suffix(self) -> str:
-        """The ending of the main file."""
-        ...
-
-    def encode(self, value: Any) -> list[tuple[str, bytes]] | None:  # noqa: ANN401 - any stage's value
-        """Endings and contents, the main file last; None for a value of another kind."""
-        ...
-
-    def decode(self, data: bytes, beside: Beside) -> Any:  # noqa: ANN401 - any stage's value
-        """The value, from its main file and those beside it."""
-        ...
-
-
 @dataclass(frozen=True, slots=True)
 class JsonCodec(Generic[R]):
     """A record as JSON, and its text alone as `.txt`, if it has one for people."""
@@ -49,14 +32,14 @@ class JsonCodec(Generic[R]):
     text: Callable[[R], str] | None = None
     suffix: ClassVar[str] = ".json"
 
-    def encode(self, value: Any) -> list[tuple[str, bytes]] | None:  # noqa: ANN401 - as `Codec`
+    def encode(self, value: Any) -> list[tuple[str, bytes]] | None:  # noqa: ANN401 - see `Codec`
         """The text, if it has one, and the record."""
         if not isinstance(value, self.record):
             return None
         texts = [(".txt", self.text(value).encode())] if self.text else []
         return [*texts, (self.suffix, value.model_dump_json(indent=1).encode())]
 
-    def decode(self, data: bytes, beside: Beside) -> R:  # noqa: ARG002 - as `Codec`
+    def decode(self, data: bytes, beside: Beside) -> R:  # noqa: ARG002 - see `Codec`
         """The record."""
         return self.record.model_validate_json(data)
 
@@ -67,13 +50,13 @@ class PngCodec:
 
     suffix: ClassVar[str] = ".png"
 
-    def encode(self, value: Any) -> list[tuple[str, bytes]] | None:  # noqa: ANN401 - as `Codec`
+    def encode(self, value: Any) -> list[tuple[str, bytes]] | None:  # noqa: ANN401 - see `Codec`
         """The PNG."""
         if not isinstance(value, ImageRecord):
             return None
         return [(self.suffix, encode_png(value.pixels, provenance=value.provenance, exif=value.exif))]
 
-    def decode(self, data: bytes, beside: Beside) -> StoredImage:  # noqa: ARG002 - as `Codec`
+    def decode(self, data: bytes, beside: Beside) -> StoredImage:  # noqa: ARG002 - see `Codec`
         """The picture, not decoded yet."""
         return StoredImage(data)
 
@@ -84,7 +67,7 @@ class PatchesCodec:
 
     suffix: ClassVar[str] = ".json"
 
-    def encode(self, value: Any) -> list[tuple[str, bytes]] | None:  # noqa: ANN401 - as `Codec`
+    def encode(self, value: Any) -> list[tuple[str, bytes]] | None:  # noqa: ANN401 - see `Codec`
         """The faces, and the JSON."""
         if not isinstance(value, PatchesRecord):
             return None
@@ -104,6 +87,13 @@ class PatchesCodec:
             for number, entry in enumerate(index["patches"], start=1)
         ]
         return PatchesRecord(tuple(patches), index["details"])
+
+
+Codec = JsonCodec[Any] | PngCodec | PatchesCodec
+"""How the value of a stage becomes files.
+
+`encode` gives endings behind the job's id, and contents, the main file last; None for a value of another kind.
+"""
 
 
 @dataclass(frozen=True, slots=True)
