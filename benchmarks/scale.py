@@ -44,12 +44,13 @@ def fill(finished: int) -> dict[str, float]:
     import dagster as dg
     from sqlalchemy import insert
 
+    from jobs.model.job_types import JOB_TYPES
     from jobs.model.request import JobRequest
-    from jobs.model.stages import PARTITIONS, PLANS
+    from jobs.model.stages import PARTITIONS
     from resources.database import ImageMetadataRow, JobRow, LogRow, ResultRow, StateRow, open_database, utc_now
     from resources.settings import load_settings
 
-    stages = PLANS["sdxl_generation"]
+    stages = JOB_TYPES["sdxl_generation"].stages
     request = JobRequest(**REQUEST, job_type="sdxl_generation").model_dump(mode="json")
     database = open_database(load_settings().resolved_database_url)
     first = utc_now() - timedelta(days=20)

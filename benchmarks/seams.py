@@ -33,7 +33,8 @@ from imaging.faces.mask import draw_mask
 from imaging.faces.mask_options import MaskOptions
 from imaging.geometry.boxes import Box, Face
 from imaging.geometry.crop import crop, portrait_box
-from resources.artifacts.records import FaceRecord, Patch, PatchesRecord, PortraitRecord
+from resources.artifacts.images import Patch, PatchesRecord
+from resources.artifacts.records import FaceRecord, PortraitRecord
 
 Picture = NDArray[np.uint8]
 

@@ -21,7 +21,8 @@ from fc_assets.stages.final_image import merge_faces
 from imaging.faces.mask import MASK_MARGIN, draw_mask, mask_bounds, part_of_face
 from imaging.geometry.align import Frame, cut, frame_around, put_back
 from imaging.geometry.boxes import Box, Face
-from resources.artifacts.records import FaceRecord, Patch, PatchesRecord, PortraitRecord
+from resources.artifacts.images import Patch, PatchesRecord
+from resources.artifacts.records import FaceRecord, PortraitRecord
 
 SIDE = 1024  # pixels of the picture
 FACE_SIZE = 1024  # pixels at which a face is new_faces anew: SDXL's own

@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from importlib import import_module
+from typing import Any, Final
 
 import dagster as dg
 
-from fc_assets.stages.changed_face import changed_face
-from fc_assets.stages.description import description
-from fc_assets.stages.enhanced_prompt import enhanced_prompt
-from fc_assets.stages.final_image import final_image
-from fc_assets.stages.generated_image import generated_image
-from fc_assets.stages.job_request import job_request
-from fc_assets.stages.mask import mask
-from fc_assets.stages.portrait import portrait
+from jobs.model.stages import STAGES
 from jobs.runs.pipelines import PIPELINES
 from resources.connections import (
     DatabaseResource,
@@ -29,16 +23,10 @@ from sensors.job_requests import job_requests
 from sensors.outcomes import OUTCOME_SENSORS
 from sensors.retention import retention
 
-ASSETS = [
-    job_request,
-    enhanced_prompt,
-    generated_image,
-    portrait,
-    mask,
-    changed_face,
-    final_image,
-    description,
+ASSETS: Final[list[dg.AssetsDefinition]] = [
+    getattr(import_module(f"fc_assets.stages.{stage}"), stage) for stage in STAGES
 ]
+"""The function of each stage is called as the stage, and so is its module."""
 
 
 def build_defs(resource_overrides: Mapping[str, Any] | None = None) -> dg.Definitions:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
+from types import MappingProxyType
 from typing import Any, Final, TypeVar
 
 import dagster as dg
@@ -23,6 +24,7 @@ from resources.writers.base import Writer
 
 T = TypeVar("T")
 
+NO_FIELDS: Final[Mapping[str, Any]] = MappingProxyType({})
 MOST_BACK_ENDS: Final = 8  # of one kind, for jobs that choose their own; a model that is loaded is kept elsewhere
 
 _opened: dict[tuple[str, ...], Any] = {}
@@ -105,16 +107,22 @@ class GeneratorResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         return _recent("generator", (self.backend, name, choice), lambda: make_generator(settings, choice, name))
 
     def for_faces(
-        self, name: str | None = None, choice: ModelChoice = NOTHING_CHOSEN, *, own_model: bool | None = None
+        self,
+        name: str | None = None,
+        choice: ModelChoice = NOTHING_CHOSEN,
+        *,
+        own_model: bool | None = None,
+        over: Mapping[str, Any] = NO_FIELDS,
     ) -> tuple[Generator, str]:
         """The generator of the face pass, and why it is this one; the arguments are a job's own: `make_face_generator`.
 
-        One that makes faces as it makes scenes is the same object for both.
+        `over` holds fields of the settings that the job says otherwise, such as `face_size`. A generator that makes
+        faces as it makes scenes is the same object for both.
         """
-        settings = _settings("generator", self.backend)
-        if own_model is False or (own_model is None and not settings.face_model):
+        settings = _settings("generator", self.backend).model_copy(update=dict(over))
+        if not over and (own_model is False or (own_model is None and not settings.face_model)):
             return self.get(name, choice)
-        key = ("faces", self.backend, name, choice, own_model)
+        key = ("faces", self.backend, name, choice, own_model, tuple(sorted(over.items())))
         return _recent("generator", key, lambda: make_face_generator(settings, choice, name, own_model=own_model))
 
 

@@ -11,6 +11,7 @@ from typing import Annotated, Literal, Self, get_args
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from imaging.faces.mask_options import MaskKind, MaskOptions
+from imaging.faces.portrait_options import PortraitOptions
 from imaging.faces.selection import MOST_FACES, FaceOptions, FaceOrder
 from imaging.quality.gates import Gate, read_gate
 from resources.plugins import choices
@@ -84,6 +85,11 @@ class Faces(Section):
             min_share=self.faces_min_share,
             max_share=self.faces_max_share,
         )
+
+    @property
+    def portrait_options(self) -> PortraitOptions:
+        """How portraits are cut, and which faces are good enough."""
+        return PortraitOptions(self.face_padding, self.face_align, self.face_keep_sharp)
 
 
 class Mask(Section):

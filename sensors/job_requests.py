@@ -29,7 +29,8 @@ import dagster as dg
 
 from imaging.errors import FaceChangerError, SettingsError
 from jobs.model.job import Job
-from jobs.model.stages import GPU_STAGES, PARTITIONS, PLANS, needs_gpu
+from jobs.model.job_types import JOB_TYPES
+from jobs.model.stages import GPU_STAGES, PARTITIONS, needs_gpu
 from jobs.queue.job_queue import JobQueue
 from jobs.requests.inbox import take_inbox
 from jobs.requests.schedules import make_due_jobs
@@ -165,7 +166,7 @@ def run_request(
     `on_gpu` names the stages whose generator needs a GPU.
     """
     first = jobs[0]
-    plan = PLANS[first.job_type]
+    plan = JOB_TYPES[first.job_type].stages
     stages = plan[plan.index(first.next_stage or plan[-1]) :]
     tags = {
         BATCH_TAG: batch_id,

@@ -1,94 +1,79 @@
 """The asset `changed_face`: each masked face made anew at the generator's own resolution."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-import dagster as dg
 import numpy as np
 from numpy.typing import NDArray
 
 from fc_assets.checks.quality_gates import judge
-from fc_assets.engine.asset import stage_asset
-from fc_assets.engine.stage import Done, Item, Stage, StageOutput
+from fc_assets.engine.asset import stage, together
+from fc_assets.engine.outcome import Done, Item
+from fc_assets.engine.tools import Tools, face_settings
 from fc_assets.stages.enhanced_prompt import DEFAULT_FACE_PROMPT
-from fc_assets.stages.prompts import FixedWords, face_words
+from fc_assets.stages.prompts import face_words
 from imaging.faces.mask import MASK_MARGIN, mask_bounds, part_of_face
 from imaging.geometry.align import Frame, coverage, cut, put_back
 from imaging.geometry.boxes import Box, Face
 from imaging.geometry.crop import crop, resize
-from imaging.quality.gates import Gate
-from jobs.model.job import Job
-from jobs.queue.job_queue import JobQueue
 from jobs.recipes.face_rules import FacePlan, denoising_strength, plan_faces
+from jobs.recipes.recipe import Recipe
 from jobs.recipes.values import MAX_SEED
-from resources.artifacts.records import FaceRecord, Patch, PatchesRecord, PortraitRecord, PromptRecord, StoredImage
-from resources.connections import DatabaseResource, GeneratorResource, StoreResource
+from resources.artifacts.images import Patch, PatchesRecord
+from resources.artifacts.records import FaceRecord, PortraitRecord, PromptRecord
 from resources.generators.base import Generator, ImageTask, InpaintTask, Outcome
-from resources.settings import load_settings
 from resources.writers.face_tags import part_of, prompt_parts
 
 
-@stage_asset(
+def _decides(item: Item, tools: Tools) -> Mapping[str, Any]:
+    recipe = item.recipe
+    generator = tools.face_generator(recipe)[0]
+    sampling = recipe.sampling.model_dump(mode="json", include={"seed", "steps", "cfg_scale", "scheduler"})
+    strengths = recipe.face_pass.model_dump(mode="json", include={"face_strength", "large_face_strength", "face_rules"})
+    return {
+        "request": sampling | strengths,
+        "words": asdict(face_words(recipe.words)),
+        "generator": generator.describe(),
+        "size": generator.native_size(),
+    }
+
+
+def _by_model(item: Item, _tools: Tools) -> Hashable:
+    """What decides which model is loaded, and how it is used."""
+    recipe = item.recipe
+    own = tuple(face_settings(recipe).items())
+    return recipe.own("generator"), recipe.own("face_model"), recipe.face_model(), own
+
+
+@stage(
     code_version="2",
     group="faces",
     kinds={"diffusers", "pytorch"},
-    ins=("enhanced_prompt", "generated_image", "portrait", "mask"),
+    reads=("enhanced_prompt", "generated_image", "portrait", "mask"),
+    uses=("generator",),
     pool="gpu",
+    decides=_decides,
 )
-def changed_face(
-    context: dg.AssetExecutionContext,
-    enhanced_prompt: dict[str, PromptRecord],
-    generated_image: dict[str, StoredImage],
-    portrait: dict[str, PortraitRecord],
-    mask: dict[str, StoredImage],
-    store: StoreResource,
-    database: DatabaseResource,
-    generator: GeneratorResource,
-) -> Iterator[StageOutput]:
+@together(by=_by_model)
+def changed_face(items: Sequence[Item], tools: Tools) -> Iterator[Done | Exception]:
     """Every face that passed its checks, generated anew inside its mask from its prompt.
 
     Each portrait is turned upright and brought to the generator's own resolution for the pass, so that a small face
     gets as much detail as a large one, and back. What differs between the faces of a picture is said by the tags in
     `flux_prompt` and by `face_rules`. The faces of all jobs of a run are generated in batches.
     """
-    inputs: dict[str, Mapping[str, Any]] = {
-        "enhanced_prompt": enhanced_prompt,
-        "generated_image": generated_image,
-        "portrait": portrait,
-        "mask": mask,
-    }
-
-    settings = load_settings()
-    words, gate = face_words(settings), settings.gates["face"]
-
-    def decides(job: Job) -> Mapping[str, Any]:
-        tool = generator.for_faces()[0]
-        request = job.request.model_dump(mode="json", include=_SAMPLING)
-        return {
-            "request": request,
-            "words": asdict(words),
-            "generator": tool.describe(),
-            "size": tool.native_size(),
-        }
-
-    def make(items: Sequence[Item]) -> Iterator[Done | Exception]:
-        tool, why = generator.for_faces()
-        size = tool.native_size()
-        context.log.info(f"Faces at {size} px by {why}")
-        passes = [_passes(item, words, size) for item in items]
-        outcomes = tool.inpaint([face.task for faces in passes for face in faces])
-        for item, faces in zip(items, passes, strict=True):
-            yield _done(item, faces, [next(outcomes) for _ in faces], tool, gate)
-
-    yield from Stage(context, store.get(), JobQueue(database.get()), inputs).run(make, decides)
-
-
-_SAMPLING = {"seed", "steps", "cfg_scale", "scheduler", "face_strength", "large_face_strength", "face_rules"}
+    generator, why = tools.face_generator(items[0].recipe)
+    size = generator.native_size()
+    tools.log(f"Faces at {size} px by {why}")
+    passes = [_passes(item, size) for item in items]
+    outcomes = generator.inpaint([face.task for faces in passes for face in faces])
+    for item, faces in zip(items, passes, strict=True):
+        yield _done(item, faces, [next(outcomes) for _ in faces], generator, size)
 
 
 @dataclass(frozen=True, slots=True)
-class FacePass:
+class OnePass:
     """One face of one picture on its way through the generator: what is asked, and the box that its mask needs."""
 
     record: FaceRecord
@@ -96,62 +81,73 @@ class FacePass:
     used: Box
 
 
-def _passes(item: Item, words: FixedWords, size: int) -> list[FacePass]:
+def _passes(item: Item, size: int) -> list[OnePass]:
     """The faces of a picture that are made anew, at `size` pixels square."""
     record: PortraitRecord = item.needs("portrait")
     chosen = record.faces_to_change()
-    places = [place for place, face in enumerate(record.faces) if face.is_to_change]
     if not chosen:
         return []
-    request = item.job.request
-    pixels = item.needs("generated_image").pixels
-    mask = item.needs("mask").pixels
-    plans = plan_faces(
-        request.rules(), request.flux_prompt, [face.face() for face in record.faces], (record.width, record.height)
-    )
+    pixels: NDArray[np.uint8] = item.needs("generated_image").pixels
+    mask: NDArray[np.uint8] = item.needs("mask").pixels
+    plans = _plans(item, record)
+    places = [place for place, face in enumerate(record.faces) if face.is_to_change]
     shapes = [face.face() for face in chosen]
     passes = []
-    for number, place in enumerate(places):
-        face = chosen[number]
+    for number, (place, face) in enumerate(zip(places, chosen, strict=True)):
         frame, box = face.upright(), Box(*face.crop)
-        prompt, negative_prompt = _prompts(item, words, place, plans[place])
-        task = ImageTask(
-            job_id=item.job.id,
-            prompt=prompt,
-            negative_prompt=negative_prompt,
-            seed=((request.seed or 0) + plans[place].seed_offset) % (MAX_SEED + 1),
-            width=size,
-            height=size,
-            steps=request.steps,
-            cfg_scale=request.cfg_scale,
-            scheduler=request.scheduler,
-        )
         inside = replace(frame, x=frame.x - box.left, y=frame.y - box.top)
         own = part_of_face(mask, shapes, number, box)
         used = mask_bounds(own, MASK_MARGIN)
-        share = shapes[number].box.area / (record.width * record.height)
-        usual = denoising_strength(request.face_strength, request.large_face_strength, share)
-        strength = plans[place].strength
-        passes.append(
-            FacePass(
-                face,
-                InpaintTask(
-                    task=task,
-                    image=cut(pixels, frame, size),
-                    mask=cut(own, inside, size),
-                    denoising_strength=usual if strength is None else strength,
-                    face=_in_cut(shapes[number], frame, size),
-                ),
-                used.moved(box.left, box.top) if used else box,
-            )
+        task = InpaintTask(
+            task=_task(item, place, plans[place], size),
+            image=cut(pixels, frame, size),
+            mask=cut(own, inside, size),
+            denoising_strength=_strength(
+                item.recipe, plans[place], shapes[number].box.area / (record.width * record.height)
+            ),
+            face=_in_cut(shapes[number], frame, size),
         )
+        passes.append(OnePass(face, task, used.moved(box.left, box.top) if used else box))
     return passes
 
 
-def _prompts(item: Item, words: FixedWords, number: int, plan: FacePlan) -> tuple[str, str]:
+def _plans(item: Item, record: PortraitRecord) -> list[FacePlan]:
+    """What the rules ask for each face of the picture, as the portrait stage read them."""
+    wishes = [face.wishes for face in record.faces]
+    if None not in wishes:
+        return [FacePlan(**wish.model_dump()) for wish in wishes if wish]
+    rules, flux_prompt = item.recipe.face_pass.rules(), item.job.request.flux_prompt
+    return plan_faces(rules, flux_prompt, [face.face() for face in record.faces], (record.width, record.height))
+
+
+def _task(item: Item, number: int, plan: FacePlan, size: int) -> ImageTask:
+    """What is asked for face `number`, from 0."""
+    sampling = item.recipe.sampling
+    prompt, negative_prompt = _prompts(item, number, plan)
+    return ImageTask(
+        job_id=item.job.id,
+        prompt=prompt,
+        negative_prompt=negative_prompt,
+        seed=((sampling.seed or 0) + plan.seed_offset) % (MAX_SEED + 1),
+        width=size,
+        height=size,
+        steps=sampling.steps,
+        cfg_scale=sampling.cfg_scale,
+        scheduler=sampling.scheduler,
+    )
+
+
+def _strength(recipe: Recipe, plan: FacePlan, share: float) -> float:
+    """The denoising strength of a face that takes this share of the picture."""
+    if plan.strength is not None:
+        return plan.strength
+    return denoising_strength(recipe.face_pass.face_strength, recipe.face_pass.large_face_strength, share)
+
+
+def _prompts(item: Item, number: int, plan: FacePlan) -> tuple[str, str]:
     """The prompt and the negative prompt of face `number`, from 0."""
     record: PromptRecord = item.needs("enhanced_prompt")
-    asked = record.enhanced
+    words, asked = face_words(item.recipe.words), record.enhanced
     scene = asked.pony_prompt or DEFAULT_FACE_PROMPT
     usual = part_of(prompt_parts(asked.flux_prompt or scene), number).prompt(scene)
     return words.prompt(plan.words(usual)), words.negative(plan.negative_prompt or asked.negative_prompt)
@@ -174,13 +170,10 @@ def _in_cut(face: Face, frame: Frame, size: int) -> Face:
 
 
 def _done(
-    item: Item,
-    faces: Sequence[FacePass],
-    outcomes: Sequence[Outcome],
-    tool: Generator,
-    gate: Gate,
+    item: Item, faces: Sequence[OnePass], outcomes: Sequence[Outcome], generator: Generator, size: int
 ) -> Done | Exception:
     original: NDArray[np.uint8] = item.needs("generated_image").pixels
+    gate = item.recipe.checks.gates["face"]
     patches, details, judgements = [], [], []
     for face, outcome in zip(faces, outcomes, strict=True):
         if isinstance(outcome, Exception):
@@ -202,12 +195,12 @@ def _done(
         )
     first = faces[0].task.task if faces else None
     made_by = {
-        "generator": tool.name,
+        "generator": generator.name,
         "prompt": first.prompt if first else "",
         "negative_prompt": first.negative_prompt if first else "",
-        "size": tool.native_size(),
-        "face_strength": item.job.request.face_strength,
-        "back_end": tool.describe(),
+        "size": size,
+        "face_strength": item.recipe.face_pass.face_strength,
+        "back_end": generator.describe(),
         "faces": details,
     }
     warnings = [text for judged in judgements for text in judged.warnings]
@@ -220,7 +213,7 @@ def _done(
     )
 
 
-def _back(original: NDArray[np.uint8], made: NDArray[np.uint8], face: FacePass) -> Patch:
+def _back(original: NDArray[np.uint8], made: NDArray[np.uint8], face: OnePass) -> Patch:
     """The new face where it belongs, as far as its mask goes; the original where the turned square is not."""
     frame, box = face.record.upright(), face.used
     pixels = np.where(coverage(frame, box)[:, :, None] > 0, put_back(made, frame, box), crop(original, box))

@@ -1,77 +1,68 @@
 """The asset `enhanced_prompt`: the user's words, improved by the writer."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-import dagster as dg
-
-from fc_assets.engine.asset import stage_asset
-from fc_assets.engine.stage import Done, Item, Stage, StageOutput, one_by_one
+from fc_assets.engine.asset import stage
+from fc_assets.engine.outcome import Done, Item
+from fc_assets.engine.tools import Tools
 from jobs.model.job import Job
-from jobs.queue.job_queue import JobQueue
-from resources.artifacts.records import PromptRecord, RequestRecord
-from resources.connections import DatabaseResource, StoreResource, WriterResource
+from resources.artifacts.records import PromptRecord
+from resources.lora_tags import take_loras
 from resources.writers.base import PromptDraft
 
 DEFAULT_FACE_PROMPT = "natural portrait of the same person, detailed face, clear eyes"
 
 
-@stage_asset(code_version="1", group="prompt", kinds={"claude"}, ins=("job_request",))
-def enhanced_prompt(
-    context: dg.AssetExecutionContext,
-    job_request: dict[str, RequestRecord],
-    store: StoreResource,
-    database: DatabaseResource,
-    writer: WriterResource,
-) -> Iterator[StageOutput]:
+def _decides(item: Item, tools: Tools) -> Mapping[str, Any]:
+    return {
+        "draft": _draft(item.job).model_dump(mode="json"),
+        "writer": tools.writer(item.recipe)[0].describe(),
+    }
+
+
+@stage(code_version="1", group="prompt", kinds={"claude"}, reads=("job_request",), uses=("writer",), decides=_decides)
+def enhanced_prompt(item: Item, tools: Tools) -> Done:
     """The prompts that the image and the faces are made from.
 
     The writer (Claude, or rules without a model) improves `pony_prompt` and `flux_prompt`. The original words, the new
     ones, the model, its token use and cost are kept.
     """
-    queue = JobQueue(database.get())
-    stage = Stage(context, store.get(), queue, {"job_request": job_request})
-
-    def decides(job: Job) -> Mapping[str, Any]:
-        return {"draft": _draft(job).model_dump(mode="json"), "writer": writer.get()[0].describe()}
-
-    def improve(item: Item) -> Done:
-        tool, why = writer.get()
-        stage.tell_once(f"Prompts by {why}")
-        draft = _draft(item.job)
-        answer = tool.enhance(draft)
-        record = PromptRecord(writer=tool.name, original=draft, enhanced=answer)
-        queue.record_ideation(
-            item.job.id,
-            1,
-            prompt=draft.pony_prompt or draft.flux_prompt,
-            enhanced_prompt=answer.pony_prompt or answer.flux_prompt,
-            score=None,
-            selected=True,
-        )
-        return Done(
-            record,
-            {
-                "writer": tool.name,
-                "prompt": answer.pony_prompt,
-                "face_prompt": answer.flux_prompt,
-                "negative_prompt": answer.negative_prompt,
-                "original": draft.model_dump(mode="json"),
-                **answer.usage.model_dump(mode="json", exclude={"seconds"}),
-            },
-        )
-
-    yield from stage.run(one_by_one(improve), decides)
+    writer, why = tools.writer(item.recipe)
+    tools.log_once(f"Prompts by {why}")
+    draft = _draft(item.job)
+    answer = writer.enhance(draft)
+    record = PromptRecord(writer=writer.name, original=draft, enhanced=answer)
+    tools.queue.record_ideation(
+        item.job.id,
+        1,
+        prompt=draft.pony_prompt or draft.flux_prompt,
+        enhanced_prompt=answer.pony_prompt or answer.flux_prompt,
+        score=None,
+        selected=True,
+    )
+    return Done(
+        record,
+        {
+            "writer": writer.name,
+            "prompt": answer.pony_prompt,
+            "face_prompt": answer.flux_prompt,
+            "negative_prompt": answer.negative_prompt,
+            "original": draft.model_dump(mode="json"),
+            **answer.usage.model_dump(mode="json", exclude={"seconds"}),
+        },
+    )
 
 
 def _draft(job: Job) -> PromptDraft:
+    """The user's words as the writer gets them: without LoRA tags, and with words for the faces in any case."""
     request = job.request
     flux_prompt = request.flux_prompt
     if not request.face_prompt:
         flux_prompt = DEFAULT_FACE_PROMPT
     return PromptDraft(
         job_id=job.id,
-        pony_prompt=request.pony_prompt,
-        flux_prompt=flux_prompt,
+        pony_prompt=take_loras(request.pony_prompt)[0],
+        flux_prompt=take_loras(flux_prompt)[0],
         negative_prompt=request.negative_prompt,
     )

@@ -1,16 +1,16 @@
 """The asset `final_image`: the new faces put back, and the picture at the size asked for."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-import dagster as dg
 import numpy as np
 from numpy.typing import NDArray
 
 from fc_assets.checks.identity import compare_faces, embed_reference
 from fc_assets.checks.quality_gates import judge
-from fc_assets.engine.asset import stage_asset
-from fc_assets.engine.stage import Done, ExtraImage, Item, Stage, StageOutput, one_by_one
+from fc_assets.engine.asset import stage
+from fc_assets.engine.outcome import Done, ExtraImage, Item
+from fc_assets.engine.tools import Tools
 from fc_assets.stages.provenance import final_provenance
 from imaging.errors import BackendError
 from imaging.faces.blend import has_color, match_ring_color, merge_into, without_color
@@ -18,33 +18,29 @@ from imaging.faces.mask import MASK_MARGIN, mask_bounds, part_of_face
 from imaging.files.alpha import on_white, resize_rgba
 from imaging.geometry.boxes import Box
 from imaging.geometry.crop import crop, fit_within, resize
-from imaging.quality.gates import Gate
-from jobs.model.job import Job
-from jobs.queue.job_queue import JobQueue
-from resources.artifacts.records import ImageRecord, PatchesRecord, PortraitRecord, StoredImage
-from resources.connections import DatabaseResource, DetectorResource, EncoderResource, StoreResource
+from resources.artifacts.images import ImageRecord, PatchesRecord, StoredImage
+from resources.artifacts.records import MERGED, RESIZED, PortraitRecord
 from resources.encoders.base import FaceEncoder
 
 _RGBA = 4  # channels
 
 
-@stage_asset(
+def _decides(item: Item, _tools: Tools) -> Mapping[str, Any]:
+    return {
+        "output_size": item.recipe.output.output_size,
+        "request": item.job.request.model_dump(mode="json", exclude={"priority"}),
+    }
+
+
+@stage(
     code_version="3",
     group="result",
     kinds={"png"},
-    ins=("generated_image", "portrait", "mask", "changed_face"),
+    reads=("generated_image", "portrait", "mask", "changed_face"),
+    uses=("detector", "encoder"),
+    decides=_decides,
 )
-def final_image(
-    context: dg.AssetExecutionContext,
-    generated_image: dict[str, StoredImage],
-    portrait: dict[str, PortraitRecord],
-    mask: dict[str, StoredImage],
-    changed_face: dict[str, PatchesRecord],
-    store: StoreResource,
-    database: DatabaseResource,
-    detector: DetectorResource,
-    encoder: EncoderResource,
-) -> Iterator[StageOutput]:
+def final_image(item: Item, tools: Tools) -> Done:
     """The finished picture: each new face matched in colour to its surroundings and blended in, at the size asked for.
 
     Outside the mask every pixel is that of `generated_image`, byte for byte; the run fails if it is not. The
@@ -52,39 +48,8 @@ def final_image(
     compared with the one before it, and with the request's reference face. The merged picture lies in `4-results`, the
     resized one in `5-resized`, the one to deliver, with its provenance, in `6-final`.
     """
-    inputs: dict[str, Mapping[str, Any]] = {
-        "generated_image": generated_image,
-        "portrait": portrait,
-        "mask": mask,
-        "changed_face": changed_face,
-    }
-
-    def decides(job: Job) -> Mapping[str, Any]:
-        return {
-            "output_size": job.request.output_size,
-            "request": job.request.model_dump(mode="json", exclude={"priority"}),
-        }
-
-    images = store.get()
-    stage = Stage(context, images, JobQueue(database.get()), inputs)
-    gate = stage.settings.gates["final"]
-
-    embedded: dict[str, NDArray[np.float32]] = {}  # of the references; the jobs of a run often share one
-
-    def finish(item: Item) -> Done:
-        tool, why = encoder.get()
-        stage.tell_once(f"Faces compared by {why}")
-        kept = item.job.request.reference_face
-        if tool is not None and kept is not None and kept not in embedded:
-            confidence = stage.settings.detector_confidence
-            embedded[kept] = embed_reference(item.job.id, kept, images, detector.get()[0], confidence, tool)
-        return _final(item, gate, tool, embedded.get(kept or ""))
-
-    yield from stage.run(one_by_one(finish), decides)
-
-
-def _final(item: Item, gate: Gate, encoder: FaceEncoder | None, reference: NDArray[np.float32] | None) -> Done:
-    request = item.job.request
+    encoder, why = tools.encoder()
+    tools.log_once(f"Faces compared by {why}")
     before: StoredImage = item.needs("generated_image")
     whole: NDArray[np.uint8] = item.needs("mask").pixels
     patches: PatchesRecord = item.needs("changed_face")
@@ -100,21 +65,28 @@ def _final(item: Item, gate: Gate, encoder: FaceEncoder | None, reference: NDArr
             "This is a fault of face-changer.",
         )
     size = (original.shape[1], original.shape[0])
-    if request.output_size is not None:
-        size = fit_within(size, request.output_size)
+    output_size = item.recipe.output.output_size
+    if output_size is not None:
+        size = fit_within(size, output_size)
     finished = merged if alpha is None else np.dstack([merged, alpha])
-    extras = [ExtraImage("4-results", f"{item.job.id}.png", finished)]
+    extras = [ExtraImage(MERGED, f"{item.job.id}.png", finished)]
     if size != (original.shape[1], original.shape[0]):
         finished = resize(finished, size) if alpha is None else resize_rgba(finished, size)
-        extras.append(ExtraImage("5-resized", f"{item.job.id}.png", finished))
+        extras.append(ExtraImage(RESIZED, f"{item.job.id}.png", finished))
     seen = finished if alpha is None else on_white(finished)
-    judged = judge(seen, gate)
+    judged = judge(seen, item.recipe.checks.gates["final"])
     changed = [face.face() for face in record.faces_to_change()]
-    similarities, not_as_asked = compare_faces(item.job, original, merged, changed, encoder, reference)
+    similarities, not_as_asked = compare_faces(
+        item.job.id, item.recipe.checks, original, merged, changed, encoder, _reference(item, tools, encoder)
+    )
     scale = size[0] / original.shape[1]
     boxes = [tuple(round(side * scale) for side in face.box) for face in record.faces]
     return Done(
-        ImageRecord(finished, final_provenance(item.job, before.details, patches.details, size), before.exif),
+        ImageRecord(
+            finished,
+            final_provenance(item.job, item.recipe.sampling, before.details, patches.details, size),
+            before.exif,
+        ),
         {
             "width": size[0],
             "height": size[1],
@@ -129,6 +101,19 @@ def _final(item: Item, gate: Gate, encoder: FaceEncoder | None, reference: NDArr
         face_boxes=boxes,
         quality=judged.quality,
         turned_down=not_as_asked or judged.turned_down(item.job.id, "final image", "FC_GATE_FINAL"),
+    )
+
+
+def _reference(item: Item, tools: Tools, encoder: FaceEncoder | None) -> NDArray[np.float32] | None:
+    """The embedding of the face that the new ones are compared with; the jobs of a run often share one."""
+    photo = item.recipe.checks.reference_face
+    if encoder is None or photo is None:
+        return None
+    confidence = item.recipe.faces.detector_confidence
+    detector = tools.detector(item.recipe)[0]
+    return tools.once(
+        ("reference", photo, detector.name, confidence),
+        lambda: embed_reference(item.job.id, photo, tools.store, detector, confidence, encoder),
     )
 
 

@@ -1,35 +1,32 @@
 """The asset `mask`: which pixels of the picture are made anew."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-import dagster as dg
 import numpy as np
 from numpy.typing import NDArray
 
-from fc_assets.engine.asset import stage_asset
-from fc_assets.engine.stage import Done, Item, Stage, StageOutput, one_by_one
+from fc_assets.engine.asset import stage
+from fc_assets.engine.outcome import Done, Item
+from fc_assets.engine.tools import Tools
 from imaging.errors import NeedsReviewError
 from imaging.faces.mask import draw_mask
-from imaging.faces.mask_options import MaskOptions
 from imaging.faces.shapes import face_hull
 from jobs.model.job import Job
-from jobs.queue.job_queue import JobQueue
-from resources.artifacts.records import ImageRecord, PortraitRecord, StoredImage
-from resources.connections import DatabaseResource, StoreResource
+from resources.artifacts.images import ImageRecord
+from resources.artifacts.records import PortraitRecord
 from resources.sources.photos import SourceInfo, load_source
 from resources.store.image_store import ImageStore
 
 
-@stage_asset(code_version="2", group="faces", kinds={"opencv"}, ins=("generated_image", "portrait"))
-def mask(
-    context: dg.AssetExecutionContext,
-    generated_image: dict[str, StoredImage],
-    portrait: dict[str, PortraitRecord],
-    store: StoreResource,
-    database: DatabaseResource,
-) -> Iterator[StageOutput]:
+def _decides(item: Item, _tools: Tools) -> Mapping[str, Any]:
+    user_mask = item.job.user_mask
+    return {"user_mask": user_mask["sha256"]} if user_mask else {"options": asdict(item.recipe.mask.mask_options)}
+
+
+@stage(code_version="2", group="faces", kinds={"opencv"}, reads=("generated_image", "portrait"), decides=_decides)
+def mask(item: Item, tools: Tools) -> Done:
     """A soft mask for all faces of the picture, each turned to its eyes, that fades inwards at its edge.
 
     White is made anew, black is kept to the last bit. The settings FC_MASK_* say what it looks like: ellipse from brow
@@ -37,24 +34,13 @@ def mask(
     does. Where faces touch, each pixel belongs to one of them. A job may have a mask of the user's own instead
     (`fc retry JOB --mask FILE`).
     """
-    images = store.get()
-    inputs: dict[str, Mapping[str, Any]] = {"generated_image": generated_image, "portrait": portrait}
-    stage = Stage(context, images, JobQueue(database.get()), inputs)
-    options = stage.settings.mask_options
-
-    def decides(job: Job) -> Mapping[str, Any]:
-        return {"user_mask": job.user_mask["sha256"]} if job.user_mask else {"options": asdict(options)}
-
-    yield from stage.run(one_by_one(lambda item: _mask(item, images, options)), decides)
-
-
-def _mask(item: Item, store: ImageStore, options: MaskOptions) -> Done:
     record: PortraitRecord = item.needs("portrait")
     faces = [face.face() for face in record.faces_to_change()]
     shape = (record.height, record.width)
+    options = item.recipe.mask.mask_options
     made: dict[str, Any]
     if item.job.user_mask:
-        whole = _own(item.job, store, shape)
+        whole = _own(item.job, tools.store, shape)
         made = {"origin": "the user's own"}
     else:
         pixels = item.needs("generated_image").pixels if options.skin else None

@@ -1,59 +1,46 @@
 """The asset `portrait`: every face of the image, cut out and checked."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from typing import Any
 
-import dagster as dg
 import numpy as np
 from numpy.typing import NDArray
 
-from fc_assets.engine.asset import stage_asset
-from fc_assets.engine.stage import Done, ExtraImage, Item, Stage, StageOutput, one_by_one
+from fc_assets.engine.asset import stage
+from fc_assets.engine.outcome import Done, ExtraImage, Item
+from fc_assets.engine.tools import Tools
 from imaging.errors import NeedsReviewError
-from imaging.faces.portrait_checks import SOFT, verify_portrait
+from imaging.faces.portraits import Portrait, make_portrait
 from imaging.faces.selection import Selection, select
 from imaging.files.debug_picture import debug_picture
-from imaging.geometry.align import cut, frame_around
-from imaging.geometry.boxes import Face
-from imaging.geometry.crop import crop
-from imaging.quality.gates import Gate, decide
-from jobs.model.job import Job
-from jobs.queue.job_queue import JobQueue
+from imaging.quality.gates import decide
 from jobs.recipes.face_rules import FacePlan, plan_faces
-from resources.artifacts.records import DroppedFace, FaceRecord, PortraitRecord, StoredImage
-from resources.connections import DatabaseResource, DetectorResource, StoreResource
-from resources.settings import Settings
+from jobs.recipes.recipe import Recipe
+from resources.artifacts.records import ARTIFACTS, VERIFIED, DroppedFace, FaceRecord, FaceWishes, PortraitRecord
 from resources.writers.face_tags import tags_in
 
 
-@dataclass(frozen=True, slots=True)
-class How:
-    """How portraits are cut and judged, by the settings: padding, turned upright or not, which are sharp enough."""
-
-    padding: float
-    align: bool
-    keep_sharp: int
-    gate: Gate
-
-    @classmethod
-    def of(cls, settings: Settings) -> "How":
-        """What the settings say."""
-        return cls(settings.face_padding, settings.face_align, settings.face_keep_sharp, settings.gates["portrait"])
-
-    def decides(self) -> dict[str, Any]:
-        """What of it decides the portraits; the gate only decides who looks at them."""
-        return {"padding": self.padding, "align": self.align, "keep_sharp": self.keep_sharp}
+def _decides(item: Item, tools: Tools) -> Mapping[str, Any]:
+    recipe = item.recipe
+    return {
+        "detector": tools.detector(recipe)[0].describe(),
+        "faces": asdict(recipe.faces.face_options),
+        "how": asdict(recipe.faces.portrait_options),  # the gate only decides who looks at them
+        "rules": {"face_rules": recipe.face_pass.face_rules},
+        "tags": tags_in(item.job.request.flux_prompt),
+    }
 
 
-@stage_asset(code_version="3", group="faces", kinds={"opencv"}, ins=("generated_image",))
-def portrait(
-    context: dg.AssetExecutionContext,
-    generated_image: dict[str, StoredImage],
-    store: StoreResource,
-    database: DatabaseResource,
-    detector: DetectorResource,
-) -> Iterator[StageOutput]:
+@stage(
+    code_version="3",
+    group="faces",
+    kinds={"opencv"},
+    reads=("generated_image",),
+    uses=("detector",),
+    decides=_decides,
+)
+def portrait(item: Item, tools: Tools) -> Done:
     """Every face of the picture, cut out upright with padding, and checked for size, sharpness, light and pose.
 
     Which faces are worked on, and in which order, is said by the settings; each face that they drop is in the metadata
@@ -66,84 +53,118 @@ def portrait(
     same, and a picture without a face goes on as it is. The portraits lie in `1-portraits`, those that passed also in
     `2-verified`.
     """
-    stage = Stage(context, store.get(), JobQueue(database.get()), {"generated_image": generated_image})
-    options = stage.settings.face_options
-
-    how = How.of(stage.settings)
-
-    def decides(job: Job) -> Mapping[str, Any]:
-        request = job.request
-        return {
-            "detector": detector.get()[0].describe(),
-            "faces": asdict(options),
-            "how": how.decides(),
-            "rules": request.model_dump(mode="json", include={"face_rules"}),
-            "tags": tags_in(request.flux_prompt),
-        }
-
-    def find(item: Item) -> Done:
-        tool, why = detector.get()
-        pixels = item.needs("generated_image").pixels
-        chosen = select(tool.detect(pixels), (pixels.shape[1], pixels.shape[0]), options)
-        stage.tell_once(f"Faces by {why}")
-        return _portraits(item.job, tool.name, pixels, chosen, how)
-
-    yield from stage.run(one_by_one(find), decides)
-
-
-def _portraits(job: Job, detector: str, pixels: NDArray[np.uint8], chosen: Selection, how: How) -> Done:
+    detector, why = tools.detector(item.recipe)
+    pixels: NDArray[np.uint8] = item.needs("generated_image").pixels
     size = (pixels.shape[1], pixels.shape[0])
-    plans = plan_faces(job.request.rules(), job.request.flux_prompt, chosen.kept, size)
-    records = [_check(pixels, chosen.kept, number, plan, how) for number, plan in enumerate(plans)]
-    asked_for = [record for record in records if not record.left]
-    passed = [record for record in asked_for if record.passed]
-    cuts = [cut(pixels, record.upright(), round(record.upright().side)) for record in records]
+    chosen = select(detector.detect(pixels), size, item.recipe.faces.face_options)
+    tools.log_once(f"Faces by {why}")
+    plans = plan_faces(item.recipe.face_pass.rules(), item.job.request.flux_prompt, chosen.kept, size)
+    portraits = [_portrait(pixels, chosen, number, plan, item.recipe) for number, plan in enumerate(plans)]
+    records = [_record(one, plan, size) for one, plan in zip(portraits, plans, strict=True)]
+    cuts = [one.cut(pixels) for one in portraits]
     overview = debug_picture(pixels, chosen.kept, chosen.dropped, notes=[record.left for record in records])
-    names = [_name(job.id, number) for number in range(1, len(records) + 1)]
-    extras = [ExtraImage("1-portraits", f"{job.id}.faces.png", overview)]
-    extras += [ExtraImage("1-portraits", name, picture) for name, picture in zip(names, cuts, strict=True)]
-    extras += [
-        ExtraImage("2-verified", name, picture)
-        for name, picture, record in zip(names, cuts, records, strict=True)
-        if record.passed
-    ]
-    gates = [decide(how.gate, record.scores["total"]) for record in records]
-    warnings = [decision.text for decision in gates if decision.text]
-    turned_down = None
-    if not records or (asked_for and not passed):
-        turned_down = _turned_down(job.id, detector, asked_for, chosen)
-    elif any(gate.verdict == "review" and record in passed for gate, record in zip(gates, records, strict=True)):
-        turned_down = NeedsReviewError(
-            f"A portrait of job {job.id} is not good enough: {'; '.join(warnings)}.",
-            "`fc approve JOB` makes these faces anew all the same; else use a better picture, or lower "
-            "FC_GATE_PORTRAIT.",
-        )
-    # None passed: the stage waits for a person, and what the person would approve is that all are taken.
-    taken = records if passed else [record.model_copy(update={"passed": True}) for record in records]
+    warnings, turned_down = _judged(item, detector.name, records, chosen)
     dropped = tuple(
         DroppedFace(box=other.face.box.as_tuple(), score=other.face.score, reason=other.reason)
         for other in chosen.dropped
     )
-    record = PortraitRecord(detector=detector, width=size[0], height=size[1], faces=tuple(taken), dropped=dropped)
+    taken = _taken(records)
     return Done(
-        record,
+        PortraitRecord(detector=detector.name, width=size[0], height=size[1], faces=taken, dropped=dropped),
         {
-            "detector": detector,
+            "detector": detector.name,
             "faces": len(records),
             "passed": sum(record.passed for record in records),
-            "boxes": [list(face.box) for face in records],
-            "scores": [face.scores for face in records],
-            "turned_down": [list(face.reasons) for face in records if not face.passed],
-            "left": [face.left for face in records],
+            "boxes": [list(record.box) for record in records],
+            "scores": [record.scores for record in records],
+            "turned_down": [list(record.reasons) for record in records if not record.passed],
+            "left": [record.left for record in records],
             "rules": [list(plan.rules) for plan in plans],
-            "advice": [list(face.advice) for face in records],
+            "advice": [list(record.advice) for record in records],
             "dropped": [other.model_dump(mode="json") for other in dropped],
             "warnings": warnings,
         },
         picture=cuts[0] if len(cuts) == 1 else overview,
-        extras=extras,
+        extras=_extras(item.job.id, overview, cuts, records),
         turned_down=turned_down,
     )
+
+
+def _portrait(pixels: NDArray[np.uint8], chosen: Selection, number: int, plan: FacePlan, recipe: Recipe) -> Portrait:
+    """The portrait of face `number`, with the padding that its rules ask for; left alone also where they say so."""
+    options = recipe.faces.portrait_options
+    if plan.padding is not None:
+        options = replace(options, padding=plan.padding)
+    made = make_portrait(pixels, chosen.kept, number, options)
+    return replace(made, left=plan.left or made.left)
+
+
+def _record(portrait: Portrait, plan: FacePlan, size: tuple[int, int]) -> FaceRecord:
+    face, frame, verdict = portrait.face, portrait.frame, portrait.verdict
+    return FaceRecord(
+        box=face.box.as_tuple(),
+        crop=frame.bounds(size).as_tuple(),
+        frame=(frame.x, frame.y, frame.side, frame.angle),
+        score=face.score,
+        landmarks=face.landmarks,
+        passed=verdict.passed,
+        left=portrait.left,
+        scores=verdict.scores,
+        reasons=verdict.reasons,
+        advice=verdict.advice,
+        wishes=FaceWishes(
+            prompt=plan.prompt,
+            negative_prompt=plan.negative_prompt,
+            strength=plan.strength,
+            seed_offset=plan.seed_offset,
+        ),
+    )
+
+
+def _taken(records: Sequence[FaceRecord]) -> tuple[FaceRecord, ...]:
+    """The faces as the next stages see them.
+
+    Where none passed, the stage waits for a person, and what the person would approve is that all are taken.
+    """
+    if any(record.is_to_change for record in records):
+        return tuple(records)
+    return tuple(record.model_copy(update={"passed": True}) for record in records)
+
+
+def _extras(
+    job_id: str, overview: NDArray[np.uint8], cuts: Sequence[NDArray[np.uint8]], records: Sequence[FaceRecord]
+) -> list[ExtraImage]:
+    """The picture with all boxes and every portrait; those that passed also in their own folder."""
+    folder = ARTIFACTS["portrait"].folder
+    named = [(_name(job_id, number), picture) for number, picture in enumerate(cuts, start=1)]
+    return [
+        ExtraImage(folder, f"{job_id}.faces.png", overview),
+        *(ExtraImage(folder, name, picture) for name, picture in named),
+        *(
+            ExtraImage(VERIFIED, name, picture)
+            for (name, picture), record in zip(named, records, strict=True)
+            if record.passed
+        ),
+    ]
+
+
+def _judged(
+    item: Item, detector: str, records: Sequence[FaceRecord], chosen: Selection
+) -> tuple[list[str], NeedsReviewError | None]:
+    """What the gate has to say of the portraits, and why a person must look at them first, if one must."""
+    job_id, gate = item.job.id, item.recipe.checks.gates["portrait"]
+    decisions = [decide(gate, record.scores["total"]) for record in records]
+    warnings = [decision.text for decision in decisions if decision.text]
+    asked_for = [record for record in records if not record.left]
+    if not records or (asked_for and not any(record.passed for record in asked_for)):
+        return warnings, _turned_down(job_id, detector, asked_for, chosen)
+    if any(one.verdict == "review" and record.is_to_change for one, record in zip(decisions, records, strict=True)):
+        return warnings, NeedsReviewError(
+            f"A portrait of job {job_id} is not good enough: {'; '.join(warnings)}.",
+            "`fc approve JOB` makes these faces anew all the same; else use a better picture, or lower "
+            "FC_GATE_PORTRAIT.",
+        )
+    return warnings, None
 
 
 def _turned_down(job_id: str, detector: str, records: Sequence[FaceRecord], chosen: Selection) -> NeedsReviewError:
@@ -159,30 +180,6 @@ def _turned_down(job_id: str, detector: str, records: Sequence[FaceRecord], chos
         f"No face was found in the image of job {job_id} by {detector}.{seen}",
         "`fc approve JOB` takes the picture as it is, without face work; `fc retry JOB` with another photo, prompt or "
         "seed makes another; or widen FC_DETECTOR_CONFIDENCE and the FC_FACES_ settings.",
-    )
-
-
-def _check(pixels: NDArray[np.uint8], faces: Sequence[Face], number: int, plan: FacePlan, how: How) -> FaceRecord:
-    face = faces[number]
-    size = (pixels.shape[1], pixels.shape[0])
-    padding = how.padding if plan.padding is None else plan.padding
-    frame = frame_around(face, size, padding, align=how.align)
-    others = [other for place, other in enumerate(faces) if place != number]
-    verdict = verify_portrait(crop(pixels, face.box), face, size, others)
-    left = plan.left
-    if not left and how.keep_sharp and face.box.width >= how.keep_sharp and verdict.scores["sharpness"] >= SOFT:
-        left = f"it is {face.box.width} px wide and crisp"
-    return FaceRecord(
-        box=face.box.as_tuple(),
-        crop=frame.bounds(size).as_tuple(),
-        frame=(frame.x, frame.y, frame.side, frame.angle),
-        score=face.score,
-        landmarks=face.landmarks,
-        passed=verdict.passed,
-        left=left,
-        scores=verdict.scores,
-        reasons=verdict.reasons,
-        advice=verdict.advice,
     )
 
 

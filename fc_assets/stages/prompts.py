@@ -1,4 +1,4 @@
-"""The fixed words that the settings put around every prompt, such as the score tags of Pony checkpoints."""
+"""The fixed words that a recipe puts around every prompt, such as the score tags of Pony checkpoints."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from resources.settings import Settings
+from resources.sections import Words
 
 _EDGE: Final = ", \t\r\n"
 
@@ -28,14 +28,14 @@ class FixedWords:
         return join_words(text, self.negative_suffix)
 
 
-def scene_words(settings: Settings) -> FixedWords:
+def scene_words(words: Words) -> FixedWords:
     """Those of the scene."""
-    return FixedWords(settings.prompt_prefix, settings.prompt_suffix, settings.negative_prompt_suffix)
+    return FixedWords(words.prompt_prefix, words.prompt_suffix, words.negative_prompt_suffix)
 
 
-def face_words(settings: Settings) -> FixedWords:
+def face_words(words: Words) -> FixedWords:
     """Those of the face pass."""
-    return FixedWords(settings.face_prompt_prefix, settings.face_prompt_suffix, settings.negative_prompt_suffix)
+    return FixedWords(words.face_prompt_prefix, words.face_prompt_suffix, words.negative_prompt_suffix)
 
 
 def join_words(left: str, right: str) -> str:

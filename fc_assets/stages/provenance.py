@@ -8,6 +8,7 @@ from typing import Any
 
 from imaging.files.provenance import Provenance, a1111_parameters, digital_source_type
 from jobs.model.job import Job
+from jobs.recipes.sections import Sampling
 from resources.backends import is_trained
 from resources.generators.base import ImageTask
 from resources.sources.photos import SourceInfo
@@ -67,12 +68,13 @@ def inherited_provenance(job: Job, source: SourceInfo, made: Mapping[str, Any]) 
 
 
 def final_provenance(
-    job: Job, before: Mapping[str, Any], faces: Mapping[str, Any], size: tuple[int, int]
+    job: Job, sampling: Sampling, before: Mapping[str, Any], faces: Mapping[str, Any], size: tuple[int, int]
 ) -> Provenance:
     """For the finished picture.
 
     Args:
         job: the job.
+        sampling: that of its recipe.
         before: the record of the generated or imported image.
         faces: how the faces were made anew.
         size: (width, height) of the finished picture.
@@ -94,10 +96,7 @@ def final_provenance(
         "generator": generator,
         "face_prompt": faces["prompt"],
         "face_pass": _lasting(faces),
-        "seed": job.request.seed,
-        "steps": job.request.steps,
-        "cfg_scale": job.request.cfg_scale,
-        "scheduler": job.request.scheduler,
+        **sampling.model_dump(mode="json", include={"seed", "steps", "cfg_scale", "scheduler"}),
         "width": size[0],
         "height": size[1],
     }

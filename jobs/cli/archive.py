@@ -98,7 +98,9 @@ def remove(
 
 
 def _print_job(queue: JobQueue, store: ImageStore, job_id: str) -> None:
-    job, attempts, files = queue.get(job_id), queue.attempts(job_id), store.files_of(job_id)
+    from resources.artifacts.records import JOB_FOLDERS
+
+    job, attempts, files = queue.get(job_id), queue.attempts(job_id), store.files_of(job_id, JOB_FOLDERS)
     say(f"{job_id}: {job.job_type}, {job.status}: its request, {len(attempts)} attempts, and {len(files)} files:")
     for place in files:
         say(f"    {store.path(*place)}")

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from imaging.errors import SettingsError
-from jobs.model.request import JobType
-from jobs.model.stages import PARTITIONS, PLANS, STAGES
+from jobs.model.job_types import JOB_TYPES, JobType
+from jobs.model.stages import PARTITIONS, STAGES
 from resources.settings import PROJECT_ROOT, dagster_home
 
 if TYPE_CHECKING:
@@ -154,7 +154,7 @@ def has_partition(job_id: str) -> bool:
 
 def selection(job_type: JobType) -> str:
     """The asset selection of a job type's plan, for `dagster asset materialize --select`."""
-    plan = PLANS[job_type]
+    plan = JOB_TYPES[job_type].stages
     return "*" if plan == STAGES else ",".join(plan)
 
 

@@ -206,9 +206,9 @@ def _draw(home: Path, jobs: Sequence[Job]) -> Path:
 
 def _row(home: Path, data: Path, job: Job) -> Row:
     from jobs.cli.contact_sheet import Row
-    from resources.artifacts.stage_files import main_file
+    from resources.artifacts.records import ARTIFACTS
 
-    files = [data.joinpath(*main_file(stage, job.id)) for stage in STAGES_SHOWN.values()]
+    files = [data.joinpath(*ARTIFACTS[stage].place(job.id)) for stage in STAGES_SHOWN.values()]
     before, mask, after = (file if file.is_file() else None for file in files)
     close_ups = [
         _close_up(image, mask, home / f"{job.id}.{name.replace(' ', '-')}.png") if image and mask else None
@@ -234,9 +234,9 @@ def _close_up(image: Path, mask: Path, path: Path) -> Path | None:
 
 
 def _description(data: Path, job: Job) -> str:
-    from resources.artifacts.stage_files import main_file
+    from resources.artifacts.records import ARTIFACTS
 
-    path = data.joinpath(*main_file("description", job.id))
+    path = data.joinpath(*ARTIFACTS["description"].place(job.id))
     if not path.is_file():
         return ""
     record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))

@@ -181,9 +181,7 @@ def _analysis_options(settings: Settings, reference: Path | None) -> AnalysisOpt
             "Run: fc models pull sface --save",
         )
     detector, why = make_detector(settings)
-    options = AnalysisOptions(
-        detector, why, settings.face_options, settings.mask_options, settings.face_padding, settings.face_align
-    )
+    options = AnalysisOptions(detector, why, settings.face_options, settings.mask_options, settings.portrait_options)
     if reference is None or encoder is None:
         return options
     person = person_in(read_picture(str(reference), settings), str(reference), options, encoder)

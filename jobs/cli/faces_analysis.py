@@ -11,13 +11,12 @@ from imaging.errors import InvalidImageError
 from imaging.faces.identity import similarity
 from imaging.faces.mask import draw_mask
 from imaging.faces.mask_options import MaskOptions
-from imaging.faces.portrait_checks import verify_portrait
+from imaging.faces.portrait_options import PortraitOptions
+from imaging.faces.portraits import Portrait, make_portrait
 from imaging.faces.selection import FaceOptions, Selection, select
 from imaging.files.decode import DecodedImage
-from imaging.geometry.align import Frame, cut, frame_around
 from imaging.geometry.boxes import Face
-from imaging.geometry.crop import crop
-from imaging.quality.score import Verdict, measure_quality, rate_quality
+from imaging.quality.score import measure_quality, rate_quality
 from resources.detectors.base import Detector, sure_faces
 from resources.encoders.base import FaceEncoder
 
@@ -50,8 +49,7 @@ class AnalysisOptions:
         why: one sentence that says which detector that is, and why.
         faces: which of them are kept, and in which order.
         mask: what the mask looks like.
-        padding: room on each side of a portrait, as a share of the face's longer side.
-        align: whether portraits are turned upright.
+        portraits: how portraits are cut, and which faces are good enough to be left as they are.
         person: whom the faces are compared with; None: with nobody.
     """
 
@@ -59,26 +57,19 @@ class AnalysisOptions:
     why: str
     faces: FaceOptions
     mask: MaskOptions
-    padding: float
-    align: bool
+    portraits: PortraitOptions
     person: Person | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Portrait:
+class Compared(Portrait):
     """A face that is kept.
 
     Attributes:
-        face: where it is.
-        verdict: whether a job would work on it, and its scores.
-        frame: the square around it, upright if `AnalysisOptions.align`.
         similarity: to the person's face, -1 to 1; None without a person, or without landmarks.
     """
 
-    face: Face
-    verdict: Verdict
-    frame: Frame
-    similarity: float | None
+    similarity: float | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -89,7 +80,7 @@ class Analysis:
         image: the picture.
         selection: the faces that are kept and those that are dropped.
         portraits: one for each face that is kept.
-        mask: uint8 of shape (height, width), of the faces that passed, as a job would draw it.
+        mask: uint8 of shape (height, width), of the faces that a job would make anew, as it would draw it.
         quality: of the whole picture, 0 to 1.
         quality_parts: what the quality is made of, each 0 to 1.
         quality_numbers: what was measured for that.
@@ -97,7 +88,7 @@ class Analysis:
 
     image: DecodedImage
     selection: Selection
-    portraits: tuple[Portrait, ...]
+    portraits: tuple[Compared, ...]
     mask: NDArray[np.uint8]
     quality: float
     quality_parts: dict[str, float]
@@ -107,10 +98,6 @@ class Analysis:
     def size(self) -> tuple[int, int]:
         """(width, height) of the picture, upright."""
         return (self.image.pixels.shape[1], self.image.pixels.shape[0])
-
-    def cut(self, portrait: Portrait) -> NDArray[np.uint8]:
-        """The pixels of an upright portrait at their own size: RGB uint8, square."""
-        return cut(self.image.pixels, portrait.frame, max(1, round(portrait.frame.side)))
 
 
 def analyze(image: DecodedImage, options: AnalysisOptions) -> Analysis:
@@ -122,21 +109,15 @@ def analyze(image: DecodedImage, options: AnalysisOptions) -> Analysis:
     pixels = image.pixels
     size = (pixels.shape[1], pixels.shape[0])
     selection = select(options.detector.detect(pixels), size, options.faces)
+    made = [make_portrait(pixels, selection.kept, number, options.portraits) for number in range(len(selection.kept))]
     portraits = tuple(
-        Portrait(
-            face,
-            verify_portrait(
-                crop(pixels, face.box), face, size, [other for other in selection.kept if other is not face]
-            ),
-            frame_around(face, size, options.padding, align=options.align),
-            _similarity(pixels, face, options.person),
-        )
-        for face in selection.kept
+        Compared(one.face, one.frame, one.verdict, one.left, _similarity(pixels, one.face, options.person))
+        for one in made
     )
-    passed = [portrait.face for portrait in portraits if portrait.verdict.passed]
+    to_change = [portrait.face for portrait in portraits if portrait.is_to_change]
     numbers = measure_quality(pixels)
     quality, parts = rate_quality(numbers)
-    mask = draw_mask(passed, (size[1], size[0]), options.mask, pixels)
+    mask = draw_mask(to_change, (size[1], size[0]), options.mask, pixels)
     return Analysis(image, selection, portraits, mask, quality, parts, numbers)
 
 

@@ -17,7 +17,7 @@ from imaging.errors import BackendError, FaceChangerError
 from imaging.files.debug_picture import debug_picture
 from imaging.files.montage import montage
 from jobs.cli.contact_sheet import CELL, PAPER, Row, write_contact_sheet
-from jobs.cli.faces_analysis import Analysis, Portrait
+from jobs.cli.faces_analysis import Analysis, Compared
 from resources.store.whole_file import write_whole
 
 COLUMNS: Final = ("faces", "portraits", "mask")
@@ -34,7 +34,7 @@ def write_files(folder: Path, name: str, found: Analysis) -> dict[str, Any]:
         BackendError: one cannot be written.
     """
     portraits = [
-        _write(folder / f"{name}.face-{number}.png", found.cut(portrait))
+        _write(folder / f"{name}.face-{number}.png", portrait.cut(found.image.pixels))
         for number, portrait in enumerate(found.portraits, start=1)
     ]
     mask = _write(folder / f"{name}.mask.png", found.mask)
@@ -125,8 +125,8 @@ def sheet_page(path: Path, number: int) -> Path:
 def _portraits(found: Analysis) -> Image.Image | None:
     if not found.portraits:
         return None
-    cuts = [found.cut(portrait) for portrait in found.portraits]
-    passed = [portrait.verdict.passed for portrait in found.portraits]
+    cuts = [portrait.cut(found.image.pixels) for portrait in found.portraits]
+    passed = [portrait.is_to_change for portrait in found.portraits]
     return Image.fromarray(montage(cuts, passed, CELL, PAPER))
 
 
@@ -147,8 +147,8 @@ def _caption(found: Analysis) -> str:
     return "\n".join(lines if found.portraits or found.selection.dropped else [*lines, "no face"])
 
 
-def _line(number: int, portrait: Portrait) -> str:
+def _line(number: int, portrait: Compared) -> str:
     verdict = portrait.verdict
     like = "" if portrait.similarity is None else f", alike {portrait.similarity:.2f}"
-    why = "" if verdict.passed else f", {'; '.join(verdict.reasons)}"
+    why = "" if portrait.is_to_change else f", {'; '.join(portrait.reasons)}"
     return f"{number}: portrait {verdict.scores['total']:.2f}{like}{why}"

@@ -12,7 +12,7 @@ from imaging.errors import FaceChangerError
 from imaging.faces.identity import SAME_PERSON
 from imaging.faces.selection import Dropped, shown_score
 from imaging.geometry.boxes import Face
-from jobs.cli.faces_analysis import Analysis, AnalysisOptions, Portrait
+from jobs.cli.faces_analysis import Analysis, AnalysisOptions, Compared
 from jobs.cli.output import counted, out, say, table
 
 # ---- the table
@@ -35,6 +35,8 @@ def print_table(path: str, found: Analysis, options: AnalysisOptions) -> None:
     for number, portrait in enumerate(found.portraits, start=1):
         for reason in portrait.verdict.reasons:
             say(f"  {number} does not pass: {reason}", style="yellow")
+        if portrait.left:
+            say(f"  {number} is left as it is: {portrait.left}", style="yellow")
         for advice in portrait.verdict.advice:
             say(f"  {number}: {advice}", style="dim")
     for other in found.selection.dropped:
@@ -42,7 +44,7 @@ def print_table(path: str, found: Analysis, options: AnalysisOptions) -> None:
         say(f"  dropped at {box} ({size}): {other.reason}", style="dim")
 
 
-def _row(number: int, portrait: Portrait, size: tuple[int, int]) -> list[str | Text]:
+def _row(number: int, portrait: Compared, size: tuple[int, int]) -> list[str | Text]:
     scores = portrait.verdict.scores
     return [
         str(number),
@@ -51,7 +53,7 @@ def _row(number: int, portrait: Portrait, size: tuple[int, int]) -> list[str | T
         f"{round(scores['roll'])}°" if "roll" in scores else "-",
         f"{scores['sharpness']:.0f}",
         f"{scores['total']:.2f}",
-        Text("yes", style="green") if portrait.verdict.passed else Text("no", style="yellow"),
+        Text("yes", style="green") if portrait.is_to_change else Text("no", style="yellow"),
     ]
 
 
@@ -62,7 +64,7 @@ def _place(face: Face, size: tuple[int, int]) -> list[str]:
     return [f"{box.left},{box.top} {box.right},{box.bottom}", f"{box.width}x{box.height}", f"{share:.1f} %"]
 
 
-def _alike(portrait: Portrait) -> str:
+def _alike(portrait: Compared) -> str:
     if portrait.similarity is None:
         return "no landmarks"
     return f"{portrait.similarity:.2f} {'same' if portrait.similarity >= SAME_PERSON else 'other'}"
@@ -87,8 +89,8 @@ def options_json(options: AnalysisOptions) -> dict[str, Any]:
         "why": options.why,
         "choice": asdict(options.faces),
         "mask": asdict(options.mask),
-        "padding": options.padding,
-        "align": options.align,
+        "padding": options.portraits.padding,
+        "align": options.portraits.align,
         "reference": reference,
     }
 
@@ -109,8 +111,8 @@ def picture_json(path: str, found: Analysis, files: dict[str, Any] | None) -> di
                 "number": number,
                 **_face_json(portrait, found.size),
                 "frame": asdict(portrait.frame),
-                "passed": portrait.verdict.passed,
-                "reasons": list(portrait.verdict.reasons),
+                "passed": portrait.is_to_change,
+                "reasons": list(portrait.reasons),
                 "advice": list(portrait.verdict.advice),
                 "portrait": portrait.verdict.scores,
                 "similarity": None if portrait.similarity is None else round(portrait.similarity, 4),
@@ -124,7 +126,7 @@ def picture_json(path: str, found: Analysis, files: dict[str, Any] | None) -> di
     }
 
 
-def _face_json(one: Portrait | Dropped, size: tuple[int, int]) -> dict[str, Any]:
+def _face_json(one: Compared | Dropped, size: tuple[int, int]) -> dict[str, Any]:
     face = one.face
     return {
         "box": list(face.box.as_tuple()),

@@ -50,13 +50,13 @@ def _described(attempt: Attempt, store: ImageStore) -> dict[str, Any]:
 
 def _file(attempt: Attempt, store: ImageStore) -> str | None:
     """Where the attempt's file lies now: in its place, or under `history`; None if neither has it."""
-    from resources.artifacts.stage_files import main_file
+    from resources.artifacts.records import ARTIFACTS
     from resources.store.image_store import history_place
 
     sha256 = (attempt.output or {}).get("sha256")
     if not sha256:
         return None
-    place = main_file(attempt.stage, attempt.job_id)
+    place = ARTIFACTS[attempt.stage].place(attempt.job_id)
     if store.exists(*place) and store.sha256_of(*place) == sha256:
         return str(store.path(*place))
     old = history_place(*place, sha256=sha256)

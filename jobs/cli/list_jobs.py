@@ -32,12 +32,12 @@ def list_jobs(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """List jobs, newest first; archived ones only with --all or --status archived. Nothing is claimed or changed."""
-    from jobs.model.request import JOB_TYPES
+    from jobs.model.job_types import JOB_TYPES
     from jobs.model.transitions import JOB_STATUSES
 
     shown = [name for name in JOB_STATUSES if everything or name != "archived"]
     statuses = _chosen("status", status, JOB_STATUSES) or shown
-    job_types = _chosen("type", job_type, JOB_TYPES)
+    job_types = _chosen("type", job_type, tuple(JOB_TYPES))
     with opened_queue() as queue:
         jobs = queue.find(statuses=statuses, job_types=job_types, parent_id=parent, limit=limit)
     if as_json:

@@ -27,7 +27,7 @@ from jobs.cli.output import (
     where,
 )
 from jobs.model.faults import counted
-from jobs.model.stages import PLANS
+from jobs.model.job_types import JOB_TYPES
 from jobs.recipes.recipe import DEFAULT, INSTALLED, Recipe
 from jobs.recipes.sections import SECTION_OF
 from resources.settings import load_settings
@@ -121,7 +121,7 @@ def _print_partition(job: Job) -> None:
     from jobs.cli.dagster_side import has_partition
     from jobs.model.transitions import FINAL
 
-    if job.status not in FINAL or job.job_type == "group":
+    if job.status not in FINAL or not JOB_TYPES[job.job_type].stages:
         return
     try:
         if not has_partition(job.id):
@@ -180,7 +180,7 @@ def _request_rows(job: Job) -> list[tuple[str, str | Text]]:
 def _stage_rows(job: Job, results: Sequence[StageResult]) -> list[tuple[str | Text, ...]]:
     by_stage = {result.stage: result for result in results}
     rows: list[tuple[str | Text, ...]] = []
-    for stage in PLANS[job.job_type]:
+    for stage in JOB_TYPES[job.job_type].stages:
         result = by_stage.get(stage)
         if result is None:
             rows.append((stage, "-", "", "", ""))

@@ -15,6 +15,7 @@ from jobs.cli.opening import opened_database, opened_queue
 from jobs.cli.output import FAILED, INTERRUPTED, err, job_json, out, print_json, say, table, warn
 from jobs.cli.request_options import with_request_options
 from jobs.model.ids import check_job_id, new_job_id
+from jobs.model.job_types import JOB_TYPES
 from jobs.model.request import RESULT_OF, JobRequest, parse_request
 from resources.settings import Settings, dagster_home, load_settings
 
@@ -158,7 +159,7 @@ def _add(requests: Sequence[tuple[str | None, JobRequest]], queue: JobQueue, *, 
     from resources.store.image_store import ImageStore
 
     settings = load_settings()
-    if any(request.job_type != "description" for _, request in requests):
+    if any(JOB_TYPES[request.job_type].uses_generator for _, request in requests):
         _check_image_server(settings)
     store = ImageStore(settings.resolved_data_dir)
     if not hold:

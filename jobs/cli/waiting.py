@@ -12,7 +12,7 @@ from rich.table import Table
 
 from imaging.errors import BackendError
 from jobs.cli.output import err, say, seconds_taken, short, status_text, table, where
-from jobs.model.stages import PLANS
+from jobs.model.job_types import JOB_TYPES
 
 if TYPE_CHECKING:
     from jobs.model.job import Job
@@ -49,7 +49,8 @@ def wait_until_over(
     deadline = time.monotonic() + most_seconds
     with _progress(console) as progress:
         bars = {
-            job.id: progress.add_task(job.id, total=len(PLANS[job.job_type]) or job.children, where="") for job in jobs
+            job.id: progress.add_task(job.id, total=len(JOB_TYPES[job.job_type].stages) or job.children, where="")
+            for job in jobs
         }
         seen: dict[str, str] = {}
         while True:

@@ -8,7 +8,8 @@ from datetime import datetime
 from typing import Any, Literal
 
 from imaging.errors import FaceChangerError
-from jobs.model.request import JobRequest, JobType
+from jobs.model.job_types import JobType
+from jobs.model.request import JobRequest
 from jobs.model.stages import next_stage
 from jobs.model.transitions import JobStatus
 

@@ -25,6 +25,7 @@ from pydantic.fields import FieldInfo
 
 from imaging.errors import RejectedError
 from jobs.model.ids import check_job_id
+from jobs.model.job_types import JOB_TYPES, JobType
 from jobs.model.times import read_moment
 from jobs.recipes.sections import (
     SECTION_OF,
@@ -36,9 +37,6 @@ from jobs.recipes.sections import (
 )
 from jobs.recipes.values import MAX_SEED, FileName, Label, PathMark, Text, Whole, as_request_value
 from resources.sections import RecipeDefaults
-
-JobType = Literal["pony_flux", "sdxl_generation", "face_processing", "description", "group"]
-JOB_TYPES: tuple[JobType, ...] = get_args(JobType)
 
 _MOST_DISTILLED_STEPS: Final = 50  # LCM models were distilled over 50 steps and are run with some of them
 _MOST_PROBLEMS: Final = 10
@@ -192,9 +190,10 @@ class JobRequest(_Settable, OutputFields, IdentityFields, FacePassFields, Sampli
 
     @model_validator(mode="after")
     def _check_inputs(self) -> JobRequest:
-        if self.job_type == "group":
+        kind = JOB_TYPES[self.job_type]
+        if not kind.stages:
             self._check_group()
-        elif self.job_type in ("pony_flux", "sdxl_generation"):
+        elif kind.starts_from == "prompt":
             if not self.pony_prompt:
                 raise ValueError(f"pony_prompt: a {self.job_type} job needs a prompt; say what the image shows")
             if self.source_image is not None:
@@ -208,7 +207,7 @@ class JobRequest(_Settable, OutputFields, IdentityFields, FacePassFields, Sampli
             raise ValueError(
                 f"steps: the scheduler {self.scheduler} takes at most {_MOST_DISTILLED_STEPS} steps; 4 to 8 are usual"
             )
-        if self.job_type in ("sdxl_generation", "description") and self.output_size is not None:
+        if kind.delivers != "final_image" and self.output_size is not None:
             raise ValueError(f"output_size: a {self.job_type} job has no final image to resize; leave the field out")
         if self.result_of is not None:
             self._check_result()

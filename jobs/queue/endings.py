@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from jobs.model.faults import Fault, seconds_before_next
 from jobs.model.job import LogLevel, StageStatus
-from jobs.model.request import JobType
+from jobs.model.job_types import JobType
 from jobs.model.stages import next_stage
 from jobs.model.transitions import Actor, JobStatus
 from jobs.queue.rows import NO_RUN, log, set_columns, set_status

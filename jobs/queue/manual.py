@@ -10,8 +10,8 @@ from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from jobs.model.job import Job, JobBusyError
-from jobs.model.request import JobRequest, JobType
-from jobs.model.stages import PLANS
+from jobs.model.job_types import JOB_TYPES, JobType
+from jobs.model.request import JobRequest
 from jobs.model.transitions import FINAL, JobStatus, sources
 from jobs.queue import families
 from jobs.queue.endings import BY_HAND_HINT, end_job
@@ -75,7 +75,7 @@ class ManualChanges(QueueAccess):
             )
             row.recipe = None  # a person tries again, perhaps after changing the settings
             again = set[str]()
-            plan = PLANS[cast("JobType", row.job_type)]
+            plan = JOB_TYPES[cast("JobType", row.job_type)].stages
             if row.job_type == "group":
                 raise JobBusyError(f"Job {job_id} is a group.", "Retry its jobs.")
             if request is not None:
@@ -106,7 +106,7 @@ class ManualChanges(QueueAccess):
             if row is None or row.status != "completed":
                 return False
             state = session.get_one(StateRow, job_id)
-            plan = PLANS[cast("JobType", row.job_type)]
+            plan = JOB_TYPES[cast("JobType", row.job_type)].stages
             before = plan[: plan.index(stage)]
             state.stages_completed = [done for done in state.stages_completed if done in before]
             _back_to_queue(session, row, locked, reason)

@@ -9,7 +9,7 @@ from typing import cast
 from sqlalchemy import ColumnElement, func, select
 
 from jobs.model.job import Job
-from jobs.model.request import JobType
+from jobs.model.job_types import JobType
 from jobs.model.transitions import FINAL, JOB_STATUSES, JobStatus
 from jobs.queue.job_rows import get_job, select_jobs
 from jobs.queue.rows import CLAIM_ORDER, QueueAccess, chunks

@@ -9,8 +9,9 @@ from sqlalchemy import and_, select, update
 
 from jobs.model.faults import Fault
 from jobs.model.job import ImageRow, Job, JobBusyError
-from jobs.model.request import JobRequest, JobType
-from jobs.model.stages import PLANS, next_stage
+from jobs.model.job_types import JOB_TYPES, JobType
+from jobs.model.request import JobRequest
+from jobs.model.stages import next_stage
 from jobs.model.transitions import FINAL, Actor, JobStatus
 from jobs.queue import families
 from jobs.queue.endings import BY_HAND_HINT, end_job, try_again
@@ -160,7 +161,7 @@ class JobRuns(QueueAccess):
                 mine = select(AttemptRow.id).where(AttemptRow.job_id == job_id, AttemptRow.run_id == run_id).limit(1)
                 if run_id in state.run_ids or session.scalars(mine).first() is not None:
                     return
-                plan = PLANS[cast("JobType", row.job_type)]
+                plan = JOB_TYPES[cast("JobType", row.job_type)].stages
                 at = stage or next_stage(cast("JobType", row.job_type), state.stages_completed) or plan[-1]
                 add_attempt(session, job_id, at, "failed", what, run_id=run_id, fault=fault)
             message = f"failed before it began: {what}"

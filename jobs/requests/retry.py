@@ -7,12 +7,12 @@ from typing import Any, Final
 
 from imaging.errors import RejectedError
 from jobs.model.job import Job
+from jobs.model.job_types import JOB_TYPES
 from jobs.model.request import ALIASES, PLACING, JobRequest, parse_request
-from jobs.model.stages import PLANS
 from jobs.queue.job_queue import JobQueue
 from jobs.requests.accept import Accepted, Door, accept, import_mask
 from jobs.requests.files import cell_value
-from resources.artifacts import stage_files
+from resources.artifacts.records import ARTIFACTS
 from resources.settings import Settings
 from resources.store.image_store import ImageStore
 
@@ -67,7 +67,7 @@ def retry(
     job = queue.get(job_id)
     if job.job_type == "group":
         return _retry_group(job, queue, changed=bool(changes or from_stage or mask))
-    plan = PLANS[job.job_type]
+    plan = JOB_TYPES[job.job_type].stages
     for stage in filter(None, (from_stage, mask and "mask")):
         if stage not in plan:
             raise RejectedError(
@@ -129,5 +129,5 @@ def _own_mask(job: Job, path: str, queue: JobQueue, store: ImageStore, settings:
     result = queue.stage_result(job.id, "generated_image")
     if result is None or not result.output:
         raise RejectedError(f"Job {job.id}: --mask: it has no generated image yet.", "Retry it without a mask first.")
-    height, width = stage_files.load(store, "generated_image", job.id).pixels.shape[:2]
+    height, width = ARTIFACTS["generated_image"].load(store, job.id).pixels.shape[:2]
     return import_mask(job.id, "--mask", path, (width, height), Door(store, settings))

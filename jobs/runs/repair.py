@@ -15,10 +15,11 @@ from typing import Any, Final
 import dagster as dg
 
 from jobs.model.job import ImageRow, StageResult
-from jobs.model.stages import PARTITIONS, PLANS, STAGES
+from jobs.model.job_types import JOB_TYPES
+from jobs.model.stages import PARTITIONS, STAGES
 from jobs.queue.job_queue import JobQueue
 from jobs.runs.lifecycle import BATCH_TAG, dead_runs, fail_dead_runs, lost_jobs, settle_lost_runs
-from resources.artifacts.stage_files import main_file
+from resources.artifacts.records import ARTIFACTS
 from resources.database import utc_now
 from resources.settings import Settings
 from resources.store.image_store import ImageStore
@@ -214,7 +215,7 @@ def _missing_pictures(stores: Stores, *, fix: bool) -> Finding | None:
     def make_again() -> None:
         for job_id, image in wrong:
             results = {result.stage: result for result in stores.queue.stage_results(job_id)}
-            plan = PLANS[stores.queue.get(job_id).job_type]
+            plan = JOB_TYPES[stores.queue.get(job_id).job_type].stages
             # A stage reads the files of those before it, so it begins with the first whose file is another one.
             first = next(one for one in plan if one == image.stage or not _has_file(stores.store, results.get(one)))
             stores.queue.make_again(job_id, first, reason="put back by fc doctor: its picture is missing or changed")
@@ -274,7 +275,7 @@ def _has_file(store: ImageStore, result: StageResult | None) -> bool:
     """Whether the file of a stage's result is the one that was recorded."""
     if result is None or not result.output:
         return False
-    return _is_there(store, *main_file(result.stage, result.job_id), sha256=result.output["sha256"])
+    return _is_there(store, *ARTIFACTS[result.stage].place(result.job_id), sha256=result.output["sha256"])
 
 
 def _is_there(store: ImageStore, *parts: str, sha256: str) -> bool:

@@ -17,6 +17,7 @@ from jobs.model.job import JobBusyError
 from jobs.model.stages import PARTITIONS
 from jobs.queue.job_queue import JobQueue
 from jobs.runs.lifecycle import OUTCOMES, PARTITION_TAG, RANGE_END_TAG, RANGE_START_TAG
+from resources.artifacts.records import JOB_FOLDERS
 from resources.database import utc_now
 from resources.store.image_store import ImageStore
 
@@ -85,7 +86,7 @@ def remove(instance: dg.DagsterInstance, queue: JobQueue, store: ImageStore, job
                 f"Job {job_id} cannot be removed: a Dagster run that is not over has its partition.",
                 "Wait for the run, or terminate it in the Dagster UI.",
             )
-        for place in store.files_of(job_id):
+        for place in store.files_of(job_id, JOB_FOLDERS):
             store.remove(*place)
         if instance.has_dynamic_partition(PARTITIONS, job_id):
             instance.delete_dynamic_partition(PARTITIONS, job_id)

@@ -1,19 +1,15 @@
-"""What each stage of a job leaves behind: the values that pass along the asset graph."""
+"""What each stage of a job leaves behind: the values that pass along the asset graph, and where they lie."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from imaging.files.alpha import on_white
-from imaging.files.provenance import Provenance, decode_png_exact, read_exif, read_provenance
 from imaging.geometry.align import Frame
 from imaging.geometry.boxes import Box, Face
+from resources.artifacts.artifact import Artifact, JsonCodec, PatchesCodec, PngCodec
 from resources.sources.photos import SourceInfo
 from resources.writers.base import DescriptionAnswer, PromptAnswer, PromptDraft
 
@@ -25,11 +21,15 @@ class Record(BaseModel):
 
 
 class RequestRecord(Record):
-    """A request as it was accepted: every field filled in, the seed drawn, the source image imported."""
+    """A request as it was accepted: every field filled in, the seed drawn, the source image imported.
+
+    `recipe` is what the request and the settings of that day gave together, as JSON; None in old records.
+    """
 
     job_id: str
     request: dict[str, Any]
     source: SourceInfo | None = None
+    recipe: dict[str, Any] | None = None
 
 
 class PromptRecord(Record):
@@ -38,6 +38,15 @@ class PromptRecord(Record):
     writer: str
     original: PromptDraft
     enhanced: PromptAnswer
+
+
+class FaceWishes(Record):
+    """What the rules of the request ask for one face; None where they say nothing."""
+
+    prompt: str | None = None
+    negative_prompt: str | None = None
+    strength: float | None = None
+    seed_offset: int = 0
 
 
 class FaceRecord(Record):
@@ -53,6 +62,7 @@ class FaceRecord(Record):
         scores: the numbers of the checks.
         reasons: why it was turned down.
         advice: what does not decide, but may interest a person.
+        wishes: what the rules ask for it; None in old records.
     """
 
     box: tuple[int, int, int, int]
@@ -65,6 +75,7 @@ class FaceRecord(Record):
     scores: dict[str, float] = Field(default_factory=dict)
     reasons: tuple[str, ...] = ()
     advice: tuple[str, ...] = ()
+    wishes: FaceWishes | None = None
 
     def face(self) -> Face:
         """The face as detectors and masks know it."""
@@ -126,68 +137,28 @@ class DescriptionRecord(Record):
     answer: DescriptionAnswer
 
 
-@dataclass(frozen=True, slots=True)
-class ImageRecord:
-    """One image.
+VERIFIED: Final = "2-verified"
+MERGED: Final = "4-results"
+RESIZED: Final = "5-resized"
 
-    Attributes:
-        pixels: uint8; RGB or RGBA of shape (height, width, 3 or 4), or a mask of shape (height, width).
-        provenance: how it was made, for the PNG's own chunks; None for working images such as masks.
-        exif: EXIF data of the photo that it was made from, for the PNG.
-    """
+ARTIFACTS: Final[Mapping[str, Artifact]] = {
+    one.stage: one
+    for one in (
+        Artifact("job_request", "requests", JsonCodec(RequestRecord)),
+        Artifact("enhanced_prompt", "prompts", JsonCodec(PromptRecord)),
+        Artifact("generated_image", "0-generated", PngCodec()),
+        Artifact("portrait", "1-portraits", JsonCodec(PortraitRecord), beside=(VERIFIED,)),
+        Artifact("mask", "3-masks", PngCodec()),
+        Artifact("changed_face", "4-results", PatchesCodec()),
+        Artifact("final_image", "6-final", PngCodec(), beside=(MERGED, RESIZED)),
+        Artifact(
+            "description",
+            "descriptions",
+            JsonCodec(DescriptionRecord, text=lambda record: f"{record.answer.text}\n"),
+        ),
+    )
+}
+"""What each stage leaves behind, by its name."""
 
-    pixels: NDArray[np.uint8]
-    provenance: Provenance | None = None
-    exif: bytes = b""
-
-
-@dataclass(frozen=True, slots=True)
-class StoredImage:
-    """An image as it was read from the store; its pixels are decoded when they are asked for, each time anew.
-
-    So a run that carries many jobs holds their compressed bytes, not their pixels.
-    """
-
-    data: bytes
-
-    @property
-    def pixels(self) -> NDArray[np.uint8]:
-        """uint8; RGB of shape (height, width, 3), transparent parts on white, or a mask of shape (height, width)."""
-        pixels = decode_png_exact(self.data)
-        return on_white(pixels) if pixels.ndim == 3 and pixels.shape[2] == 4 else pixels
-
-    @property
-    def as_stored(self) -> NDArray[np.uint8]:
-        """uint8; as `pixels`, but RGBA of shape (height, width, 4) for a picture with transparency."""
-        return decode_png_exact(self.data)
-
-    @property
-    def exif(self) -> bytes:
-        """EXIF data of the photo that it was made from; empty when there are none."""
-        return read_exif(self.data)
-
-    @property
-    def details(self) -> dict[str, Any]:
-        """How it was made: our record in the PNG; empty for a working image."""
-        return (read_provenance(self.data) or {}).get("record") or {}
-
-
-@dataclass(frozen=True, slots=True)
-class Patch:
-    """One face made anew.
-
-    Attributes:
-        box: (left, top, right, bottom) of its crop in the generated image.
-        pixels: RGB uint8 of that crop's size.
-    """
-
-    box: tuple[int, int, int, int]
-    pixels: NDArray[np.uint8]
-
-
-@dataclass(frozen=True, slots=True)
-class PatchesRecord:
-    """The faces of one image made anew, in the order of the portrait record, and how."""
-
-    patches: tuple[Patch, ...]
-    details: Mapping[str, Any]
+JOB_FOLDERS: Final = tuple(sorted({folder for artifact in ARTIFACTS.values() for folder in artifact.folders}))
+"""Where a job's files lie: `<job id>.<anything>`, those that were replaced in the same folders below `history`."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,20 +22,8 @@ from upath import UPath
 from imaging.errors import BackendError, SettingsError, TransientError
 from resources.store.whole_file import write_whole
 
-GENERATED: Final = "0-generated"
-PORTRAITS: Final = "1-portraits"
-VERIFIED: Final = "2-verified"
-MASKS: Final = "3-masks"
-RESULTS: Final = "4-results"
-RESIZED: Final = "5-resized"
-FINAL: Final = "6-final"
-REQUESTS: Final = "requests"
-PROMPTS: Final = "prompts"
-DESCRIPTIONS: Final = "descriptions"
 SOURCES: Final = "sources"
 HISTORY: Final = "history"
-JOB_FOLDERS: Final = (GENERATED, PORTRAITS, VERIFIED, MASKS, RESULTS, RESIZED, FINAL, REQUESTS, PROMPTS, DESCRIPTIONS)
-"""Where a job's files lie: `<job id>.<anything>`, those that were replaced in the same folders below `history`."""
 
 _LOCAL_PROTOCOLS: Final = ("", "file", "local")
 _MAX_NAME_BYTES: Final = 200  # leaves room for the temporary name within the usual 255
@@ -154,15 +142,16 @@ class ImageStore:
         with _naming(path, "looked up"):
             return bool(path.is_file())
 
-    def files_of(self, name: str) -> list[tuple[str, ...]]:
-        """The places of all files that are called `name` up to the first dot; `sources`, which jobs share, left out.
+    def files_of(self, name: str, folders: Iterable[str]) -> list[tuple[str, ...]]:
+        """The places of all files in these folders, and below them in `history`, called `name` up to the first dot.
 
         Raises:
             BackendError: the store cannot be reached.
         """
         self.path(name)  # refuses what is no name
         found: list[tuple[str, ...]] = []
-        for folder in [(folder,) for folder in JOB_FOLDERS] + [(HISTORY, folder) for folder in JOB_FOLDERS]:
+        in_use = [(folder,) for folder in folders]
+        for folder in [*in_use, *((HISTORY, *place) for place in in_use)]:
             path = self.path(*folder)
             with _naming(path, "looked up"):
                 if path.is_dir():

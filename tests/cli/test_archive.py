@@ -16,6 +16,7 @@ from jobs.model.stages import PARTITIONS
 from jobs.model.transitions import FINAL
 from jobs.queue.job_queue import JobQueue
 from jobs.runs.retention import expired, restore, retire
+from resources.artifacts.records import JOB_FOLDERS
 from resources.database import Database, JobRow, utc_now
 from resources.store.image_store import ImageStore
 from tests.support.commands import Fc
@@ -110,8 +111,8 @@ def test_remove_tells_first_and_then_leaves_nothing_of_the_job(
     add_jobs(queue, store, SCENE, SCENE, hold=True)
     assert materialize(instance, "a", "b").success
     assert materialize(instance, "a", config={"seed": 8}).success  # the first picture is under history now
-    neighbour = {place: store.read(*place) for place in store.files_of("b")}
-    files = [Path(str(store.path(*place))) for place in store.files_of("a")]
+    neighbour = {place: store.read(*place) for place in store.files_of("b", JOB_FOLDERS)}
+    files = [Path(str(store.path(*place))) for place in store.files_of("a", JOB_FOLDERS)]
     assert {file.parent.name for file in files} == {"0-generated", "requests", "prompts"}
     assert any("history" in file.parts for file in files)
     code, out, err = fc("remove", "a")
@@ -126,7 +127,7 @@ def test_remove_tells_first_and_then_leaves_nothing_of_the_job(
         queue.get("a")
     assert (queue.stage_results("a"), queue.images("a")) == ([], [])
     assert instance.get_dynamic_partitions(PARTITIONS) == ["b"]
-    assert {place: store.read(*place) for place in store.files_of("b")} == neighbour
+    assert {place: store.read(*place) for place in store.files_of("b", JOB_FOLDERS)} == neighbour
     assert queue.logs("a", 1)[0].message == "removed by a person"
     assert fc("remove", "a", "--yes")[0] == 3
 
@@ -146,10 +147,10 @@ def test_a_job_whose_partition_a_run_has_is_not_removed(
     assert materialize(instance, "a").success
     run = dg.DagsterRun(job_name="j", run_id="r1", status=dg.DagsterRunStatus.STARTED, tags={"dagster/partition": "a"})
     instance.add_run(run)
-    files = store.files_of("a")
+    files = store.files_of("a", JOB_FOLDERS)
     code, _, err = fc("remove", "a", "--yes")
     assert (code, "run that is not over" in err) == (1, True)
-    assert store.files_of("a") == files
+    assert store.files_of("a", JOB_FOLDERS) == files
     assert queue.get("a").status == "completed"
 
 

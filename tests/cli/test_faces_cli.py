@@ -138,6 +138,20 @@ def test_the_table_says_the_same(fc: Fc, three: Path, plain: Path) -> None:
     assert lines[7:] == ["2 pictures, 2 faces."]
 
 
+def test_a_face_that_a_job_leaves_alone_does_not_pass(fc: Fc, astronaut: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FC_FACE_KEEP_SHARP", "40")
+    (picture,) = looked_at(fc, astronaut)
+    (face,) = picture["faces"]
+    width = face["box"][2] - face["box"][0]
+    assert (face["passed"], face["reasons"]) == (False, [f"it is {width} px wide and crisp"])
+    assert picture["masked_share"] == 0
+    code, out, _ = fc("faces", str(astronaut))
+    assert code == 0
+    assert f"  1 is left as it is: it is {width} px wide and crisp" in out.splitlines()
+    monkeypatch.setenv("FC_FACE_KEEP_SHARP", str(width + 1))
+    assert looked_at(fc, astronaut)[0]["faces"][0]["passed"] is True
+
+
 def test_one_order_for_boxes_portraits_masks_and_scores(fc: Fc, three: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     (picture,) = looked_at(fc, three, "--order", "right-left", "--max", "2", "--padding", "0.2", "--out", out)

@@ -17,7 +17,8 @@ from fc_assets.definitions import build_defs
 from fc_assets.engine.asset import op_name
 from imaging.files.provenance import read_provenance
 from jobs.model.faults import POLICIES, Policy
-from jobs.model.stages import PLANS, STAGES
+from jobs.model.job_types import JOB_TYPES
+from jobs.model.stages import STAGES
 from jobs.queue.job_queue import JobQueue
 from resources.database import DatabaseLostError
 from resources.store.image_store import ImageStore
@@ -92,7 +93,11 @@ def test_metadata_tells_how_it_was_made(instance: dg.DagsterInstance, queue: Job
 
 @pytest.mark.parametrize(
     ("job_type", "stages"),
-    [("sdxl_generation", PLANS["sdxl_generation"]), ("description", PLANS["description"]), ("face_processing", STAGES)],
+    [
+        ("sdxl_generation", JOB_TYPES["sdxl_generation"].stages),
+        ("description", JOB_TYPES["description"].stages),
+        ("face_processing", STAGES),
+    ],
 )
 def test_each_job_type_goes_its_own_way_through_all_assets(
     job_type: str, stages: tuple[str, ...], instance: dg.DagsterInstance, queue: JobQueue, store: ImageStore, photo: str
@@ -282,7 +287,7 @@ def test_storage_that_goes_away_costs_one_attempt_of_one_job(
     what: str, method: str, error: Exception, left: str | None,
 ) -> None:  # fmt: skip
     monkeypatch.setattr("jobs.queue.endings.seconds_before_next", lambda *_: 0.0)
-    stages = PLANS["sdxl_generation"]
+    stages = JOB_TYPES["sdxl_generation"].stages
     add_jobs(queue, store, *[{"pony_prompt": ONE_PERSON, "job_type": "sdxl_generation"}] * 2)
     claim_batch(queue, "one")
     with monkeypatch.context() as patched:

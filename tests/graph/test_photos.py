@@ -15,7 +15,8 @@ from imaging.files.alpha import on_white, resize_rgba
 from imaging.files.provenance import decode_png_exact, encode_png, read_exif
 from imaging.geometry.boxes import Box, Face
 from imaging.geometry.crop import portrait_box
-from resources.artifacts.records import FaceRecord, Patch, PatchesRecord, PortraitRecord
+from resources.artifacts.images import Patch, PatchesRecord
+from resources.artifacts.records import FaceRecord, PortraitRecord
 from tests.support.graph import add_jobs, materialize
 
 PHOTO = np.ascontiguousarray(data.astronaut()[:320, 60:380])

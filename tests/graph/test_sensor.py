@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from fc_assets.definitions import build_defs
 from jobs.model.job import Job
-from jobs.model.stages import PARTITIONS, PLANS
+from jobs.model.job_types import JOB_TYPES
+from jobs.model.stages import PARTITIONS
 from jobs.queue.job_queue import JobQueue
 from jobs.runs.lifecycle import BATCH_TAG, RANGE_END_TAG, RANGE_START_TAG, settle_lost_runs
 from resources.settings import load_settings
@@ -74,7 +75,7 @@ def test_a_run_names_the_queue_of_workers_that_can_do_it(
     add_jobs(queue, store, PROMPT, PROMPT)
     (request,) = tick(instance)
     assert request.tags["dagster-celery/queue"] == "gpu"
-    resumed = replace(queue.get("a"), stages_completed=PLANS["pony_flux"][:6])
+    resumed = replace(queue.get("a"), stages_completed=JOB_TYPES["pony_flux"].stages[:6])
     assert run_request("batch", [resumed], 60).tags["dagster-celery/queue"] == "cpu", "nothing is generated any more"
 
 

@@ -17,8 +17,9 @@ from sqlalchemy import event, func, select, update
 from imaging.errors import RejectedError
 from jobs.model.faults import Fault
 from jobs.model.job import ImageRow, Job, JobBusyError, NewJob, UnknownJobError
+from jobs.model.job_types import JOB_TYPES
 from jobs.model.request import parse_request
-from jobs.model.stages import PLANS, STAGES
+from jobs.model.stages import STAGES
 from jobs.model.transitions import FINAL, JOB_STATUSES, JobStatus
 from jobs.queue.job_queue import JobQueue
 from resources.database import Database, IdeationRow, ImageMetadataRow, JobRow, StateRow, open_database, utc_now
@@ -534,7 +535,7 @@ class TestSettling:
         queue.assign_batch("another", ["bystander"])
         for name in ("done", "middle", "ended"):
             queue.start(name, run_id="run", batch_id="batch")
-        for stage in PLANS["pony_flux"]:
+        for stage in JOB_TYPES["pony_flux"].stages:
             do_stage(queue, stage, "done")
         do_stage(queue, "job_request", "middle")
         queue.begin_stage("middle", "enhanced_prompt", run_id="run", content_key="key", input={})

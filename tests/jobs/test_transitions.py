@@ -12,8 +12,9 @@ from sqlalchemy import select
 
 from jobs.model.faults import Fault
 from jobs.model.job import Job, JobBusyError, NewJob
+from jobs.model.job_types import JOB_TYPES
 from jobs.model.request import parse_request
-from jobs.model.stages import PLANS, STAGES
+from jobs.model.stages import STAGES
 from jobs.model.transitions import FINAL, JOB_STATUSES, TRANSITIONS, Actor, JobStatus, sources
 from jobs.queue.job_queue import JobQueue
 from resources.database import AttemptRow, Base, Database, ResultRow
@@ -206,7 +207,7 @@ def machine(database: Database) -> type[RuleBasedStateMachine]:  # noqa: C901 - 
                 assert (job.run_id is not None) or job.status != "running"
                 assert job.status not in {"pending", "held", "waiting"} or (job.run_id, job.batch_id) == (None, None)
                 assert (job.finished_at is not None) == (job.status in FINAL)
-                assert set(job.stages_completed) <= set(PLANS[job.job_type])
+                assert set(job.stages_completed) <= set(JOB_TYPES[job.job_type].stages)
             with database.reader() as session:
                 at_work = set(session.scalars(select(ResultRow.job_id).where(ResultRow.status == "running")))
                 attempts = set(session.scalars(select(AttemptRow.job_id).where(AttemptRow.verdict == "running")))

@@ -26,10 +26,11 @@ from jobs.queue.job_queue import JobQueue
 from jobs.requests.inbox import take_inbox
 from resources.database import Database, open_database
 from resources.settings import load_settings
-from resources.store.image_store import FINAL, ImageStore
+from resources.store.image_store import ImageStore
 from tests.support.graph import add_jobs, claim_batch, materialize
 from tests.support.postgres import run_sql
 
+FINAL = "6-final"
 ONE_PERSON = "portrait of a smiling woman with red hair, forest"
 
 

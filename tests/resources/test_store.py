@@ -16,8 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imaging.errors import BackendError, SettingsError, TransientError
-from resources.store.image_store import FINAL, ImageStore, StoredFile
+from resources.store.image_store import ImageStore, StoredFile
 
+FINAL = "6-final"
 PROJECT = Path(__file__).resolve().parents[2]
 
 

@@ -12,7 +12,8 @@ import dagster as dg
 import pytest
 
 from imaging.errors import SettingsError
-from jobs.model.stages import GPU_STAGES, PLANS, needs_gpu
+from jobs.model.job_types import JOB_TYPES
+from jobs.model.stages import GPU_STAGES, needs_gpu
 from resources.connections import GeneratorResource
 from resources.database import Database, WorkerRow
 from resources.settings import PROJECT_ROOT
@@ -68,10 +69,10 @@ def test_a_worker_silent_for_a_day_is_forgotten_when_another_starts(any_database
 
 def test_the_stages_that_need_a_gpu_are_those_in_its_pool() -> None:
     assert set(GPU_STAGES) == {stage for stage, (_, _, _, pool) in SNAPSHOT.items() if pool == "gpu"}
-    assert needs_gpu("pony_flux", PLANS["pony_flux"])
+    assert needs_gpu("pony_flux", JOB_TYPES["pony_flux"].stages)
     assert needs_gpu("face_processing", ["changed_face", "final_image"])
     assert not needs_gpu("pony_flux", ["final_image", "description"])
-    assert not needs_gpu("description", PLANS["description"]), "it only imports its image"
+    assert not needs_gpu("description", JOB_TYPES["description"].stages), "it only imports its image"
 
 
 # ---- the commands

@@ -17,8 +17,9 @@ import dagster as dg
 import pytest
 from PIL import Image
 
+from jobs.model.job_types import JOB_TYPES
 from jobs.model.request import JobRequest
-from jobs.model.stages import PLANS, STAGES
+from jobs.model.stages import STAGES
 from jobs.model.transitions import FINAL
 from jobs.queue.job_queue import JobQueue
 from jobs.requests.accept import submit
@@ -127,9 +128,9 @@ def check_jobs(queue: JobQueue, store: ImageStore, count: int) -> None:
     assert len(jobs) == count
     assert Counter(job.status for job in jobs) == {"completed": count}
     for job in jobs:
-        assert job.stages_completed == PLANS[job.job_type]
+        assert job.stages_completed == JOB_TYPES[job.job_type].stages
         worked = Counter(one.stage for one in queue.attempts(job.id) if one.verdict == "completed")
-        assert worked == dict.fromkeys(PLANS[job.job_type], 1), f"{job.id}: {worked}"
+        assert worked == dict.fromkeys(JOB_TYPES[job.job_type].stages, 1), f"{job.id}: {worked}"
         images = queue.images(job.id)
         assert job.final_image in {image.path for image in images}
         for image in images:
