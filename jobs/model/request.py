@@ -179,6 +179,13 @@ class JobRequest(_Settable, OutputFields, IdentityFields, FacePassFields, Sampli
         """As stored since the first version: later fields are there only where they say something."""
         return {name: value for name, value in handler(self).items() if value is not None or name not in _LATER}
 
+    @classmethod
+    def stored(cls, fields: Mapping[str, Any]) -> JobRequest:
+        """A request from what `as_given` gave; it was checked when it was accepted, so it is not checked again."""
+        # All defaults are handed over: pydantic would work each of them out anew, which takes longer than all else.
+        whole = {**_DEFAULTS, "tags": {}, "face_rules": [], **fields}
+        return cls.model_construct(_fields_set=set(fields), **whole)
+
     def as_given(self) -> dict[str, Any]:
         """What it says, as JSON and without defaults: as it is stored, so that what was not said stays open."""
         return self.model_dump(mode="json", exclude_unset=True)
@@ -315,6 +322,8 @@ def field_kinds(field: str) -> set[type]:
             found.add(kind)
     return found
 
+
+_DEFAULTS: Final = {name: info.get_default(call_default_factory=True) for name, info in JobRequest.model_fields.items()}
 
 _LATER: Final = frozenset((*SETTABLE, "mask", "checkpoint", "revision", "vae", "loras", "embeddings", "clip_skip"))
 """Fields that the first version did not have."""

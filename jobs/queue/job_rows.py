@@ -41,7 +41,7 @@ def job_columns(job: Job) -> dict[str, Any]:
 
 def take_request(row: JobRow, request: JobRequest, source: dict[str, Any] | None) -> None:
     """Put another request into a job's row; its recipe is resolved anew."""
-    if request.result_of != JobRequest.model_construct(**row.request).result_of:
+    if request.result_of != JobRequest.stored(row.request).result_of:
         row.after_id = request.result_of
     row.request, row.priority, row.source, row.recipe = request.as_given(), request.priority, source, None
 
@@ -50,7 +50,7 @@ def to_job(row: JobRow, state: StateRow) -> Job:
     """A job from its two rows."""
     columns = {name: getattr(row, name) for name in _JOB_COLUMNS}
     columns |= {"salts": row.salts or {}, "faults": row.faults or {}}
-    columns["request"] = JobRequest.model_construct(**row.request)  # it was checked when it was added
+    columns["request"] = JobRequest.stored(row.request)  # it was checked when it was added
     return Job(
         **columns,
         current_stage=state.current_stage,

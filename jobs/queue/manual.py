@@ -79,7 +79,7 @@ class ManualChanges(QueueAccess):
             if row.job_type == "group":
                 raise JobBusyError(f"Job {job_id} is a group.", "Retry its jobs.")
             if request is not None:
-                if request.result_of != JobRequest.model_construct(**row.request).result_of:
+                if request.result_of != JobRequest.stored(row.request).result_of:
                     row.started_at = None
                 take_request(row, request, source)
                 again |= set(plan)

@@ -10,9 +10,9 @@ from typing import Any, Final
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from imaging.errors import RejectedError
-from jobs.recipes.sections import SECTION_OF, SECTIONS, Checks, FacePass, Output, Sampling, Scene, default_of
+from jobs.recipes.sections import DEFAULTS, SECTION_OF, SECTIONS, Checks, FacePass, Output, Sampling, Scene
 from resources.generators.base import ModelChoice
-from resources.sections import Faces, Mask, RecipeDefaults, Words
+from resources.sections import Faces, Mask, RecipeDefaults, Section, Words
 from resources.settings import Settings
 
 REQUEST: Final = "request"
@@ -120,24 +120,47 @@ def resolve(
     Raises:
         RejectedError: values that cannot be together, or a layer's value that cannot be; names the field.
     """
-    values: dict[str, dict[str, Any]] = {name: {} for name in SECTIONS}
-    sources: dict[str, str] = {}
-    for field, section in SECTION_OF.items():
-        layer = next((one for one in layers if one.values.get(field) is not None), None)
-        if layer is not None:
-            values[section][field], sources[field] = layer.values[field], layer.name
-        elif field in RecipeDefaults.model_fields:
-            values[section][field] = getattr(settings, field)
-            if field in settings.model_fields_set:
-                sources[field] = SETTINGS
-        else:
-            values[section][field] = default_of(field)
+    installed = _installed(settings)
+    sources = dict(installed.sources)
+    changed: dict[str, dict[str, Any]] = {}
+    for layer in reversed(layers):
+        for field, value in layer.values.items():
+            if value is not None:
+                changed.setdefault(SECTION_OF[field], {})[field] = value
+                sources[field] = layer.name
+    made = {name: _section(name, vars(getattr(installed, name)) | fields, sources) for name, fields in changed.items()}
+    said = {"prompt_loras": tuple(prompt_loras), "face_prompt_loras": tuple(face_prompt_loras), "sources": sources}
+    return installed.model_copy(update=made | said)
+
+
+def _installed(settings: Settings) -> Recipe:
+    """What holds when nobody says anything; worked out once for the newest settings."""
+    global _newest  # noqa: PLW0603 - one for the process; each is whole when it is put there
+    known = _newest
+    if known is not None and known[0] is settings:
+        return known[1]
+    sources = {name: SETTINGS for name in RecipeDefaults.model_fields if name in settings.model_fields_set}
+    own = {name: getattr(settings, name) for name in RecipeDefaults.model_fields}
+    values = {
+        name: {field: own.get(field, DEFAULTS[field]) for field in SECTIONS[name].model_fields} for name in SECTIONS
+    }
+    recipe = Recipe(
+        **{name: _section(name, fields, sources) for name, fields in values.items()},
+        sources=sources,
+    )
+    _newest = (settings, recipe)
+    return recipe
+
+
+_newest: tuple[Settings, Recipe] | None = None
+
+
+def _section(name: str, fields: Mapping[str, Any], sources: Mapping[str, str]) -> Section:
     try:
-        made = {name: SECTIONS[name].model_validate(fields) for name, fields in values.items()}
+        return SECTIONS[name].model_validate(fields)
     except ValidationError as error:
         problem = error.errors(include_url=False)[0]
         field = ".".join(map(str, problem["loc"]))
         said = str(problem["msg"]).removeprefix("Value error, ")
         where = f" (from {sources[field]})" if field in sources else ""
         raise RejectedError(f"{field}{': ' if field else ''}{said}{where}.", "Correct these values.") from None
-    return Recipe(**made, prompt_loras=tuple(prompt_loras), face_prompt_loras=tuple(face_prompt_loras), sources=sources)

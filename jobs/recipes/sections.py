@@ -5,7 +5,7 @@ A request has all of these fields flat, under the same names (`jobs.model.reques
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
@@ -156,6 +156,8 @@ SECTION_OF: Final = {field: name for name, section in SECTIONS.items() for field
 """The section of each field; no two sections have a field of one name."""
 
 
-def default_of(field: str) -> Any:  # noqa: ANN401 - a field's value
-    """What a field is when nobody says anything."""
-    return SECTIONS[SECTION_OF[field]].model_fields[field].get_default(call_default_factory=True)
+DEFAULTS: Final = {
+    field: SECTIONS[section].model_fields[field].get_default(call_default_factory=True)
+    for field, section in SECTION_OF.items()
+}
+"""What each field is when nobody says anything; not to be changed."""

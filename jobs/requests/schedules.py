@@ -211,7 +211,7 @@ def _select(database: Database, *wanted: ColumnElement[bool] | Any, limit: int |
         return [
             Schedule(
                 **{name: getattr(row, name) for name in Schedule.__slots__}
-                | {"request": JobRequest.model_construct(**row.request)}
+                | {"request": JobRequest.stored(row.request)}
             )
             for row in session.scalars(query)
         ]
