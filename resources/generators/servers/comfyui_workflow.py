@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from imaging.errors import SettingsError
 
 CHOSEN_VALUES: Final = ("checkpoint", "vae", "clip_skip")
-"""What a job may say of the model; an input that is marked for it keeps its own value where a job says nothing."""
+"""What a job may say of the model, in every workflow; an input marked for it keeps its own value where none is said."""
 
 SCENE_VALUES: Final = (
     "prompt",
@@ -34,7 +34,6 @@ SCENE_VALUES: Final = (
     "cfg_scale",
     "sampler_name",
     "scheduler",
-    *CHOSEN_VALUES,
 )
 FACE_VALUES: Final = (*SCENE_VALUES, "denoising_strength", "image", "mask")
 SCENE_NEEDS: Final = ("prompt", "seed")
@@ -100,7 +99,7 @@ def read_workflow(path: Path, variable: str, values: tuple[str, ...], needs: tup
     Args:
         path: the file.
         variable: the setting that names it, for messages.
-        values: the values that its inputs may be marked for.
+        values: the values that its inputs may be marked for, beside `CHOSEN_VALUES`.
         needs: those that must be marked.
 
     Raises:
@@ -125,8 +124,9 @@ def read_workflow(path: Path, variable: str, values: tuple[str, ...], needs: tup
             where = f"{variable}: {path.name}: node {node_id} is titled {_title(node)!r}"
             if (name, value) == (_OUTPUT, _OUTPUT):
                 outputs.append(node_id)
-            elif value not in values:
-                raise SettingsError(f"{where}, and {value!r} is no value.", f"Use {', '.join(values)} or output.")
+            elif value not in (*values, *CHOSEN_VALUES):
+                usable = ", ".join((*values, *CHOSEN_VALUES))
+                raise SettingsError(f"{where}, and {value!r} is no value.", f"Use {usable} or output.")
             elif name not in node["inputs"]:
                 there = ", ".join(node["inputs"]) or "none"
                 raise SettingsError(
