@@ -80,6 +80,17 @@ def make_generator(
     return taken.make(settings, choice), f"{taken.entry.name}, {taken.why}."
 
 
+def check_choice(settings: Settings, choice: ModelChoice, name: str | None = None) -> None:
+    """Nothing when the generator of the scene can do what a job says of the model, as far as is known without a GPU.
+
+    Raises:
+        SettingsError: names the field that it cannot take; or as `make_generator`.
+    """
+    taken = _generator(settings, name)
+    if choice.given() and (taken.entry.place == "network" or not taken.entry.chooses_model):
+        taken.make(settings, choice)
+
+
 def make_face_generator(
     settings: Settings,
     choice: ModelChoice = NOTHING_CHOSEN,

@@ -19,7 +19,7 @@ from imaging.geometry.boxes import Box, Face
 from imaging.geometry.crop import crop, resize
 from jobs.recipes.face_rules import FacePlan, denoising_strength, plan_faces
 from jobs.recipes.recipe import Recipe
-from jobs.recipes.values import MAX_SEED
+from jobs.recipes.tasks import image_task, sampling_key
 from resources.artifacts.images import Patch, PatchesRecord
 from resources.artifacts.records import FaceRecord, PortraitRecord, PromptRecord
 from resources.generators.base import Generator, ImageTask, InpaintTask, Outcome
@@ -29,10 +29,9 @@ from resources.writers.face_tags import part_of, prompt_parts
 def _decides(item: Item, tools: Tools) -> Mapping[str, Any]:
     recipe = item.recipe
     generator = tools.face_generator(recipe)[0]
-    sampling = recipe.sampling.model_dump(mode="json", include={"seed", "steps", "cfg_scale", "scheduler"})
     strengths = recipe.face_pass.model_dump(mode="json", include={"face_strength", "large_face_strength", "face_rules"})
     return {
-        "request": sampling | strengths,
+        "request": sampling_key(recipe) | strengths,
         "words": asdict(face_words(recipe.words)),
         "generator": generator.describe(),
         "size": generator.native_size(),
@@ -122,18 +121,14 @@ def _plans(item: Item, record: PortraitRecord) -> list[FacePlan]:
 
 def _task(item: Item, number: int, plan: FacePlan, size: int) -> ImageTask:
     """What is asked for face `number`, from 0."""
-    sampling = item.recipe.sampling
     prompt, negative_prompt = _prompts(item, number, plan)
-    return ImageTask(
+    return image_task(
+        item.recipe,
         job_id=item.job.id,
         prompt=prompt,
         negative_prompt=negative_prompt,
-        seed=((sampling.seed or 0) + plan.seed_offset) % (MAX_SEED + 1),
-        width=size,
-        height=size,
-        steps=sampling.steps,
-        cfg_scale=sampling.cfg_scale,
-        scheduler=sampling.scheduler,
+        seed_offset=plan.seed_offset,
+        size=(size, size),
     )
 
 

@@ -15,6 +15,7 @@ from imaging.files.decode import decode_image
 from imaging.files.exif import clean_exif
 from imaging.files.provenance import read_provenance
 from imaging.quality.score import verify_output
+from jobs.recipes.tasks import image_task, sampling_key
 from resources.artifacts.images import ImageRecord
 from resources.artifacts.records import PromptRecord
 from resources.generators.base import Generator, ImageTask, Outcome
@@ -31,9 +32,8 @@ def _decides(item: Item, tools: Tools) -> Mapping[str, Any]:
         )
     if job.source is not None:
         return {"source": job.source["sha256"], "exif": recipe.output.exif}
-    sampling = recipe.sampling.model_dump(mode="json", include={"seed", "steps", "cfg_scale", "scheduler"})
     return {
-        "request": sampling | {"width": recipe.scene.width, "height": recipe.scene.height},
+        "request": sampling_key(recipe) | {"width": recipe.scene.width, "height": recipe.scene.height},
         "words": asdict(scene_words(recipe.words)),
         "generator": tools.generator(recipe)[0].describe(),
     }
@@ -77,16 +77,12 @@ def _task(item: Item) -> ImageTask:
     recipe = item.recipe
     prompts: PromptRecord = item.needs("enhanced_prompt")
     words = scene_words(recipe.words)
-    return ImageTask(
+    return image_task(
+        recipe,
         job_id=item.job.id,
         prompt=words.prompt(prompts.enhanced.pony_prompt),
         negative_prompt=words.negative(prompts.enhanced.negative_prompt),
-        seed=recipe.sampling.seed or 0,
-        width=recipe.scene.width,
-        height=recipe.scene.height,
-        steps=recipe.sampling.steps,
-        cfg_scale=recipe.sampling.cfg_scale,
-        scheduler=recipe.sampling.scheduler,
+        size=(recipe.scene.width, recipe.scene.height),
     )
 
 

@@ -106,7 +106,7 @@ def bench(
 ) -> None:
     """Measure how many images per second the configured generator makes."""
     from resources.choose import make_generator
-    from resources.generators.speed import made, measure, task
+    from resources.speed import made, measure, task
 
     settings = load_settings()
     generator, why = make_generator(settings)
@@ -143,7 +143,7 @@ def bench(
 def _prove(settings: Settings) -> list[dict[str, Any]]:
     """Load each model as the generators do, and make one image of one step with it."""
     from resources.choose import make_face_generator, make_generator
-    from resources.generators.speed import face_task, task
+    from resources.speed import face_task, task
 
     if not settings.sdxl_model and not settings.face_model:
         raise SettingsError(
@@ -173,7 +173,7 @@ def _prove(settings: Settings) -> list[dict[str, Any]]:
 def _proof(
     setting: str, make: Callable[[], tuple[Generator, str]], images: Callable[[Generator, int], Iterator[Outcome]]
 ) -> dict[str, Any]:
-    from resources.generators.speed import last
+    from resources.speed import last
 
     start = time.perf_counter()
     try:

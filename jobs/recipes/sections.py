@@ -11,7 +11,7 @@ from pydantic import Field
 
 from imaging.faces.identity import SAME_PERSON
 from jobs.recipes.face_rules import FaceRule, RuleTexts
-from jobs.recipes.values import MAX_SEED, FileName, Number, PathMark, Scheduler, Side, Text, Whole
+from jobs.recipes.values import MAX_SEED, FileName, Number, PathMark, Sampler, Side, Text, Whole
 from resources import sections
 from resources.sections import Section
 
@@ -31,9 +31,9 @@ class Sampling(Section):
     )
     steps: Whole = Field(30, ge=1, le=150, description="Denoising steps, 1 to 150.")
     cfg_scale: Number = Field(6.0, ge=1, le=30, description="Classifier-free guidance (CFG) scale, 1 to 30.")
-    scheduler: Scheduler = Field(
+    scheduler: Sampler = Field(
         "Euler a",
-        description="Sampler, by the name that A1111 shows.",
+        description="Sampler, by the name that A1111 shows; ComfyUI's and diffusers' names are understood.",
         json_schema_extra={"flags": ["--scheduler", "--sampler"], "metavar": "NAME"},
     )
     checkpoint: Text | None = Field(

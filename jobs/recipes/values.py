@@ -7,6 +7,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic.fields import FieldInfo
 
+from resources.samplers import a1111_sampler
+
 MAX_SEED = 2**32 - 1
 
 Scheduler = Literal[
@@ -29,6 +31,14 @@ Scheduler = Literal[
     "LCM",
     "UniPC",
 ]
+
+
+def _known_sampler(value: object) -> object:
+    return a1111_sampler(value) if isinstance(value, str) else value
+
+
+Sampler = Annotated[Scheduler, BeforeValidator(_known_sampler)]
+"""A sampler by the name that A1111 shows; those of ComfyUI, k-diffusion and diffusers are understood."""
 
 
 class PathMark:

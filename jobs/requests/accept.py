@@ -17,12 +17,15 @@ import numpy as np
 from imaging.errors import BackendError, FaceChangerError, RejectedError, SettingsError
 from jobs.model.ids import check_job_id, new_job_id
 from jobs.model.job import Job, NewJob, Origin
+from jobs.model.job_types import JOB_TYPES
 from jobs.model.request import RESULT_OF, JobRequest, parse_request
 from jobs.queue.job_queue import JobQueue
 from jobs.recipes.recipe import Recipe
 from jobs.recipes.values import MAX_SEED, PathMark
 from jobs.requests.recipes import recipe_for
-from resources.plugins import is_dotted_path
+from resources.backends import find
+from resources.choose import check_choice
+from resources.plugins import Kind, is_dotted_path
 from resources.settings import Settings
 from resources.sources.names import is_url, without_secrets
 from resources.sources.photos import Fetch, SourceInfo, import_reference, import_source, load_source
@@ -216,7 +219,7 @@ def _whole(path: str, base: Path | None) -> str:
     return str((base or Path.cwd()).resolve() / Path(path).expanduser()) if not path.startswith("~") else path
 
 
-def as_kept(request: JobRequest) -> JobRequest:
+def for_storage(request: JobRequest) -> JobRequest:
     """The request as it is kept and shown: the URL of a photo without its query, which may hold a key.
 
     Its placing is left out: that is a matter of the job's row.
@@ -233,19 +236,42 @@ def as_kept(request: JobRequest) -> JobRequest:
 def _checked_recipe(request: JobRequest, settings: Settings) -> Recipe:
     """The request's recipe, if this installation can make what it asks for."""
     recipe = recipe_for(request, settings)
-    for field in ("generator", "writer", "detector"):
-        name = recipe.own(field)
-        if name is not None and is_dotted_path(name):
-            raise RejectedError(
-                f"{field}: {name!r} is code, which a request cannot name.",
-                f"Name a back end; one of your own is set by {Settings.named(field)}, or by an entry point.",
-            )
+    _check_back_ends(request, recipe, settings)
     if request.identity is not None and settings.sface_model is None:
         raise RejectedError(
             "identity: faces are compared by SFace, and FC_SFACE_MODEL is not set.",
             "Run: fc models pull sface --save; or leave identity out.",
         )
     return recipe
+
+
+def _check_back_ends(request: JobRequest, recipe: Recipe, settings: Settings) -> None:
+    """The back ends that the request names are there, and its generator can do what it says of the model."""
+    kinds: tuple[Kind, ...] = ("generator", "writer", "detector")
+    for kind in kinds:
+        name = recipe.own(kind)
+        if name is not None and is_dotted_path(name):
+            raise RejectedError(
+                f"{kind}: {name!r} is code, which a request cannot name.",
+                f"Name a back end; one of your own is set by {Settings.named(kind)}, or by an entry point.",
+            )
+        if name is not None and name != "auto":
+            with _as_rejection():
+                find(kind, name, kind)
+    choices = [recipe.model(), *([] if recipe.has_face_model else [recipe.face_model()])]
+    if JOB_TYPES[request.job_type].uses_generator and any(choice.given() for choice in choices):
+        with _as_rejection():
+            for choice in choices:
+                check_choice(settings, choice, recipe.own("generator"))
+
+
+@contextmanager
+def _as_rejection() -> Iterator[None]:
+    """What is wrong with a value that the request itself names is no fault of the settings."""
+    try:
+        yield
+    except SettingsError as error:
+        raise RejectedError(error.what, error.hint) from error
 
 
 def check_prompts(job_id: str, request: JobRequest) -> None:
@@ -266,7 +292,7 @@ def check_prompts(job_id: str, request: JobRequest) -> None:
 
 def _taken_in(job_id: str, asked: JobRequest, recipe: Recipe, door: Door, known: Job | None) -> Accepted:
     before = known.request if known else None
-    kept = as_kept(asked.with_seed())
+    kept = for_storage(asked.with_seed())
     if asked.reference_face is not None:
         with _naming(job_id, "reference_face"):
             reference = import_reference(

@@ -25,7 +25,7 @@ from imaging.errors import RejectedError, SettingsError
 from jobs.model.job import Job
 from jobs.model.request import JobRequest
 from jobs.queue.job_queue import JobQueue
-from jobs.requests.accept import anchored, as_kept, submit
+from jobs.requests.accept import anchored, for_storage, submit
 from jobs.requests.files import REQUEST_SUFFIXES, UnreadableFileError, parse_entries, read_entries, read_limited
 from resources.settings import Settings
 from resources.sources.names import is_url
@@ -179,7 +179,7 @@ def _same(job: Job, request: JobRequest) -> bool:
     kept = job.request.reference_face or ""
     if request.reference_face and "@sha256:" in kept:
         drawn["reference_face"] = kept
-    return job.origin == "inbox" and job.request == as_kept(request).model_copy(update=drawn)
+    return job.origin == "inbox" and job.request == for_storage(request).model_copy(update=drawn)
 
 
 def _move(path: Path, to: str, *, error: str | None = None) -> bool:

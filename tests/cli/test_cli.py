@@ -144,7 +144,7 @@ def test_submit_takes_every_field(fc, queue, photo, monkeypatch, tmp_path):
         "--priority": "9", "--tag": "k=v", "--face-rule": "largest: skip", "--large-face-strength": "0.1",
         "--identity": "match", "--identity-limit": "0.5", "--reference-face": "photo.png", "--mask": str(mask),
         "--checkpoint": "owner/name", "--revision": "main", "--vae": "owner/vae", "--lora": "owner/lora=0.5",
-        "--embedding": "word.safetensors", "--clip-skip": "1", "--generator": "sketch", "--detector": "haar",
+        "--embedding": "word.safetensors", "--clip-skip": "1", "--generator": "sdxl", "--detector": "haar",
         "--detector-confidence": "0.7", "--max-faces": "2", "--faces-order": "left-right", "--faces-min-pixels": "9",
         "--faces-min-share": "1", "--faces-max-share": "90", "--face-padding": "0.4", "--no-face-align": None,
         "--face-keep-sharp": "300", "--mask-kind": "box", "--mask-grow": "5", "--mask-feather": "4",
@@ -164,7 +164,7 @@ def test_submit_takes_every_field(fc, queue, photo, monkeypatch, tmp_path):
         "face_rules": ["largest: skip=True"], "large_face_strength": 0.1, "identity": "match", "identity_limit": 0.5,
         "reference_face": f"{photo}@sha256:{hashlib.sha256(photo.read_bytes()).hexdigest()}.png", "mask": str(mask),
         "checkpoint": "owner/name", "revision": "main", "vae": "owner/vae", "loras": ["owner/lora=0.5"],
-        "embeddings": [str(photo.parent / "word.safetensors")], "clip_skip": 1, "generator": "sketch",
+        "embeddings": [str(photo.parent / "word.safetensors")], "clip_skip": 1, "generator": "sdxl",
         "detector": "haar", "detector_confidence": 0.7, "max_faces": 2, "faces_order": "left-right",
         "faces_min_pixels": 9, "faces_min_share": 1.0, "faces_max_share": 90.0, "face_padding": 0.4,
         "face_align": False, "face_keep_sharp": 300, "mask_kind": "box", "mask_grow": 5.0, "mask_feather": 4.0,
@@ -669,7 +669,8 @@ def test_short_and_printable():
 
 def test_show_tells_each_value_and_where_it_came_from(fc, queue, monkeypatch):
     monkeypatch.setenv("FC_MASK_GROW", "4")
-    assert fc("submit", "-p", "a knight", "--id", "k", "--steps", "30", "--lora", "owner/name=0.5").code == 0
+    given = ("--generator", "sdxl", "--lora", "owner/name=0.5")
+    assert fc("submit", "-p", "a knight", "--id", "k", "--steps", "30", *given).code == 0
     recipe = fc("show", "k", "--json").json["recipe"]
     assert recipe.keys() == SECTION_OF.keys()
     assert recipe["steps"] == {"value": 30, "from": "request"}

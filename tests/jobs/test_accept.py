@@ -98,6 +98,33 @@ def test_a_request_cannot_name_code(field: str, store: ImageStore, home: Path) -
         accept([("a", WORDS | {field: "os:system"})], Door(store, load_settings()))
 
 
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"generator": "dalle"}, "generator='dalle' is not a generator"),
+        ({"clip_skip": 1}, "clip_skip: the generator sketch cannot be given this by a job"),
+        ({"pony_prompt": "a knight <lora:armour:0.8>"}, "<lora:...> in a prompt: the generator sketch cannot"),
+        ({"pony_prompt": "a knight <lora:armour:much>"}, "armour"),
+    ],
+)
+def test_what_no_back_end_can_do_is_refused_before_the_job_is_added(
+    fields: dict[str, object], words: str, store: ImageStore, home: Path
+) -> None:
+    with pytest.raises(RejectedError) as caught:
+        accept([("a", WORDS | fields)], Door(store, load_settings()))
+    assert words in caught.value.what
+    assert caught.value.what.startswith("Job a: ")
+
+
+def test_loras_that_prompts_name_are_part_of_the_recipe(store: ImageStore, home: Path) -> None:
+    fields = {"pony_prompt": "a knight <lora:armour:0.8>", "flux_prompt": "old <lora:beard>", "generator": "sdxl"}
+    (accepted,) = accept([("a", fields)], Door(store, load_settings()))
+    assert accepted.recipe.model().more_loras == ("armour=0.8",)
+    assert accepted.recipe.face_model().more_loras == ("beard",)
+    (accepted,) = accept([("a", {**fields, "flux_prompt": ""})], Door(store, load_settings()))
+    assert accepted.recipe.face_model().more_loras == ("armour=0.8",)
+
+
 def test_values_that_cannot_be_together_are_refused_whoever_gave_each(store: ImageStore, home: Path) -> None:
     with pytest.raises(RejectedError, match="Job a: faces_min_share=60 must be less than faces_max_share=50"):
         accept([("a", WORDS | {"faces_min_share": 60})], Door(store, Settings(faces_max_share=50)))
@@ -151,13 +178,14 @@ class TestRecipes:
         assert recipe_of(queue.get("a"), Settings(mask_grow=1)).mask.mask_grow == 1
 
     def test_an_empty_value_gives_a_field_back_to_the_settings(self, queue: JobQueue, store: ImageStore) -> None:
-        fields = WORDS | {"mask_grow": 3, "clip_skip": 1}
+        fields = WORDS | {"mask_grow": 3, "clip_skip": 1, "generator": "sdxl"}
         submit([("a", fields)], queue=queue, store=store, settings=load_settings(), origin="cli", hold=True)
         queue.cancel(["a"])
         changes = read_changes(["mask_grow=", "sampler=DDIM", "face_align=no", "loras=a/b=0.5|c/d"])
         job = retry("a", queue=queue, store=store, settings=load_settings(), changes=changes)
         assert {**job.request.given(), "seed": 0} == {
             "clip_skip": 1, "scheduler": "DDIM", "face_align": False, "loras": ["a/b=0.5", "c/d"], "seed": 0,
+            "generator": "sdxl",
         }  # fmt: skip
 
 

@@ -64,7 +64,8 @@ def test_a_seed_is_drawn_once() -> None:
         ({"face_strength": 1.01}, ["face_strength", "1"]),
         ({"priority": 0}, ["priority"]),
         ({"priority": None}, ["priority"]),
-        ({"scheduler": "euler"}, ["scheduler", "Euler a"]),
+        ({"scheduler": "euler b"}, ["scheduler", "Euler a"]),
+        ({"scheduler": 3}, ["scheduler", "Euler a"]),
         ({"job_type": "video"}, ["job_type", "pony_flux"]),
         ({"pony_prompt": "x" * 8001}, ["pony_prompt", "8000"]),
         ({"pony_prompt": "   "}, ["pony_prompt", "needs a prompt"]),
@@ -84,6 +85,19 @@ def test_a_seed_is_drawn_once() -> None:
 def test_what_is_wrong_is_named(fields: dict[str, Any], words: list[str]) -> None:
     what = rejection(PROMPT | fields)
     assert [word for word in words if word not in what] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "kept"),
+    [
+        ("euler a", "Euler a"),
+        ("euler_ancestral", "Euler a"),
+        ("dpmpp_2m karras", "DPM++ 2M Karras"),
+        ("EulerDiscreteScheduler", "Euler"),
+    ],
+)
+def test_samplers_are_kept_by_the_names_of_a1111(name: str, kept: str) -> None:
+    assert parse_request(PROMPT | {"sampler": name}).scheduler == kept
 
 
 def test_whole_numbers_may_be_written_with_a_point() -> None:

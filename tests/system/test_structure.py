@@ -19,19 +19,6 @@ FLOORS = {  # a package imports from its own floor and from those below
     "jobs.recipes": 4, "resources": 2, "imaging": 1,
 }  # fmt: skip
 
-# KNOWN: what does not hold yet. Each entry is to be fixed, and removed when it is.
-KNOWN_LONG_CLASSES = {
-    "fc_assets.engine.stage.Stage",
-    "resources.generators.servers.comfyui.ComfyUIGenerator",
-    "resources.generators.servers.forge.ForgeGenerator",
-}
-KNOWN_PACKAGE_CIRCLES = [  # by `entries` beside `base` in one folder, and `models.model_files`, which asks `backends`
-    {
-        "resources.backends", "resources.choose", "resources.detectors", "resources.encoders", "resources.generators",
-        "resources.generators.diffusion", "resources.generators.servers", "resources.models", "resources.writers",
-    },
-]  # fmt: skip
-
 Graph = Mapping[str, set[str]]
 
 
@@ -103,7 +90,7 @@ def test_no_class_is_long_but_tables(top: str) -> None:
         and any(isinstance(part, ast.FunctionDef | ast.AsyncFunctionDef) for part in node.body)
         and node.end_lineno - node.lineno >= LONGEST_CLASS
     }
-    assert long <= KNOWN_LONG_CLASSES
+    assert long == set()
 
 
 def test_no_circle_of_modules() -> None:
@@ -114,7 +101,7 @@ def test_no_circle_of_packages() -> None:
     graph: dict[str, set[str]] = {}
     for module, imported in imports().items():
         graph.setdefault(package(module), set()).update({package(name) for name in imported} - {package(module)})
-    assert [circle for circle in circles(graph) if not any(circle <= known for known in KNOWN_PACKAGE_CIRCLES)] == []
+    assert circles(graph) == []
 
 
 def test_no_import_points_up() -> None:
