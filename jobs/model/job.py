@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
@@ -55,34 +55,34 @@ class Job:
     status: JobStatus
     priority: int
     request: JobRequest
-    source: dict[str, Any] | None
-    attempts: int
-    parent_id: str | None
-    after_id: str | None
-    children: int
     origin: Origin
-    error: str | None
-    error_stage: str | None
-    error_hint: str | None
-    batch_id: str | None
-    run_id: str | None
-    solo: bool
-    not_before: datetime | None
     created_at: datetime
-    claimed_at: datetime | None
-    started_at: datetime | None
-    finished_at: datetime | None
     updated_at: datetime
-    current_stage: str | None
-    stages_completed: tuple[str, ...]
-    run_ids: tuple[str, ...]
-    final_image: str | None
-    salts: Mapping[str, int]
-    user_mask: dict[str, Any] | None
-    fault: str | None
-    faults: Mapping[str, int]
-    restored_at: datetime | None
-    recipe: dict[str, Any] | None
+    source: dict[str, Any] | None = None
+    attempts: int = 0
+    parent_id: str | None = None
+    after_id: str | None = None
+    children: int = 0
+    error: str | None = None
+    error_stage: str | None = None
+    error_hint: str | None = None
+    batch_id: str | None = None
+    run_id: str | None = None
+    solo: bool = False
+    not_before: datetime | None = None
+    claimed_at: datetime | None = None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    current_stage: str | None = None
+    stages_completed: tuple[str, ...] = ()
+    run_ids: tuple[str, ...] = ()
+    final_image: str | None = None
+    salts: Mapping[str, int] = field(default_factory=dict)
+    user_mask: dict[str, Any] | None = None
+    fault: str | None = None
+    faults: Mapping[str, int] = field(default_factory=dict)
+    restored_at: datetime | None = None
+    recipe: dict[str, Any] | None = None
 
     @property
     def next_stage(self) -> str | None:

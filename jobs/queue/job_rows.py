@@ -25,13 +25,21 @@ def fresh_job(new: NewJob, created_at: datetime, children: int) -> Job:
     waits = request.job_type == "group" or (new.after_id is not None and not new.hold)
     status: JobStatus = "waiting" if waits else "held" if new.hold else "pending"
     return Job(
-        id=new.job_id, job_type=request.job_type, status=status, priority=request.priority, request=request,
-        source=new.source, attempts=0, parent_id=new.parent_id, after_id=new.after_id, children=children,
-        origin=new.origin, error=None, error_stage=None, error_hint=None, batch_id=None, run_id=None,
-        solo=False, not_before=new.not_before, created_at=created_at, claimed_at=None, started_at=None,
-        finished_at=None, updated_at=created_at, current_stage=None, stages_completed=(), run_ids=(),
-        final_image=None, salts={}, user_mask=new.user_mask, fault=None, faults={}, restored_at=None, recipe=None,
-    )  # fmt: skip
+        id=new.job_id,
+        job_type=request.job_type,
+        status=status,
+        priority=request.priority,
+        request=request,
+        origin=new.origin,
+        created_at=created_at,
+        updated_at=created_at,
+        source=new.source,
+        parent_id=new.parent_id,
+        after_id=new.after_id,
+        children=children,
+        not_before=new.not_before,
+        user_mask=new.user_mask,
+    )
 
 
 def job_columns(job: Job) -> dict[str, Any]:
