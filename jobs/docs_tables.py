@@ -1,4 +1,4 @@
-"""Writes what the settings and the back ends say of themselves into `.env.example` and the README.
+"""Writes what settings, recipes and back ends say of themselves into `.env.example`, the README and docs/recipes.md.
 
 `python -m jobs.docs_tables`, or `make docs-tables`; a test compares the files with what it would write.
 """
@@ -12,14 +12,15 @@ from typing import Final
 
 from pydantic import SecretStr
 
+from jobs.recipes.sections import DEFAULTS, SECTION_OF, SECTIONS
 from resources.backends import BackEnd, Place, entries
 from resources.plugins import KINDS, choices, in_words, own
 from resources.sections import RecipeDefaults, Section
 from resources.settings import PROJECT_ROOT, Settings
 
 WIDTH: Final = 120
-BEGIN: Final = "<!-- back ends: written by `make docs-tables` -->"
-END: Final = "<!-- end of the back ends -->"
+BACK_ENDS: Final = ("<!-- back ends: written by `make docs-tables` -->", "<!-- end of the back ends -->")
+RECIPE: Final = ("<!-- recipe: written by `make docs-tables` -->", "<!-- end of the recipe -->")
 PLACES: Final[dict[Place, str]] = {"gpu": "this machine's GPU", "network": "a server", "cpu": "this machine"}
 
 HEAD: Final = """\
@@ -71,17 +72,45 @@ def back_end_table() -> str:
     return "\n".join(["| | name | what it is | works on | `auto` takes it |", "|---|---|---|---|---|", *rows])
 
 
+def recipe_table() -> str:
+    """Every field of a recipe as a Markdown table."""
+    rows = [
+        f"| {section} | `{field}` | {_said(DEFAULTS[field])} | {_variable(field)} | {_about(field)} |"
+        for field, section in SECTION_OF.items()
+    ]
+    return "\n".join(["| section | field | default | setting | meaning |", "|---|---|---|---|---|", *rows])
+
+
+def _said(value: object) -> str:
+    return "" if value in (None, "", []) else f"`{value}`"
+
+
+def _variable(field: str) -> str:
+    return f"`{Settings.named(field)}`" if field in RecipeDefaults.model_fields else ""
+
+
+def _about(field: str) -> str:
+    text = SECTIONS[SECTION_OF[field]].model_fields[field].description or ""
+    return text.replace("|", "\\|").replace("<", "&lt;")
+
+
 def documents() -> dict[Path, str]:
     """Each file that is written, and what it must hold."""
-    readme = PROJECT_ROOT / "README.md"
-    before, begin, rest = readme.read_text(encoding="utf-8").partition(BEGIN)
-    _old, end, after = rest.partition(END)
-    if not (begin and end):
-        raise ValueError(f"{readme} lacks the lines {BEGIN} and {END}")
+    readme, recipes = PROJECT_ROOT / "README.md", PROJECT_ROOT / "docs/recipes.md"
     return {
         PROJECT_ROOT / ".env.example": env_example(),
-        readme: f"{before}{BEGIN}\n\n{back_end_table()}\n\n{END}{after}",
+        readme: _with_block(readme, BACK_ENDS, back_end_table()),
+        recipes: _with_block(recipes, RECIPE, recipe_table()),
     }
+
+
+def _with_block(file: Path, marks: tuple[str, str], block: str) -> str:
+    """The file with another block between two marks."""
+    before, begin, rest = file.read_text(encoding="utf-8").partition(marks[0])
+    _old, end, after = rest.partition(marks[1])
+    if not (begin and end):
+        raise ValueError(f"{file} lacks the lines {marks[0]} and {marks[1]}")
+    return f"{before}{begin}\n\n{block}\n\n{end}{after}"
 
 
 def _own_back_ends() -> list[BackEnd[object]]:
