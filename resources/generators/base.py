@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -37,8 +37,8 @@ class ModelChoice:
 
     def given(self) -> dict[str, Any]:
         """The fields that say something."""
-        values = {one.name: getattr(self, one.name) for one in fields(self)}
-        return {name: value for name, value in values.items() if value not in (None, ())}
+        values = ((name, getattr(self, name)) for name in self.__slots__)
+        return {name: value for name, value in values if value not in (None, ())}
 
 
 NOTHING_CHOSEN: Final = ModelChoice()
