@@ -1,7 +1,7 @@
 """The asset `changed_face`: each masked face made anew at the generator's own resolution."""
 
 from collections.abc import Hashable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from fc_assets.checks.quality_gates import judge
 from fc_assets.engine.asset import stage, together
+from fc_assets.engine.keys import options_key
 from fc_assets.engine.outcome import Done, Item
 from fc_assets.engine.tools import Tools, face_settings
 from fc_assets.stages.enhanced_prompt import DEFAULT_FACE_PROMPT
@@ -32,7 +33,7 @@ def _decides(item: Item, tools: Tools) -> Mapping[str, Any]:
     strengths = recipe.face_pass.model_dump(mode="json", include={"face_strength", "large_face_strength", "face_rules"})
     return {
         "request": sampling_key(recipe) | strengths,
-        "words": asdict(face_words(recipe.words)),
+        "words": options_key(face_words(recipe.words)),
         "generator": generator.describe(),
         "size": generator.native_size(),
     }

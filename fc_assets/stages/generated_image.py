@@ -1,11 +1,11 @@
 """The asset `generated_image`: the scene, generated from the prompt, or the imported photo."""
 
 from collections.abc import Hashable, Iterator, Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
 from fc_assets.checks.quality_gates import judge
 from fc_assets.engine.asset import stage, together
+from fc_assets.engine.keys import options_key
 from fc_assets.engine.outcome import Done, Item
 from fc_assets.engine.tools import Tools
 from fc_assets.stages.prompts import scene_words
@@ -34,7 +34,7 @@ def _decides(item: Item, tools: Tools) -> Mapping[str, Any]:
         return {"source": job.source["sha256"], "exif": recipe.output.exif}
     return {
         "request": sampling_key(recipe) | {"width": recipe.scene.width, "height": recipe.scene.height},
-        "words": asdict(scene_words(recipe.words)),
+        "words": options_key(scene_words(recipe.words)),
         "generator": tools.generator(recipe)[0].describe(),
     }
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fc_assets.engine.asset import stage
+from fc_assets.engine.keys import options_key
 from fc_assets.engine.outcome import Done, Item
 from fc_assets.engine.tools import Tools
 from imaging.errors import NeedsReviewError
@@ -22,7 +23,7 @@ from resources.store.image_store import ImageStore
 
 def _decides(item: Item, _tools: Tools) -> Mapping[str, Any]:
     user_mask = item.job.user_mask
-    return {"user_mask": user_mask["sha256"]} if user_mask else {"options": asdict(item.recipe.mask.mask_options)}
+    return {"user_mask": user_mask["sha256"]} if user_mask else {"options": options_key(item.recipe.mask.mask_options)}
 
 
 @stage(code_version="2", group="faces", kinds={"opencv"}, reads=("generated_image", "portrait"), decides=_decides)

@@ -1,13 +1,14 @@
 """The asset `portrait`: every face of the image, cut out and checked."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fc_assets.engine.asset import stage
+from fc_assets.engine.keys import options_key
 from fc_assets.engine.outcome import Done, ExtraImage, Item
 from fc_assets.engine.tools import Tools
 from imaging.errors import NeedsReviewError
@@ -25,8 +26,8 @@ def _decides(item: Item, tools: Tools) -> Mapping[str, Any]:
     recipe = item.recipe
     return {
         "detector": tools.detector(recipe)[0].describe(),
-        "faces": asdict(recipe.faces.face_options),
-        "how": asdict(recipe.faces.portrait_options),  # the gate only decides who looks at them
+        "faces": options_key(recipe.faces.face_options),
+        "how": options_key(recipe.faces.portrait_options),  # the gate only decides who looks at them
         "rules": {"face_rules": recipe.face_pass.face_rules},
         "tags": tags_in(item.job.request.flux_prompt),
     }

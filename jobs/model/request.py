@@ -325,8 +325,9 @@ def field_kinds(field: str) -> set[type]:
 
 _DEFAULTS: Final = {name: info.get_default(call_default_factory=True) for name, info in JobRequest.model_fields.items()}
 
-_LATER: Final = frozenset((*SETTABLE, "mask", "checkpoint", "revision", "vae", "loras", "embeddings", "clip_skip"))
-"""Fields that the first version did not have."""
+_FIRST_EMPTY: Final = {"source_image", "seed", "large_face_strength", "identity", "reference_face", "output_size"}
+_LATER: Final = frozenset(name for name, default in _DEFAULTS.items() if default is None) - _FIRST_EMPTY
+"""Fields that the first version did not have: those that are empty by default, but for the ones that were so then."""
 
 _short = reprlib.Repr()  # ends even for a hostile value: bounded in depth and in width
 _short.maxlevel, _short.maxlist, _short.maxdict = 2, 3, 3

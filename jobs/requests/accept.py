@@ -20,6 +20,7 @@ from jobs.model.job import Job, NewJob, Origin
 from jobs.model.job_types import JOB_TYPES
 from jobs.model.request import RESULT_OF, JobRequest, parse_request
 from jobs.queue.job_queue import JobQueue
+from jobs.recipes.face_rules import FaceRule
 from jobs.recipes.recipe import Recipe
 from jobs.recipes.values import MAX_SEED, PathMark
 from jobs.requests.recipes import recipe_for
@@ -97,8 +98,9 @@ def accept(drafts: Sequence[Draft], door: Door, *, known: Job | None = None) -> 
         request = given if isinstance(given, JobRequest) else parse_request(given)
         request = anchored(request, door.base, known.request if known else None)
         with _naming(job_id):
-            read.append((job_id, request, _checked_recipe(request, door.settings)))
-        check_prompts(job_id, request)
+            recipe = _checked_recipe(request, door.settings)
+        check_prompts(job_id, request, recipe.face_pass.rules())
+        read.append((job_id, request, recipe))
     return [_taken_in(job_id, request, recipe, door, known) for job_id, request, recipe in read]
 
 
@@ -237,7 +239,7 @@ def _checked_recipe(request: JobRequest, settings: Settings) -> Recipe:
     """The request's recipe, if this installation can make what it asks for."""
     recipe = recipe_for(request, settings)
     _check_back_ends(request, recipe, settings)
-    if request.identity is not None and settings.sface_model is None:
+    if recipe.checks.identity is not None and settings.sface_model is None:
         raise RejectedError(
             "identity: faces are compared by SFace, and FC_SFACE_MODEL is not set.",
             "Run: fc models pull sface --save; or leave identity out.",
@@ -274,10 +276,16 @@ def _as_rejection() -> Iterator[None]:
         raise RejectedError(error.what, error.hint) from error
 
 
-def check_prompts(job_id: str, request: JobRequest) -> None:
-    """Check each prompt, and all together: a word in one may change what another means."""
+def check_prompts(job_id: str, request: JobRequest, rules: Sequence[FaceRule] | None = None) -> None:
+    """Check each prompt, and all together: a word in one may change what another means.
+
+    Args:
+        job_id: whose prompts they are.
+        request: the request.
+        rules: those of its recipe; None: those of the request.
+    """
     texts = {"pony_prompt": request.pony_prompt, "flux_prompt": request.flux_prompt}
-    ruled = [rule.prompt for rule in request.rules() if rule.prompt]
+    ruled = [rule.prompt for rule in (request.rules() if rules is None else rules) if rule.prompt]
     if ruled:
         texts["face_rules"] = "\n".join(ruled)
     for fields, text in [*texts.items(), (" with ".join(texts), "\n".join(texts.values()))]:
@@ -306,14 +314,16 @@ def _taken_in(job_id: str, asked: JobRequest, recipe: Recipe, door: Door, known:
     if known is not None and before is not None and kept.mask == before.mask:
         user_mask = known.user_mask
     else:
-        user_mask = _own_mask(job_id, asked, source, door)
+        user_mask = _own_mask(job_id, asked, source, recipe, door)
     return Accepted(job_id, asked, kept, source, user_mask, recipe)
 
 
-def _own_mask(job_id: str, request: JobRequest, source: Mapping[str, Any] | None, door: Door) -> dict[str, Any] | None:
+def _own_mask(
+    job_id: str, request: JobRequest, source: Mapping[str, Any] | None, recipe: Recipe, door: Door
+) -> dict[str, Any] | None:
     if request.mask is None:
         return None
-    size = (source["width"], source["height"]) if source else (request.width, request.height)
+    size = (source["width"], source["height"]) if source else (recipe.scene.width, recipe.scene.height)
     return import_mask(job_id, "mask", request.mask, None if request.result_of else size, door)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -69,6 +69,12 @@ class ImageTask:
     steps: int
     cfg_scale: float
     scheduler: str
+
+
+SAMPLING_FIELDS: Final = tuple(
+    one.name for one in fields(ImageTask) if one.name not in ("job_id", "prompt", "negative_prompt", "seed")
+)
+"""What the images of one pipeline call share."""
 
 
 @dataclass(frozen=True, slots=True)

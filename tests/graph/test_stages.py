@@ -200,8 +200,9 @@ class NotedGenerators(GeneratorResource):
 
 
 def test_jobs_that_need_the_same_model_are_made_together(
-    instance: dg.DagsterInstance, queue: JobQueue, store: ImageStore
+    instance: dg.DagsterInstance, queue: JobQueue, store: ImageStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("FC_GENERATOR", "sdxl")  # which takes a checkpoint from a job; the images are made by another
     models = ["x", "y", None, "x", "y"]
     add_jobs(queue, store, *({"pony_prompt": ONE_PERSON, "checkpoint": model} for model in models))
     claim_batch(queue, "one")

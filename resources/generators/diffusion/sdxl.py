@@ -11,7 +11,7 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from resources.generators.base import NOTHING_CHOSEN, ImageTask, InpaintTask, ModelChoice, Outcome
+from resources.generators.base import NOTHING_CHOSEN, SAMPLING_FIELDS, ImageTask, InpaintTask, ModelChoice, Outcome
 from resources.generators.choice import check_honoured
 from resources.generators.diffusion.calls import Calls, Watch, run_batches
 from resources.generators.diffusion.options import Options, Setting, model_names
@@ -156,7 +156,7 @@ def _own_name(model: str) -> str:
 def _sampling(encoder: PromptEncoder, task: ImageTask) -> tuple[Hashable, ...]:
     """What the images of one call share. The shorter of two prompts would be filled up, which shows in its picture."""
     chunks = encoder.chunk_count(task.prompt, task.negative_prompt or None)
-    return (task.width, task.height, task.steps, task.cfg_scale, task.scheduler, chunks)
+    return (*(getattr(task, name) for name in SAMPLING_FIELDS), chunks)
 
 
 def _inpaint_sampling(encoder: PromptEncoder, task: InpaintTask) -> tuple[Hashable, ...]:
