@@ -248,7 +248,8 @@ class JobRequest(_Settable, OutputFields, IdentityFields, FacePassFields, Sampli
 
     def without_placing(self) -> JobRequest:
         """The same request without when it runs and whose it is: what is kept with the job."""
-        return self.model_copy(update=dict.fromkeys(PLACING))
+        placed = any(getattr(self, name) is not None for name in PLACING)
+        return self.model_copy(update=dict.fromkeys(PLACING)) if placed else self
 
     def with_seed(self) -> JobRequest:
         """The same request with a seed: its own, or one drawn now."""
