@@ -31,7 +31,7 @@ from resources.generators.base import NOTHING_CHOSEN, Generator, ImageTask, Inpa
 from resources.settings import load_settings
 from resources.store.image_store import ImageStore
 from sketch.generator import SketchGenerator
-from tests.support.graph import add_jobs, claim_batch, materialize
+from tests.support.graph import add_jobs, claim_batch, materialize, pixels
 
 ONE_PERSON = "portrait of a smiling woman with red hair, forest"
 FRIENDS = "two friends on a beach, sunset"
@@ -243,3 +243,18 @@ def test_what_a_job_delivers_is_the_picture_of_the_job_that_works_on_it(
     assert queue.get("a").final_image == str(store.path(place, "a.png"))
     assert materialize(instance, "b").success
     assert (queue.get("b").source or {})["sha256"] == store.sha256_of(place, "a.png")
+
+
+def test_a_mask_that_came_with_the_request_is_the_mask(
+    instance: dg.DagsterInstance, queue: JobQueue, store: ImageStore, tmp_path: Path
+) -> None:
+    own = np.zeros((256, 256), np.uint8)
+    own[90:150, 100:160] = 255
+    Image.fromarray(own).save(tmp_path / "mask.png")
+    add_jobs(queue, store, {"pony_prompt": ONE_PERSON, "mask": str(tmp_path / "mask.png"), "mask_kind": "box"})
+    assert materialize(instance, "a").success
+    assert np.array_equal(pixels(store, "3-masks", "a.png"), own)
+    before, after = pixels(store, "0-generated", "a.png"), pixels(store, "6-final", "a.png")
+    changed = np.any(before != after, axis=2)
+    assert changed.any()
+    assert not changed[own == 0].any()
