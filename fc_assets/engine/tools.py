@@ -87,5 +87,5 @@ class Tools:
 
 def face_settings(recipe: Recipe) -> dict[str, Any]:
     """What the job itself says of the face pass that a generator otherwise reads from its settings."""
-    own = {field: recipe.own(field) for field in ("face_size", "face_soft_inpaint")}
-    return {field: value for field, value in own.items() if value is not None}
+    own = recipe.over_settings()
+    return {field: own[field] for field in ("face_size", "face_soft_inpaint") if field in own}

@@ -51,16 +51,6 @@ def read_moment(written: str | datetime, *, now: datetime | None = None) -> date
     raise ValueError("is no time; write 2026-11-30T09:00, 2026-11-30T09:00+01:00, 09:00, or +2h (m, h, d, w)")
 
 
-def check_every(text: str) -> str:
-    """Return `text` if it says how often: an interval such as `90m`, `1h`, `1d`, or a cron expression.
-
-    Raises:
-        RejectedError: it does not; names --every and what is wrong.
-    """
-    next_time(text, datetime.now(UTC))
-    return text.strip()
-
-
 def next_time(every: str, after: datetime, *, last: datetime | None = None) -> datetime:
     """The first time later than `after`.
 

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imaging.errors import RejectedError
-from jobs.model.times import check_every, next_time, read_moment
+from jobs.model.times import next_time, read_moment
 
 NOW = datetime(2026, 11, 21, 10, 30, tzinfo=UTC)
 
@@ -104,12 +104,12 @@ def test_the_last_day_the_last_weekday_and_the_second_friday() -> None:
 )  # fmt: skip
 def test_what_says_not_how_often(text: str) -> None:
     with pytest.raises(RejectedError, match="--every"):
-        check_every(text)
+        next_time(text, datetime.now(UTC))
 
 
 def test_the_field_that_is_wrong_is_named() -> None:
     with pytest.raises(RejectedError, match=r"'\* 24 \* \* \*' is no cron expression: bad hour"):
-        check_every("* 24 * * *")
+        next_time("* 24 * * *", datetime.now(UTC))
 
 
 @st.composite
