@@ -1,7 +1,17 @@
 """The errors that face-changer shows to people."""
 
 import copy
-from typing import Any, Self
+from typing import Any, Final, Self
+
+_MOST_CHARACTERS: Final = 580  # of what a rejection says: it is read on a screen, and a request may hold megabytes
+
+
+def shortened(text: str, most: int) -> str:
+    """The text, with its middle left out where it is longer than `most` characters (at least 20)."""
+    if len(text) <= most:
+        return text
+    start = most * 2 // 3
+    return f"{text[:start]} ... {text[len(text) - (most - start - 5) :]}"
 
 
 class FaceChangerError(Exception):
@@ -66,4 +76,8 @@ class NeedsReviewError(FaceChangerError):
 
 
 class RejectedError(FaceChangerError):
-    """The request itself is wrong or unsafe and is never run."""
+    """The request itself is wrong or unsafe and is never run. Long values in its words are shortened."""
+
+    def __init__(self, what: str, hint: str = "") -> None:
+        hint = shortened(hint, _MOST_CHARACTERS // 2)
+        super().__init__(shortened(what, _MOST_CHARACTERS - len(hint)), hint)

@@ -8,6 +8,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from imaging.errors import shortened
+
 _EVEN: Final = {"use_karras_sigmas": False, "use_exponential_sigmas": False, "use_beta_sigmas": False}
 _KARRAS: Final = {**_EVEN, "use_karras_sigmas": True}
 _DPM: Final = {"solver_order": 2, "solver_type": "midpoint", "final_sigmas_type": "zero", "lower_order_final": True}
@@ -81,11 +83,11 @@ def a1111_sampler(text: str) -> str:
     Raises:
         ValueError: it is none of them; says which are near.
     """
-    key = _key(text)
+    key = _key(text[:100])  # the longest that is known has a third of it
     if key not in _KNOWN:
         near = dict.fromkeys(_KNOWN[close] for close in difflib.get_close_matches(key, _KNOWN, n=8, cutoff=0.6))
         said = f"near it: {', '.join(list(near)[:4])}" if near else f"use one of {', '.join(SAMPLER_NAMES)}"
-        raise ValueError(f"{text!r} is no sampler that is known; {said}")
+        raise ValueError(f"{shortened(text, 60)!r} is no sampler that is known; {said}")
     return _KNOWN[key]
 
 

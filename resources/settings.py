@@ -15,7 +15,7 @@ from dotenv import dotenv_values
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from imaging.errors import SettingsError
+from imaging.errors import SettingsError, shortened
 from resources.sections import RecipeDefaults
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
@@ -301,7 +301,7 @@ def environment_state() -> tuple[tuple[tuple[str, str], ...], tuple[object, ...]
 def problems_of(error: ValidationError) -> str:
     """Each variable that cannot be used, and why."""
     lines = [
-        f"{_variable(str(problem['loc'][0]))}: {problem['msg']}" if problem["loc"] else problem["msg"]
+        (f"{_variable(str(problem['loc'][0]))}: " if problem["loc"] else "") + shortened(problem["msg"], 300)
         for problem in error.errors(include_input=False)
     ]
     return "; ".join(lines)

@@ -12,7 +12,7 @@ import threading
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from imaging.errors import RejectedError
+from imaging.errors import RejectedError, shortened
 
 _FORM: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", re.ASCII)
 _BASE32: Final = "abcdefghijklmnopqrstuvwxyz234567"
@@ -49,9 +49,9 @@ def check_job_id(text: str) -> str:
         RejectedError: names the field `job_id` and the hint.
     """
     if not isinstance(text, str) or not _FORM.fullmatch(text):
-        shown = repr(text)
+        shown = shortened(repr(text), 80) if isinstance(text, str) else f"a value of the kind {type(text).__name__}"
         raise RejectedError(
-            f"job_id: {shown if len(shown) <= 80 else shown[:77] + '...'} cannot name a job.",
+            f"job_id: {shown} cannot name a job.",
             "Use 1 to 63 of a-z, 0-9 and '-', with a letter or digit at both ends; or leave it out.",
         )
     return text

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import reprlib
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, get_args, get_origin
 
@@ -23,7 +24,7 @@ from pydantic import (
 )
 from pydantic.fields import FieldInfo
 
-from imaging.errors import RejectedError
+from imaging.errors import RejectedError, shortened
 from jobs.model.ids import check_job_id
 from jobs.model.job_types import JOB_TYPES, JobType
 from jobs.model.times import read_moment
@@ -40,6 +41,7 @@ from resources.sections import RecipeDefaults
 
 _MOST_DISTILLED_STEPS: Final = 50  # LCM models were distilled over 50 steps and are run with some of them
 _MOST_PROBLEMS: Final = 10
+_MOST_TOLD: Final = 380  # characters of them together
 
 ALIASES: Final = {"prompt": "pony_prompt", "face_prompt": "flux_prompt", "sampler": "scheduler"}
 """Other names by which people know a field."""
@@ -282,10 +284,7 @@ def parse_request(fields: Mapping[str, Any] | str) -> JobRequest:
     try:
         return JobRequest.model_validate(by_field_names(fields))
     except ValidationError as error:
-        problems = error.errors(include_url=False)
-        more = len(problems) - _MOST_PROBLEMS
-        shown = [*map(_one_problem, problems[:_MOST_PROBLEMS]), *([f"and {more} more"] if more > 0 else [])]
-        raise RejectedError("; ".join(shown) + ".", "Correct these fields and submit again.") from None
+        raise RejectedError(_told(error.errors(include_url=False)), "Correct these fields and submit again.") from None
 
 
 def by_field_names(fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -330,16 +329,40 @@ _FIRST_EMPTY: Final = {"source_image", "seed", "large_face_strength", "identity"
 _LATER: Final = frozenset(name for name, default in _DEFAULTS.items() if default is None) - _FIRST_EMPTY
 """Fields that the first version did not have: those that are empty by default, but for the ones that were so then."""
 
-_short = reprlib.Repr()  # ends even for a hostile value: bounded in depth and in width
+
+class _Short(reprlib.Repr):
+    """Ends even for a hostile value: bounded in depth and in width; Python refuses to write very long numbers."""
+
+    def repr_int(self, x: int, level: int) -> str:
+        bits = x.bit_length()
+        return super().repr_int(x, level) if bits < 200 else f"a whole number of {int(bits * 0.30103) + 1} digits"
+
+
+_short = _Short()
 _short.maxlevel, _short.maxlist, _short.maxdict = 2, 3, 3
 _short.maxstring = _short.maxother = 60
 
 
+def _told(problems: Sequence[Any]) -> str:
+    """The first problems, as many as can be read at a glance, and how many more there are."""
+    shown: list[str] = []
+    for problem in problems[:_MOST_PROBLEMS]:
+        text = _one_problem(problem)
+        if shown and sum(map(len, shown)) + len(text) > _MOST_TOLD:
+            break
+        shown.append(text)
+    more = len(problems) - len(shown)
+    return "; ".join([*shown, *([f"and {more} more"] if more else [])]) + "."
+
+
 def _one_problem(problem: Any) -> str:  # noqa: ANN401 - pydantic's ErrorDetails, a TypedDict of its core
-    field = ".".join(reprlib.repr(part) if len(str(part)) > 60 else str(part) for part in problem["loc"])
+    field = ".".join(
+        part if isinstance(part, str) and len(part) <= 60 else _short.repr(part) for part in problem["loc"]
+    )
     if problem["type"] == "extra_forbidden":
-        return f"{field}: there is no such field; the fields are {', '.join(JobRequest.model_fields)}"
-    text = str(problem["msg"]).removeprefix("Value error, ")
+        near = difflib.get_close_matches(field, JobRequest.model_fields, n=1, cutoff=0.75)
+        return f"{field}: there is no such field" + (f"; near it: {near[0]}" if near else "")
+    text = shortened(str(problem["msg"]).removeprefix("Value error, "), 260)
     if not field:
         return text
     return f"{field}: {text} (got {_short.repr(problem.get('input'))})"

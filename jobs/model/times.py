@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, time, timedelta
 from typing import Final
 
@@ -17,6 +18,8 @@ from imaging.errors import RejectedError
 
 _UNITS: Final = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _LENGTH: Final = re.compile(r"(\d{1,6})([mhdw])", re.ASCII)
+_LONGEST_CRON: Final = 200  # characters
+_FIRST_YEAR, _LAST_YEAR = 2, 9998  # in these, every local time can be told
 _CLOCK: Final = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)", re.ASCII)
 
 
@@ -34,21 +37,23 @@ def read_moment(written: str | datetime, *, now: datetime | None = None) -> date
         ValueError: it is none of these.
     """
     now = datetime.now(UTC) if now is None else now
+    with suppress(ValueError, OverflowError, OSError):
+        moment = _moment(written, now)
+        if moment is not None and _FIRST_YEAR <= moment.year <= _LAST_YEAR:
+            return moment
+    raise ValueError("is no time; write 2026-11-30T09:00, 2026-11-30T09:00+01:00, 09:00, or +2h (m, h, d, w)")
+
+
+def _moment(written: str | datetime, now: datetime) -> datetime | None:
     if isinstance(written, datetime):
         return written.astimezone(UTC)
     text = written.strip()
-    try:
-        if text.startswith("+"):
-            length = _length(text[1:])
-            if length is not None:
-                return now + length
-        elif clock := _CLOCK.fullmatch(text):
-            return _next_clock(time(int(clock[1]), int(clock[2])), now)
-        else:
-            return datetime.fromisoformat(text).astimezone(UTC)
-    except (ValueError, OverflowError, OSError):
-        pass
-    raise ValueError("is no time; write 2026-11-30T09:00, 2026-11-30T09:00+01:00, 09:00, or +2h (m, h, d, w)")
+    if text.startswith("+"):
+        length = _length(text[1:])
+        return None if length is None else now + length
+    if clock := _CLOCK.fullmatch(text):
+        return _next_clock(time(int(clock[1]), int(clock[2])), now)
+    return datetime.fromisoformat(text).astimezone(UTC)
 
 
 def next_time(every: str, after: datetime, *, last: datetime | None = None) -> datetime:
@@ -71,7 +76,9 @@ def next_time(every: str, after: datetime, *, last: datetime | None = None) -> d
         if not length:
             raise RejectedError("--every: 0 is no interval.", "Write an interval such as 90m, 1h or 1d.")
         start = after if last is None else last
-        return start + length * max(1, (after - start) // length + 1)
+        with suppress(OverflowError):
+            return start + length * max(1, (after - start) // length + 1)
+        raise RejectedError(f"--every: {every!r} never comes.", "Write a shorter interval, such as 90m, 1h or 1d.")
     for local in _cron_times(every, after):
         moment = local.astimezone(UTC)
         exists = moment.astimezone().replace(tzinfo=None) == local  # not left out when the clocks go forward
@@ -93,7 +100,7 @@ def _next_clock(clock: time, now: datetime) -> datetime:
 
 def _cron_times(text: str, after: datetime) -> Iterator[datetime]:
     """The local times, without a zone."""
-    if len(text.split()) != 5:
+    if len(text) > _LONGEST_CRON or len(text.split()) != 5:
         raise RejectedError(
             f"--every: {text!r} is neither an interval nor a cron expression.",
             "Write an interval such as 90m, 1h or 1d, or five fields such as '0 9 * * mon-fri'.",

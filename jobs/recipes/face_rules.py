@@ -25,6 +25,7 @@ from imaging.geometry.boxes import Face
 from resources.writers.face_tags import PromptPart, part_of, prompt_parts
 
 MOST_RULES: Final = 32
+_LONGEST_RULE: Final = 100_000  # characters: two prompts, with every character escaped
 _Words = Annotated[str, Field(max_length=8000)]
 _Number = Annotated[float, Field(allow_inf_nan=False)]
 
@@ -123,6 +124,12 @@ def _checked_selector(selector: str) -> str:
 # ---- rules
 
 
+def _plain_whole(value: object) -> object:
+    if isinstance(value, float) or (isinstance(value, str) and not re.fullmatch(r"[+-]?(0|[1-9][0-9]{0,17})", value)):
+        raise ValueError("must be a whole number, written plainly")
+    return value
+
+
 class FaceRule(BaseModel):
     """What is different for some faces. A field that is left out leaves what holds without the rule.
 
@@ -142,7 +149,9 @@ class FaceRule(BaseModel):
     padding: _Number | None = Field(
         None, ge=0, le=3, description="Room around the face, as a share of its longer side."
     )
-    seed_offset: int | None = Field(None, ge=0, le=2**31, description="Added to the job's seed.")
+    seed_offset: Annotated[int, BeforeValidator(_plain_whole)] | None = Field(
+        None, ge=0, le=2**31, description="Added to the job's seed."
+    )
     skip: bool | None = Field(None, description="Leave these faces as they are.")
 
     @model_validator(mode="before")
@@ -172,8 +181,13 @@ class FaceRule(BaseModel):
 
 
 def _read(text: str) -> Any:  # noqa: ANN401 - what pydantic checks next
+    if len(text) > _LONGEST_RULE:
+        raise ValueError(f"has {len(text)} characters; a rule has {_LONGEST_RULE} at most")
     if text.lstrip().startswith("{"):
-        return json.loads(text)
+        try:
+            return json.loads(text)
+        except RecursionError:
+            raise ValueError("lists or objects stand in each other too deep") from None
     selector, colon, rest = text.partition(":")
     if not colon:
         raise ValueError("has no ':'; write it as SELECTOR: skip, or SELECTOR: strength=0.3; prompt=an old man")

@@ -5,16 +5,15 @@ from __future__ import annotations
 import csv
 import io
 import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-import yaml
-
-from imaging.errors import RejectedError
+from imaging.errors import RejectedError, shortened
 from jobs.model.ids import check_job_id
 from jobs.model.request import ALIASES, JobRequest, field_kinds, parse_request
+from jobs.requests.unclear import Unclear, read_number, settle, settled
+from jobs.requests.yaml_files import FaultyYamlError, read_yaml
 
 MAX_FILE_BYTES: Final = 20_000_000
 MAX_YAML_BYTES: Final = 1_000_000  # PyYAML reads some 100 kB a second
@@ -74,27 +73,34 @@ def read_entries(name: str, content: bytes) -> list[Entry]:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UnreadableFileError(f"{name}: is not UTF-8 text: {error}.", "Save it as UTF-8.") from None
+    found = [(place, _object(f"{name}, {place}", entry)) for place, entry in _entries(name, suffix, text)]
+    if not found:
+        raise UnreadableFileError(f"{name}: holds no request.", "Write at least one request into it.")
+    return found
+
+
+def _entries(name: str, suffix: str, text: str) -> Iterator[tuple[str, Any]]:
     if suffix == ".csv":
-        found = list(_csv_entries(name, text))
+        yield from _csv_entries(name, text)
     elif suffix == ".jsonl":
-        found = [
-            (f"line {number}", _json(f"{name}, line {number}", line))
-            for number, line in enumerate(text.split("\n"), start=1)
-            if line.strip()
-        ]
+        for number, line in enumerate(text.split("\n"), start=1):
+            if line.strip():
+                yield f"line {number}", _json(f"{name}, line {number}", line)
     else:
         whole = _json(name, text) if suffix == ".json" else _yaml(name, text)
         listed = whole if isinstance(whole, list) else [] if whole is None else [whole]
-        found = [(f"entry {number}", entry) for number, entry in enumerate(listed, start=1)]
-    if not found:
-        raise UnreadableFileError(f"{name}: holds no request.", "Write at least one request into it.")
-    for place, entry in found:
-        if not isinstance(entry, Mapping):
-            raise RejectedError(
-                f"{name}, {place}: is a {type(entry).__name__}, not an object with fields.",
-                "Write each request as an object, such as {pony_prompt: ...}.",
-            )
-    return found
+        for number, entry in enumerate(listed, start=1):
+            yield f"entry {number}", entry
+
+
+def _object(place: str, entry: object) -> Mapping[str, Any]:
+    if isinstance(entry, Mapping):
+        return entry
+    kind = "number" if isinstance(entry, Unclear) else type(entry).__name__
+    raise RejectedError(
+        f"{place}: is a {kind}, not an object with fields.",
+        "Write each request as an object, such as {pony_prompt: ...}.",
+    )
 
 
 def parse_entries(name: str, entries: Sequence[Entry]) -> list[tuple[str | None, JobRequest]]:
@@ -105,7 +111,7 @@ def parse_entries(name: str, entries: Sequence[Entry]) -> list[tuple[str | None,
     """
     parsed: list[tuple[str | None, JobRequest]] = []
     for place, entry in entries:
-        given = dict(entry)
+        given = settled(f"{name}, {place}", entry)
         job_id = given.pop("job_id", None)
         try:
             parsed.append((None if job_id is None else check_job_id(job_id), parse_request(given)))
@@ -116,33 +122,13 @@ def parse_entries(name: str, entries: Sequence[Entry]) -> list[tuple[str | None,
 
 def _json(place: str, text: str) -> Any:  # noqa: ANN401 - any JSON value
     try:
-        return json.loads(text)
+        return json.loads(text, parse_int=_json_whole, parse_float=read_number)
     except (ValueError, RecursionError) as error:
         raise UnreadableFileError(f"{place}: is not JSON: {error}.", "Correct it and submit it again.") from None
 
 
-_YAML_FAULTS: Final = (
-    yaml.YAMLError,
-    # what PyYAML's own conversions raise for `!!timestamp x`, `!!bool x` and the like
-    ValueError,
-    LookupError,
-    AttributeError,
-    TypeError,
-    ArithmeticError,
-    RecursionError,
-)
-
-
-class _YamlLoader(yaml.SafeLoader):
-    """The safe loader, with an end to merge keys (`<<`), which can double at every level.
-
-    Not `CSafeLoader`: deep nesting crashes that.
-    """
-
-    def flatten_mapping(self, node: yaml.MappingNode) -> None:
-        super().flatten_mapping(node)
-        if len(node.value) > 1000:
-            raise yaml.YAMLError("a mapping has more than 1000 keys")
+def _json_whole(text: str) -> int | Unclear:
+    return int(text) if len(text) < 19 else Unclear(text)  # `read_number`, but quick: a file may hold millions
 
 
 def _yaml(name: str, text: str) -> Any:  # noqa: ANN401 - any YAML value
@@ -152,15 +138,11 @@ def _yaml(name: str, text: str) -> Any:  # noqa: ANN401 - any YAML value
             "Write it as JSON Lines (.jsonl).",
         )
     try:
-        return yaml.load(text, Loader=_YamlLoader)  # noqa: S506 - a SafeLoader
-    except _YAML_FAULTS as error:
+        return read_yaml(text)
+    except FaultyYamlError as error:
         raise UnreadableFileError(
-            f"{name}: is not YAML: {' '.join(str(error).split())}.", "Correct it and submit it again."
+            f"{name}: is not YAML that is taken: {error}.", "Correct it and submit it again."
         ) from None
-
-
-_INTEGER: Final = re.compile(r"[+-]?\d{1,18}", re.ASCII)
-_DECIMAL: Final = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
 
 def _csv_entries(name: str, text: str) -> Iterator[Entry]:
@@ -196,8 +178,11 @@ def _check_header(name: str, header: Sequence[str]) -> None:
     wrong = [field for field in header if field not in known and field not in ALIASES]
     twice = [field for field in dict.fromkeys(header) if header.count(field) > 1]
     if wrong or twice:
-        fault = f"there is no field {wrong[0]!r}" if wrong else f"the field {twice[0]!r} stands there twice"
-        raise RejectedError(f"{name}, line 1: {fault}.", f"The fields are {', '.join(known)}.")
+        named = repr(shortened((wrong or twice)[0], 60))
+        fault = f"there is no field {named}" if wrong else f"the field {named} stands there twice"
+        raise RejectedError(
+            f"{name}, line 1: {fault}.", "`fc submit -h` names the fields; text with commas needs quotes."
+        )
 
 
 def cell_value(place: str, field: str, cell: str) -> object:
@@ -208,11 +193,9 @@ def cell_value(place: str, field: str, cell: str) -> object:
     if list in kinds:
         return [part.strip() for part in cell.split("|") if part.strip()]
     if kinds & {int, float}:
-        number = cell.strip()
-        if _INTEGER.fullmatch(number):
-            return int(number)
-        if _DECIMAL.fullmatch(number):
-            return float(number)
+        number = read_number(cell.strip())
+        if number is not None:
+            return settle(f"{place}: {field}", number, kinds) if isinstance(number, Unclear) else number
     return cell
 
 
@@ -221,6 +204,8 @@ def _tags(place: str, cell: str) -> dict[str, str]:
     for part in filter(None, map(str.strip, cell.split(";"))):
         key, equals, value = part.partition("=")
         if not equals or not key.strip():
-            raise RejectedError(f"{place}: tags: {part!r} is no label.", "Write tags as key=value;key=value.")
+            raise RejectedError(
+                f"{place}: tags: {shortened(part, 60)!r} is no label.", "Write tags as key=value;key=value."
+            )
         tags[key.strip()] = value.strip()
     return tags

@@ -33,7 +33,7 @@ def read_changes(pairs: Sequence[str]) -> dict[str, Any]:
         if not equals or name not in JobRequest.model_fields:
             raise RejectedError(
                 f"--set: {text!r} is no FIELD=VALUE of a request.",
-                f"The fields are {', '.join(JobRequest.model_fields)}.",
+                "`fc submit -h` names the fields.",
             )
         changes[name] = cell_value("--set", name, value) if value.strip() else None
     return changes

@@ -378,6 +378,9 @@ def test_request_alone_from_the_ui_goes_to_the_queue(
     ("config", "message"),
     [
         ({"pony_prompt": "x", "width": 100}, "width: must be a multiple of 8"),
+        ({"pony_prompt": "x", "seed": 10**4000}, "seed: Input should be less than or equal to 4294967295"),
+        ({"pony_prompt": "x", "cfg_scale": float("inf")}, "cfg_scale"),
+        ({"pony_prompt": "x", "scheduler": "x" * 100_000}, "scheduler"),
         ({"job_type": "face_processing", "source_image": "/nowhere.png"}, "source_image"),
         ({"job_type": "pony_flux", "flux_prompt": "x"}, "pony_prompt"),
         (None, "There is no job made-in-ui"),
