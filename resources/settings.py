@@ -71,6 +71,11 @@ class Settings(RecipeDefaults, BaseSettings):
         description="Folder in which a dropped JSON, JSONL, YAML or CSV file becomes jobs. Default: none.",
         examples=["/srv/face-changer/inbox"],
     )
+    inbox_template: Path | None = Field(
+        None,
+        description="Request file whose fields every photo takes that is dropped into FC_INBOX. Default: none.",
+        examples=["/srv/face-changer/photo.yaml"],
+    )
     source_roots: Annotated[list[Path], NoDecode] = Field(
         default_factory=list,
         description=f"Folders from which source images may be read, separated by '{os.pathsep}'. Default: anywhere.",
@@ -231,6 +236,7 @@ class Settings(RecipeDefaults, BaseSettings):
 
     @field_validator(
         "inbox",
+        "inbox_template",
         "yunet_model",
         "sface_model",
         "lora_dir",

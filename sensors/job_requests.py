@@ -40,6 +40,7 @@ from resources.choose import face_generator_place, generator_place
 from resources.connections import DatabaseResource, StoreResource
 from resources.settings import Settings, load_settings
 from resources.store.image_store import ImageStore
+from sensors.inbox_thread import look_beside
 
 MOST_CLAIMED_BATCHES = 4  # more waits in the queue, where priority still counts
 LEAST_SHARED = 16  # jobs; a run takes 3 to 5 seconds to start, so for fewer a second one is not worth it
@@ -90,9 +91,12 @@ def _look_into_inbox(
 ) -> None:
     """Take what lies in the inbox. One that cannot be used is an error in every tick's log, and stops no other job."""
     try:
-        taken = take_inbox(inbox, queue=queue, store=store, settings=settings)
+        taken = look_beside(inbox, lambda: take_inbox(inbox, queue=queue, store=store, settings=settings))
     except FaceChangerError as error:
         context.log.error(str(error))  # noqa: TRY400 - the message says it all
+        return
+    if taken is None:
+        context.log.info(f"Inbox: a look into {inbox} is still going on; the tick does not wait for it.")
         return
     for name, reason in taken.rejected.items():
         context.log.warning(f"Inbox: {name} was rejected: {reason}")

@@ -32,6 +32,7 @@ from jobs.model.stages import STAGES
 from jobs.model.transitions import JobStatus
 from jobs.queue.job_queue import JobQueue
 from jobs.recipes.sections import SECTION_OF
+from resources.settings import load_settings
 
 
 @dataclass
@@ -496,6 +497,22 @@ def test_doctor_fails_where_nothing_can_work(fc, monkeypatch, tmp_path):
     }  # fmt: skip
     assert (found["source roots"], found["inbox"]) == ("WARN", "FAIL")
     assert result.out.count("Fix: ") >= 6
+
+
+def test_doctor_tells_what_lies_in_the_inbox_and_why(fc, tmp_path, monkeypatch):
+    inbox = tmp_path / "inbox"
+    inbox.mkdir()
+    monkeypatch.setenv("FC_INBOX", str(inbox))
+    (inbox / "ada.jpg").write_bytes(b"")
+    (inbox / "a.json").write_text("{}")
+    assert doctor.check_inbox(load_settings()).level == "OK", "what came just now is taken soon"
+    monkeypatch.setattr(doctor, "LYING_SECONDS", 0.0)
+    monkeypatch.setenv("FC_INBOX_TEMPLATE", str(tmp_path / "none.yaml"))
+    found = doctor.check_inbox(load_settings())
+    assert found.level == "WARN"
+    assert "a.json (request file; the daemon takes it)" in found.found
+    assert "ada.jpg (photo; the daemon takes it by FC_INBOX_TEMPLATE)" in found.found
+    assert "FC_INBOX_TEMPLATE: none.yaml: cannot be read" in found.found
 
 
 def test_doctor_never_prints_the_key(fc, monkeypatch):

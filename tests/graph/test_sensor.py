@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import threading
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
+import jobs.requests.accept
 from fc_assets.definitions import build_defs
 from jobs.model.job import Job
 from jobs.model.job_types import JOB_TYPES
@@ -18,6 +22,7 @@ from jobs.model.stages import PARTITIONS
 from jobs.queue.job_queue import JobQueue
 from jobs.runs.lifecycle import BATCH_TAG, RANGE_END_TAG, RANGE_START_TAG, settle_lost_runs
 from resources.settings import load_settings
+from resources.sources.photos import SourceInfo
 from resources.store.image_store import ImageStore
 from sensors.job_requests import contiguous, job_requests, run_request
 from tests.support.graph import add_jobs
@@ -238,12 +243,45 @@ def test_inbox_file_becomes_a_run(
     inbox = tmp_path / "inbox"
     inbox.mkdir()
     monkeypatch.setenv("FC_INBOX", str(inbox))
+    monkeypatch.setattr("sensors.inbox_thread.WAIT_SECONDS", 60)
     (inbox / "good.json").write_text(json.dumps({**PROMPT, "job_id": "from-inbox"}))
     (inbox / "bad.json").write_text(json.dumps({"pony_promt": "typo"}))
     (request,) = tick(instance)
     assert request.partition_key == "from-inbox"
     assert (inbox / "accepted" / "good.json").exists()
     assert "pony_promt" in (inbox / "rejected" / "bad.json.error.txt").read_text()
+
+
+def test_a_look_into_the_inbox_that_takes_long_keeps_no_job_waiting(
+    instance: dg.DagsterInstance, queue: JobQueue, store: ImageStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inbox = tmp_path / "inbox"
+    inbox.mkdir()
+    for number in range(2):
+        Image.effect_noise((128, 96), 50).convert("RGB").save(inbox / f"{number}.png")
+    entries = [{"job_type": "description", "source_image": f"{number}.png"} for number in range(2)]
+    (inbox / "many.json").write_text(json.dumps(entries))
+    monkeypatch.setenv("FC_INBOX", str(inbox))
+    monkeypatch.setattr("sensors.inbox_thread.WAIT_SECONDS", 0.01)
+    read, goes_on, looks = jobs.requests.accept.import_source, threading.Event(), list[str]()
+
+    def slow(path: str, **more: Any) -> SourceInfo:
+        looks.append(path)
+        assert goes_on.wait(60)
+        return read(path, **more)
+
+    monkeypatch.setattr("jobs.requests.accept.import_source", slow)
+    add_jobs(queue, store, PROMPT)
+    (request,) = tick(instance)
+    assert request.partition_key == "a"
+    assert len(tick(instance)) == 1
+    assert len(looks) == 1, "no second look begins beside the one that is going on"
+    assert (inbox / "many.json").exists()
+    goes_on.set()
+    monkeypatch.setattr("sensors.inbox_thread.WAIT_SECONDS", 60)
+    tick(instance)
+    assert (inbox / "accepted" / "many.json").exists()
+    assert len(queue.find()) == 3
 
 
 def test_inbox_that_cannot_be_used_stops_no_other_job(
