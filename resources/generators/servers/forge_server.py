@@ -15,6 +15,7 @@ from imaging.errors import BackendError, SettingsError
 from resources import samplers
 from resources.generators.base import Generated, ImageTask, ModelChoice
 from resources.generators.servers.http_api import HttpApi, HttpStatusError, Remembered, read_png
+from resources.lora_tags import lora_tag
 from resources.models.places import read_lora
 
 _REMEMBER_SECONDS: Final = 20.0
@@ -290,4 +291,4 @@ def _lora(field: str, entry: str) -> Lora:
             f"{field}: {name!r} is no name of a LoRA as Forge and A1111 have it.",
             "Give the name of the file there, without its folder and ending.",
         )
-    return Lora(field, name, f"<lora:{name}:{text:g}:{unet:g}>" if unet != text else f"<lora:{name}:{unet:g}>")
+    return Lora(field, name, lora_tag(name, unet, text))
