@@ -102,7 +102,7 @@ FORGE: Final = BackEnd[Generator](
     place="network",
     key="forge_url",
     rank=20,
-    settings=("forge_url", "forge_auth", "forge_model"),
+    settings=("forge_url", "forge_auth", "forge_model", "forge_distilled_cfg"),
     chooses_model=True,
     inspection=Inspection("image server", _check_forge),
 )
