@@ -179,6 +179,9 @@ class Settings(RecipeDefaults, BaseSettings):
         0.0, ge=0, le=30, description="Distilled CFG scale of Flux on Forge; 0: the server's own, 3.5."
     )
     comfyui_url: str = Field("", description="Address of a ComfyUI server.", examples=["http://127.0.0.1:8188"])
+    comfyui_auth: SecretStr = Field(
+        SecretStr(""), description="user:password, or Bearer TOKEN, of a log-in before ComfyUI."
+    )
     comfyui_workflow: Path | None = Field(
         None,
         description="Workflow of the scene: JSON in API format, inputs marked.",
