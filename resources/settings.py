@@ -180,7 +180,13 @@ class Settings(RecipeDefaults, BaseSettings):
     )
     forge_auth: SecretStr = Field(SecretStr(""), description="user:password of --api-auth.")
     forge_model: str = Field("", description="Checkpoint to use, by its title or name there; empty: the loaded one.")
+    forge_distilled_cfg: float = Field(
+        0.0, ge=0, le=30, description="Distilled CFG scale of Flux on Forge; 0: the server's own, 3.5."
+    )
     comfyui_url: str = Field("", description="Address of a ComfyUI server.", examples=["http://127.0.0.1:8188"])
+    comfyui_auth: SecretStr = Field(
+        SecretStr(""), description="user:password, or Bearer TOKEN, of a log-in before ComfyUI."
+    )
     comfyui_workflow: Path | None = Field(
         None,
         description="Workflow of the scene: JSON in API format, inputs marked.",

@@ -31,6 +31,7 @@ import cv2
 
 from fc_assets.engine.endings import close, settle
 from fc_assets.engine.events import metadata_of, show_end, show_materialization
+from fc_assets.engine.keys import before_hash
 from fc_assets.engine.limits import time_limit
 from fc_assets.engine.opening import open_jobs
 from fc_assets.engine.outcome import Done, Item
@@ -51,11 +52,13 @@ class Asked:
         item: what the stage is given.
         decides: what besides the inputs decides the result.
         content_key: SHA-256 over all that decides it.
+        earlier_key: the one that it had by `keys.before_hash`.
     """
 
     item: Item
     decides: Mapping[str, Any]
     content_key: str
+    earlier_key: str
 
 
 def run(step: Step) -> Iterator[StageOutput]:
@@ -116,22 +119,20 @@ def _asked(step: Step, job: Job, recipe: Recipe, before: Mapping[str, StageResul
     decides = step.stage.decides(item, step.tools)
     # Not the request as a whole: `decides` has what of it matters here.
     inputs = {stage: sha256 for stage, sha256 in hashes.items() if stage != "job_request"}
-    parts: dict[str, Any] = {
-        "stage": step.name,
-        "code": step.stage.code_version,
-        "inputs": inputs,
-        "decides": decides,
-    }
+    parts: dict[str, Any] = {"stage": step.name, "code": step.stage.code_version, "inputs": inputs}
     if step.name in job.salts:
         parts["salt"] = job.salts[step.name]
-    text = json.dumps(parts, sort_keys=True)
-    return Asked(item, decides, hashlib.sha256(text.encode()).hexdigest())
+
+    def key(decides: Mapping[str, Any]) -> str:
+        return hashlib.sha256(json.dumps({**parts, "decides": decides}, sort_keys=True).encode()).hexdigest()
+
+    return Asked(item, decides, key(decides), key(before_hash(decides)))
 
 
 def _cached(step: Step, asked: Asked, result: StageResult | None) -> StoredFile | None:
     """The stored result, if it was made from the same inputs and settings and its file is whole."""
     job = asked.item.job
-    if result is None or result.status != "completed" or result.content_key != asked.content_key:
+    if result is None or result.status != "completed" or not _is_of(result, asked):
         return None
     output = dict(result.output or {})
     artifact, renew = step.stage.artifact, step.stage.renew
@@ -158,6 +159,15 @@ def _cached(step: Step, asked: Asked, result: StageResult | None) -> StoredFile 
     )
     close(step, job)
     return file
+
+
+def _is_of(result: StageResult, asked: Asked) -> bool:
+    """Whether a stored result was made from what is asked, be it before the server knew that checkpoint's hash."""
+    if result.content_key == asked.content_key or result.content_key != asked.earlier_key:
+        return result.content_key == asked.content_key
+    metadata = (result.output or {})["metadata"]
+    made = metadata["faces"] if "faces" in metadata else [metadata["made_by"]]  # of changed_face, or generated_image
+    return all(one.get("model_hash") == asked.decides["generator"]["model_hash"] for one in made)
 
 
 def _next_result(step: Step, asked: Asked, results: Iterator[Done | Exception]) -> Done | Exception:

@@ -24,7 +24,7 @@ from jobs.recipes.tasks import image_task, sampling_key
 from resources.artifacts.images import Patch, PatchesRecord
 from resources.artifacts.records import FaceRecord, PortraitRecord, PromptRecord
 from resources.generators.base import Generator, ImageTask, InpaintTask, Outcome
-from resources.writers.face_tags import part_of, prompt_parts
+from resources.writers.face_tags import negative_part, part_of, prompt_parts
 
 
 def _decides(item: Item, tools: Tools) -> Mapping[str, Any]:
@@ -146,7 +146,8 @@ def _prompts(item: Item, number: int, plan: FacePlan) -> tuple[str, str]:
     words, asked = face_words(item.recipe.words), record.enhanced
     scene = asked.pony_prompt or DEFAULT_FACE_PROMPT
     usual = part_of(prompt_parts(asked.flux_prompt or scene), number).prompt(scene)
-    return words.prompt(plan.words(usual)), words.negative(plan.negative_prompt or asked.negative_prompt)
+    negative = plan.negative_prompt or negative_part(asked.negative_prompt, number)
+    return words.prompt(plan.words(usual)), words.negative(negative)
 
 
 def _in_cut(face: Face, frame: Frame, size: int) -> Face:
@@ -171,9 +172,11 @@ def _done(
     original: NDArray[np.uint8] = item.needs("generated_image").pixels
     gate = item.recipe.checks.gates["face"]
     patches, details, judgements = [], [], []
+    texts: Mapping[str, str] = {}
     for face, outcome in zip(faces, outcomes, strict=True):
         if isinstance(outcome, Exception):
             return outcome
+        texts = texts or outcome.texts
         judged = judge(outcome.pixels, gate)
         judgements.append(judged)
         patches.append(_back(original, outcome.pixels, face))
@@ -202,7 +205,7 @@ def _done(
     warnings = [text for judged in judgements for text in judged.warnings]
     errors = [judged.turned_down(item.job.id, "new face", "FC_GATE_FACE") for judged in judgements]
     return Done(
-        PatchesRecord(tuple(patches), made_by),
+        PatchesRecord(tuple(patches), made_by, texts),
         {**made_by, "faces_changed": len(patches), "warnings": warnings},
         picture=_row([patch.pixels for patch in patches]) if patches else None,
         turned_down=next((error for error in errors if error is not None), None),

@@ -13,7 +13,7 @@ from fc_assets.stages.provenance import generated_provenance, imported_provenanc
 from imaging.errors import BackendError, NeedsReviewError
 from imaging.files.decode import decode_image
 from imaging.files.exif import clean_exif
-from imaging.files.provenance import read_provenance
+from imaging.files.provenance import back_end_texts, read_provenance
 from imaging.quality.score import verify_output
 from jobs.recipes.tasks import image_task, sampling_key
 from resources.artifacts.images import ImageRecord
@@ -21,6 +21,7 @@ from resources.artifacts.records import PromptRecord
 from resources.generators.base import Generator, ImageTask, Outcome
 from resources.sources.photos import SourceInfo, read_source
 from resources.store.image_store import ImageStore
+from resources.writers.face_tags import whole_negative
 
 
 def _decides(item: Item, tools: Tools) -> Mapping[str, Any]:
@@ -81,7 +82,7 @@ def _task(item: Item) -> ImageTask:
         recipe,
         job_id=item.job.id,
         prompt=words.prompt(prompts.enhanced.pony_prompt),
-        negative_prompt=words.negative(prompts.enhanced.negative_prompt),
+        negative_prompt=words.negative(whole_negative(prompts.enhanced.negative_prompt)),
         size=(recipe.scene.width, recipe.scene.height),
     )
 
@@ -99,7 +100,7 @@ def _generated(item: Item, task: ImageTask, outcome: Outcome, generator: Generat
         )
     made_by = {**generator.describe(), **outcome.details}
     return Done(
-        ImageRecord(outcome.pixels, generated_provenance(item.job, task, generator.name, made_by)),
+        ImageRecord(outcome.pixels, generated_provenance(item.job, task, generator.name, made_by, outcome.texts)),
         {
             "generator": generator.name,
             "width": task.width,
@@ -126,7 +127,9 @@ def _imported(item: Item, store: ImageStore) -> Done:
     return Done(
         ImageRecord(
             decoded.pixels if decoded.rgba is None else decoded.rgba,
-            inherited_provenance(item.job, source, made) if made else imported_provenance(item.job, source),
+            inherited_provenance(item.job, source, made, back_end_texts(data))
+            if made
+            else imported_provenance(item.job, source),
             decoded.exif if item.recipe.output.exif == "keep" else clean_exif(decoded.exif),
         ),
         {

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from imaging.files.alpha import on_white
-from imaging.files.provenance import Provenance, decode_png_exact, read_exif, read_provenance
+from imaging.files.provenance import Provenance, back_end_texts, decode_png_exact, read_exif, read_provenance
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +58,11 @@ class StoredImage:
         """How it was made: our record in the PNG; empty for a working image."""
         return (read_provenance(self.data) or {}).get("record") or {}
 
+    @property
+    def texts(self) -> dict[str, str]:
+        """What the file of the back end that made it said, see `Generated.texts`."""
+        return back_end_texts(self.data)
+
 
 @dataclass(frozen=True, slots=True)
 class Patch:
@@ -74,7 +79,11 @@ class Patch:
 
 @dataclass(frozen=True, slots=True)
 class PatchesRecord:
-    """The faces of one image made anew, in the order of the portrait record, and how."""
+    """The faces of one image made anew, in the order of the portrait record, and how.
+
+    `texts` is what the back end's own file said of the first, see `Generated.texts`.
+    """
 
     patches: tuple[Patch, ...]
     details: Mapping[str, Any]
+    texts: Mapping[str, str] = field(default_factory=dict)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -102,11 +102,14 @@ class Generated:
 
     Attributes:
         pixels: RGB, uint8, shape (height, width, 3), exactly the size asked for.
-        details: what the record should keep: device, dtype, batch size, seconds. JSON values only.
+        details: what the record should keep: device, dtype, batch size, seconds. JSON values only. Under `infotext`,
+            what A1111's text is to say of the model's files, by its keys.
+        texts: what the back end's own PNG says and others read: ComfyUI's `prompt` and `workflow`.
     """
 
     pixels: NDArray[np.uint8]
     details: Mapping[str, Any]
+    texts: Mapping[str, str] = field(default_factory=dict)
 
 
 Outcome = Generated | BackendError | NeedsReviewError
