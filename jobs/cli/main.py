@@ -18,6 +18,7 @@ from jobs.cli.faces import faces
 from jobs.cli.history import history
 from jobs.cli.list_jobs import list_jobs
 from jobs.cli.models import models
+from jobs.cli.once import give_once
 from jobs.cli.output import exit_code, print_error
 from jobs.cli.prune import prune, restore
 from jobs.cli.retry import cancel, retry
@@ -86,6 +87,7 @@ app.add_typer(models, name="models")
 app.command("up")(up)
 app.command("worker")(worker)
 app.command("demo")(demo)
+give_once(app)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

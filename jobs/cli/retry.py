@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from imaging.errors import FaceChangerError
+from imaging.errors import FaceChangerError, RejectedError
 from jobs.cli.opening import opened_queue
 from jobs.cli.output import FAILED, err, exit_code, print_error, say, warn, where
 from jobs.model.stages import STAGES
@@ -87,7 +87,9 @@ def retry(
     from jobs.requests.retry import retry as retry_job
     from resources.store.image_store import ImageStore
 
-    fields = read_changes(changes or []) | ({} if seed is None else {"seed": seed})
+    fields = read_changes(changes or [])
+    if seed is not None and fields.setdefault("seed", seed) != seed:
+        raise RejectedError(f"--seed: --set seed={fields['seed']} says another one.", "Give the seed once.")
     settings = load_settings()
     store = ImageStore(settings.resolved_data_dir)
     worst = 0

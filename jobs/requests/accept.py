@@ -162,12 +162,23 @@ def variants(group_id: str, fields: Mapping[str, Any], number: int) -> list[tupl
     Raises:
         RejectedError: names the field that is wrong.
     """
-    own = {name: value for name, value in fields.items() if name in _OF_THE_GROUP}
-    group = parse_request({**own, "job_type": "group"})
-    drawn = parse_request({**fields, "parent": group_id}).with_seed()
-    children = [
-        drawn.model_copy(update={"seed": ((drawn.seed or 0) + index) % (MAX_SEED + 1)}) for index in range(number)
-    ]
+    first = parse_request({**fields, "parent": group_id}).with_seed().seed or 0
+    seeds = [(first + index) % (MAX_SEED + 1) for index in range(number)]
+    return grouped(group_id, fields, [{"seed": seed} for seed in seeds])
+
+
+def grouped(
+    group_id: str, fields: Mapping[str, Any], own: Sequence[Mapping[str, Any]]
+) -> list[tuple[str | None, JobRequest]]:
+    """A group, and in it a job of one request for each of the fields in `own`: `GROUP-1`, `GROUP-2`, and so on.
+
+    Raises:
+        RejectedError: names the field that is wrong.
+    """
+    group = parse_request(
+        {name: value for name, value in fields.items() if name in _OF_THE_GROUP} | {"job_type": "group"}
+    )
+    children = [parse_request({**fields, "parent": group_id, **one}) for one in own]
     return [(group_id, group), *((f"{group_id}-{index}", child) for index, child in enumerate(children, start=1))]
 
 
