@@ -39,7 +39,7 @@ from sqlalchemy.types import TypeDecorator
 
 from imaging.errors import SettingsError, TransientError
 
-HEAD: Final = "0006"
+HEAD: Final = "0008"
 """The newest migration; a database at this version needs no Alembic."""
 
 BUSY_SECONDS: Final = 30
@@ -137,6 +137,19 @@ class JobRow(Base):
     faults: Mapped[dict[str, Any] | None]
     restored_at: Mapped[datetime | None]
     recipe: Mapped[dict[str, Any] | None]
+    stars: Mapped[int | None]
+    removing_at: Mapped[datetime | None]
+
+
+class PauseRow(Base):
+    """There is one row, of the id 1, while the queue is paused."""
+
+    __tablename__ = "queue_pause"
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    since: Mapped[datetime]
+    by: Mapped[str]
+    reason: Mapped[str | None] = mapped_column(FreeText)
 
 
 class ScheduleRow(Base):

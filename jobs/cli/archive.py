@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +12,7 @@ import typer
 from imaging.errors import FaceChangerError, RejectedError
 from jobs.cli.opening import opened_queue
 from jobs.cli.output import FAILED, NOT_FOUND, err, exit_code, print_error, say
+from jobs.model.job import UnknownJobError
 from resources.settings import load_settings
 
 if TYPE_CHECKING:
@@ -34,7 +36,7 @@ def archive(
     if bool(job_ids) == (older_than is not None):
         raise RejectedError("Which jobs shall be archived is not clear.", "Name jobs, or give --older-than DAYS.")
     with opened_queue() as queue:
-        named = list(dict.fromkeys(job_ids or ())) if older_than is None else _older(queue, _days(older_than))
+        named = _named(queue, job_ids or ()) if older_than is None else _older(queue, _days(older_than))
         if dry_run:
             say("\n".join([f"{len(named)} jobs would be archived.", *named]))
             return
@@ -51,6 +53,18 @@ def archive(
         say(f"{len(done)} archived.")
     elif len(done) < len(named):
         raise typer.Exit(FAILED if len(known) == len(named) else NOT_FOUND)
+
+
+def _named(queue: JobQueue, job_ids: Iterable[str]) -> list[str]:
+    """The whole ids, each once; one that stands for no job is told as it was given."""
+
+    def whole(text: str) -> str:
+        try:
+            return queue.resolve(text)
+        except UnknownJobError:
+            return text
+
+    return list(dict.fromkeys(map(whole, job_ids)))
 
 
 def _days(text: str) -> int:

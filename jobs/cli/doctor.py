@@ -89,6 +89,7 @@ def run_checks(*, fix: bool = False, all_jobs: bool = False) -> Iterator[Check]:
         return
     yield Check("settings", "OK", "can be read")
     yield _guarded("database", lambda: check_database(settings))
+    yield _guarded("queue", check_queue)
     yield _guarded("data", lambda: check_data(settings))
     yield _guarded("inbox", lambda: check_inbox(settings))
     yield _guarded("source roots", lambda: check_source_roots(settings))
@@ -227,6 +228,18 @@ def check_database(settings: Settings) -> Check:
     finally:
         database.dispose()
     return Check("database", "OK", f"{where} answers; schema {HEAD}")
+
+
+def check_queue() -> Check:
+    """Whether the queue is paused."""
+    from jobs.cli.by_hand import pause_text
+    from jobs.cli.opening import opened_queue
+
+    with opened_queue() as queue:
+        found = queue.paused()
+    if found is None:
+        return Check("queue", "OK", "goes on")
+    return Check("queue", "WARN", pause_text(found), "`fc resume`, when it shall go on.")
 
 
 def check_data(settings: Settings) -> Check:

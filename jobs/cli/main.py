@@ -12,6 +12,7 @@ import typer
 
 from imaging.errors import FaceChangerError
 from jobs.cli.archive import archive, remove
+from jobs.cli.by_hand import pause, priority, release, resume
 from jobs.cli.demo import demo
 from jobs.cli.doctor import doctor
 from jobs.cli.faces import faces
@@ -22,7 +23,7 @@ from jobs.cli.once import give_once
 from jobs.cli.output import exit_code, print_error
 from jobs.cli.prune import prune, restore
 from jobs.cli.retry import cancel, retry
-from jobs.cli.review import approve, reject, review
+from jobs.cli.review import approve, rate, reject, review
 from jobs.cli.schedule import schedule
 from jobs.cli.show import show
 from jobs.cli.status import status
@@ -78,6 +79,11 @@ app.command("retry")(retry)
 app.command("review")(review)
 app.command("approve")(approve)
 app.command("reject")(reject)
+app.command("rate")(rate)
+app.command("release")(release)
+app.command("priority")(priority)
+app.command("pause")(pause)
+app.command("resume")(resume)
 app.command("archive")(archive)
 app.command("remove")(remove)
 app.command("faces")(faces)

@@ -117,6 +117,11 @@ def status_text(status: str) -> Text:
     return Text(status, style=STATUS_STYLES.get(status, ""))
 
 
+def stars_text(stars: int | None) -> str:
+    """How a picture was rated: `***` for 3 of 5."""
+    return "*" * (stars or 0)
+
+
 def ago(moment: datetime | None) -> str:
     """How long ago, in one unit: `12 s`, `5 min`, `3 h`, `8 d`; a dash for never."""
     if moment is None:
@@ -151,7 +156,7 @@ def job_json(job: Job) -> dict[str, Any]:
     names = (
         "job_type", "status", "priority", "origin", "parent_id", "after_id", "children", "not_before",
         "attempts", "current_stage", "stages_completed", "final_image", "error", "error_stage", "error_hint",
-        "fault", "faults", "run_id", "run_ids", "created_at", "started_at", "finished_at", "source",
+        "fault", "faults", "stars", "run_id", "run_ids", "created_at", "started_at", "finished_at", "source",
     )  # fmt: skip
     request = job.request.model_dump(mode="json")
     return {"job_id": job.id} | {name: getattr(job, name) for name in names} | {"request": request}

@@ -11,6 +11,7 @@ import typer
 from rich.text import Text
 
 from imaging.errors import SettingsError
+from jobs.cli.each import JobId
 from jobs.cli.opening import opened_queue
 from jobs.cli.output import (
     ago,
@@ -21,6 +22,7 @@ from jobs.cli.output import (
     say,
     seconds_taken,
     short,
+    stars_text,
     status_text,
     table,
     until,
@@ -40,13 +42,14 @@ if TYPE_CHECKING:
 
 def show(
     *,
-    job_id: Annotated[str, typer.Argument(metavar="JOB", help="The job's id.")],
+    job_id: JobId,
     log_lines: Annotated[int, typer.Option("--log", min=0, help="Most lines of the job's log, newest last.")] = 20,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Show one job: request, stages, images, runs, log, and why it is not well if it is not."""
     with opened_queue() as queue:
-        job = queue.get(job_id)
+        job = queue.get(queue.resolve(job_id))
+        job_id = job.id
         results = queue.stage_results(job_id)
         images = queue.images(job_id)
         log = queue.logs(job_id, log_lines) if log_lines else []
@@ -111,9 +114,11 @@ def _print_state(job: Job) -> None:
     if job.status == "held":
         from jobs.cli.dagster_side import materialize_command
 
-        say(f"To run it by hand: {materialize_command(job)}")
+        say(f"`fc release {job.id}` puts it into the queue. To run it by hand: {materialize_command(job)}")
     if job.final_image:
         say(f"Final image: {job.final_image}")
+    if job.stars:
+        say(f"Rated {job.stars} of 5: {stars_text(job.stars)}")
 
 
 def _print_partition(job: Job) -> None:

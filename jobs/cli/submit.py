@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from imaging.errors import BackendError, RejectedError, SettingsError, TransientError
+from jobs.cli.by_hand import warn_if_paused
 from jobs.cli.opening import opened_database, opened_queue
 from jobs.cli.output import FAILED, INTERRUPTED, counted, err, job_json, out, print_json, say, table, warn
 from jobs.cli.picture_files import in_natural_order, pictures_of
 from jobs.cli.request_options import with_request_options
 from jobs.model.ids import check_job_id, new_job_id
+from jobs.model.job import UnknownJobError
 from jobs.model.job_types import JOB_TYPES
 from jobs.model.request import RESULT_OF, JobRequest, parse_request
 from resources.settings import Settings, dagster_home, load_settings
@@ -76,6 +78,7 @@ def submit(
     _check_options(hold=hold, wait=wait, every=every, from_job=from_job, source_image=pictures or None)
     if from_job is not None:
         fields["source_image"] = f"{RESULT_OF}{from_job}"
+    fields, pictures = _with_whole_ids(fields, pictures)
     requests = _read(fields, job_id, file, variants, pictures)
     if every is not None:
         _keep_schedules(requests, every, as_json=as_json)
@@ -120,6 +123,30 @@ def _pictures(fields: dict[str, Any], more: list[str]) -> list[str]:
     else:
         fields.pop("source_image", None)
     return pictures
+
+
+def _with_whole_ids(fields: dict[str, Any], pictures: list[str]) -> tuple[dict[str, Any], list[str]]:
+    """The same with whole ids of jobs in place of parts of them; what stands for none is left as it is."""
+    named = [name for name in ("parent", "after") if name in fields]
+    sources = [*pictures, *([fields["source_image"]] if "source_image" in fields else [])]
+    if not named and not any(source.startswith(RESULT_OF) for source in sources):
+        return fields, pictures
+    with opened_queue() as queue:
+
+        def whole(text: str) -> str:
+            try:
+                return queue.resolve(text)
+            except UnknownJobError:
+                return text
+
+        def of_source(source: str) -> str:
+            is_job = source.startswith(RESULT_OF)
+            return RESULT_OF + whole(source.removeprefix(RESULT_OF)) if is_job else source
+
+        changed: dict[str, Any] = {name: whole(fields[name]) for name in named}
+        if "source_image" in fields:
+            changed["source_image"] = of_source(fields["source_image"])
+        return fields | changed, [of_source(picture) for picture in pictures]
 
 
 def _read(
@@ -230,6 +257,7 @@ def _wait(queue: JobQueue, jobs: Sequence[Job], *, quiet: bool) -> list[Job]:
     from jobs.cli.waiting import result_table, wait_until_over
 
     _warn_without_daemon()
+    warn_if_paused(queue)
     try:
         jobs = wait_until_over(queue, jobs)
     except KeyboardInterrupt:
@@ -261,7 +289,7 @@ def _described(job: Job) -> dict[str, Any]:
 def _print_held(jobs: Sequence[Job]) -> None:
     from jobs.cli.dagster_side import materialize_command
 
-    say(f"{counted(len(jobs), 'job')} held. To run by hand:")
+    say(f"{counted(len(jobs), 'job')} held. `fc release JOB` puts one into the queue. To run by hand:")
     say(f"export DAGSTER_HOME={shlex.quote(str(dagster_home()))}")
     for job in jobs:
         say(materialize_command(job))

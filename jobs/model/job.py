@@ -48,6 +48,7 @@ class Job:
     `salts` says how often a person had a stage made anew, by stage; `user_mask` is a `SourceInfo` as JSON; `fault` is
     the kind of the last fault, None when it was fixed, and `faults` how often each kind ended an attempt; `children`
     counts the jobs that were ever added to a group. `recipe` is what was resolved for it, as JSON (`jobs.recipes`).
+    `stars` is what a person thinks of its picture, 1 to 5; `removing_at` is when its removal began, which was cut.
     """
 
     id: str
@@ -83,6 +84,8 @@ class Job:
     faults: Mapping[str, int] = field(default_factory=dict)
     restored_at: datetime | None = None
     recipe: dict[str, Any] | None = None
+    stars: int | None = None
+    removing_at: datetime | None = None
 
     @property
     def next_stage(self) -> str | None:
@@ -145,6 +148,15 @@ class ImageRow:
     face_count: int | None = None
     face_boxes: list[Any] | None = None
     quality_score: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Since when no job is claimed, who said so (`user@host`), and why."""
+
+    since: datetime
+    by: str
+    reason: str | None
 
 
 @dataclass(frozen=True, slots=True)

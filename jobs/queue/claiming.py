@@ -16,6 +16,7 @@ from jobs.model.transitions import JobStatus
 from jobs.queue import families
 from jobs.queue.endings import settle
 from jobs.queue.job_rows import fresh_job, job_columns, select_jobs
+from jobs.queue.pausing import is_paused
 from jobs.queue.reading import JobReader
 from jobs.queue.rows import CLAIM_ORDER, can_become, lock, log, set_columns, set_status
 from resources.database import JobRow, StateRow, utc_now
@@ -59,11 +60,13 @@ class JobClaims(JobReader):
         return jobs
 
     def claim(self, limit: int) -> list[Job]:
-        """Take up to `limit` pending jobs whose time has come: most urgent first, then oldest."""
+        """Take up to `limit` pending jobs whose time has come: most urgent first, then oldest; none in a pause."""
         if limit < 1:
             return []
         now = utc_now()
         with self._database.session() as session:
+            if is_paused(session):
+                return []
             rows = session.scalars(
                 select(JobRow)
                 .where(can_become("claimed", by="sensor"), or_(JobRow.not_before.is_(None), JobRow.not_before <= now))
