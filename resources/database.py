@@ -10,7 +10,7 @@ import json
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -346,6 +346,12 @@ class Database:
                 connection.execute(text("SELECT 1"))
         except DBAPIError as error:
             raise _unreachable(self.engine.url, error) from None
+
+    def checkpoint(self) -> None:
+        """Move SQLite's write-ahead log, which holds old rows too, into its file, unless a reader is in the way."""
+        if self.dialect == "sqlite":
+            with closing(sqlite3.connect(str(self.engine.url.database), timeout=BUSY_SECONDS)) as own:
+                own.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def dispose(self) -> None:
         """Close every connection of the pool."""

@@ -115,6 +115,8 @@ def _print_state(job: Job) -> None:
         from jobs.cli.dagster_side import materialize_command
 
         say(f"`fc release {job.id}` puts it into the queue. To run it by hand: {materialize_command(job)}")
+    if job.removing_at:
+        say(f"Its removal was cut: `fc remove {job.id} --yes` ends it.")
     if job.final_image:
         say(f"Final image: {job.final_image}")
     if job.stars:

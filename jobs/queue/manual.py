@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping
 from typing import Any, Final, cast
 
 from sqlalchemy import func, select, update
@@ -12,7 +11,7 @@ from sqlalchemy.orm import Session
 from jobs.model.job import Job, JobBusyError
 from jobs.model.job_types import JOB_TYPES, JobType
 from jobs.model.request import JobRequest
-from jobs.model.transitions import FINAL, JobStatus, sources
+from jobs.model.transitions import JobStatus, sources
 from jobs.queue import families
 from jobs.queue.endings import BY_HAND_HINT, end_job
 from jobs.queue.job_rows import get_job, take_request, to_job
@@ -226,33 +225,6 @@ class ManualChanges(QueueAccess):
             for row, _ in lock(session, JobRow.id == job_id):
                 row.restored_at = utc_now()
             log(session, [job_id], "partition restored")
-
-    @contextmanager
-    def lock_ended(self, ids: Collection[str]) -> Iterator[list[str]]:
-        """Those of the jobs that are over; nobody can start or retry them until the block ends. Keep it short."""
-        with self._database.session() as session:
-            yield [row.id for row, _ in lock(session, JobRow.id.in_(set(ids))) if row.status in FINAL]
-
-    @contextmanager
-    def removing(self, job_id: str) -> Iterator[None]:
-        """Remove a job that has ended, with all its records, when the block ends well; the log keeps its lines.
-
-        Nobody can start or retry the job inside the block. Keep it short.
-
-        Raises:
-            UnknownJobError: there is no such job.
-            JobBusyError: it has not ended.
-        """
-        with self._database.session() as session:
-            job = get_job(session, job_id)
-            rows = lock(session, JobRow.id == job_id, JobRow.status.in_(FINAL))
-            if not rows:
-                raise JobBusyError(
-                    f"Job {job_id} is {job.status}, so it cannot be removed.", "`fc cancel` it first, or wait."
-                )
-            yield
-            session.delete(rows[0][0])
-            log(session, [job_id], "removed by a person")
 
 
 def _lock_for_person(

@@ -1,6 +1,6 @@
 """What a crash may leave behind: where the databases, Dagster, the partition set and the image store disagree.
 
-No picture is ever deleted: a job whose picture is missing or was changed goes back into the queue, and what lies in its
+No picture is deleted but those of a job that a person was removing: a job whose picture is missing or was changed goes back into the queue, and what lies in its
 place is kept under `history` when the new one is stored. Run it on the machine of the daemon: only there can be told
 whether a run's process lives.
 """
@@ -19,6 +19,7 @@ from jobs.model.job_types import JOB_TYPES
 from jobs.model.stages import PARTITIONS, STAGES
 from jobs.queue.job_queue import JobQueue
 from jobs.runs.lifecycle import BATCH_TAG, dead_runs, fail_dead_runs, lost_jobs, settle_lost_runs
+from jobs.runs.retention import remove
 from resources.artifacts.records import ARTIFACTS
 from resources.database import utc_now
 from resources.settings import Settings
@@ -65,6 +66,7 @@ def find_disagreements(stores: Stores, *, fix: bool) -> Iterator[Finding]:
     """Every disagreement there is, in the order in which they depend on one another; fixed at once if `fix`."""
     for check in (
         _dead_runs,
+        _cut_removals,
         _lost_jobs,
         _forgotten_claims,
         _cut_stages,
@@ -99,6 +101,24 @@ def _dead_runs(stores: Stores, *, fix: bool) -> Finding | None:
         repair=lambda: fail_dead_runs(stores.instance),
         will="reports them as failed",
         did="They were reported as failed.",
+    )
+
+
+def _cut_removals(stores: Stores, *, fix: bool) -> Finding | None:
+    ids = stores.queue.cut_removals(utc_now() - _PATIENCE)
+
+    def end() -> None:
+        for job_id in ids:
+            remove(stores.instance, stores.queue, stores.store, job_id)
+
+    return _finding(
+        "cut removals",
+        "`fc remove` was cut while it removed these jobs",
+        ids,
+        fix=fix,
+        repair=end,
+        will="removes what is left of them",
+        did="What was left of them was removed.",
     )
 
 
