@@ -62,7 +62,7 @@ def doctor(
     checks = list(run_checks(fix=fix, all_jobs=all_jobs))
     worst_is_fail = any(check.level == "FAIL" for check in checks)
     if as_json:
-        print_json({"ok": not worst_is_fail, "checks": [asdict(check) for check in checks]})
+        print_json("checks", {"ok": not worst_is_fail, "checks": [asdict(check) for check in checks]})
     else:
         for check in checks:
             _print(check)

@@ -35,7 +35,7 @@ def history(
         job_id = queue.resolve(job_id)
         attempts = [_described(attempt, store) for attempt in queue.attempts(job_id)]
     if as_json:
-        print_json({"job_id": job_id, "attempts": attempts})
+        print_json("history", {"job_id": job_id, "attempts": attempts})
         return
     if not attempts:
         say(f"{job_id}: no stage has begun yet.")

@@ -8,7 +8,7 @@ import typer
 
 from imaging.errors import RejectedError
 from jobs.cli.opening import opened_queue
-from jobs.cli.output import ago, job_json, out, print_json, say, short, stars_text, status_text, table, where
+from jobs.cli.output import ago, job_json, out, print_json, say, short, short_why, stars_text, status_text, table, where
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -43,7 +43,7 @@ def list_jobs(
         group = None if parent is None else queue.resolve(parent)
         jobs = queue.find(statuses=statuses, job_types=job_types, parent_id=group, least_stars=stars, limit=limit)
     if as_json:
-        print_json([job_json(job) for job in jobs])
+        print_json("jobs", [job_json(job) for job in jobs])
     elif jobs:
         rated = any(job.stars for job in jobs)
         columns = ("job", "type", "status", "prio", *(["stars"] if rated else []), "added", "what")
@@ -68,7 +68,7 @@ def _chosen(field: str, given: list[str] | None, known: tuple[T, ...]) -> list[T
 def _row(job: Job, *, rated: bool) -> tuple[str | Text, ...]:
     status = status_text(job.status)
     status.append(where(job).removeprefix(job.status), style="dim")
-    what = job.error or job.request.pony_prompt or job.request.source_image or ""
+    what = short_why(job) or job.request.pony_prompt or job.request.source_image or ""
     return (
         job.id,
         job.job_type,

@@ -46,7 +46,9 @@ def prune(
     lines = (old_events if dry_run else prune_events)(instance, days=settings.keep_log_days)
     if as_json:
         facts = {"dry_run": dry_run, "keep_days": days, "keep_jobs": keep, "jobs": jobs}
-        print_json(facts | {"keep_log_days": settings.keep_log_days, "log_lines": lines.events, "runs": lines.runs})
+        print_json(
+            "prune", facts | {"keep_log_days": settings.keep_log_days, "log_lines": lines.events, "runs": lines.runs}
+        )
         return
     what = "1 partition" if len(jobs) == 1 else f"{len(jobs)} partitions"
     say(f"{what} would be removed." if dry_run else f"{what} removed; the records and images stay.")

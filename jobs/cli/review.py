@@ -9,7 +9,7 @@ import typer
 from imaging.errors import RejectedError
 from jobs.cli.each import Jobs, for_each
 from jobs.cli.opening import opened_queue
-from jobs.cli.output import print_json, say, stars_text
+from jobs.cli.output import print_json, say, short_why, stars_text
 
 if TYPE_CHECKING:
     from jobs.model.job import Job
@@ -24,14 +24,14 @@ def review(*, as_json: Annotated[bool, typer.Option("--json", help="Print JSON."
             {
                 "job_id": job.id,
                 "stage": job.error_stage,
-                "reason": job.error,
+                "reason": short_why(job),
                 "hint": job.error_hint,
                 "picture": _picture(queue, job),
             }
             for job in jobs
         ]
     if as_json:
-        print_json({"jobs": waiting})
+        print_json("reviews", waiting)
         return
     if not waiting:
         say("No job waits for a person.")

@@ -18,10 +18,10 @@ from jobs.cli.output import (
     job_json,
     out,
     print_json,
-    reason,
     say,
     seconds_taken,
     short,
+    short_why,
     stars_text,
     status_text,
     table,
@@ -58,7 +58,7 @@ def show(
     recipe = _recipe(job)
     if as_json:
         related = {"child_ids": [child.id for child in children], "follower_ids": [one.id for one in followers]}
-        print_json(_as_json(job, results, images, log) | {"recipe": _recipe_json(recipe)} | related)
+        print_json("job", _as_json(job, results, images, log) | {"recipe": _recipe_json(recipe)} | related)
         return
     _print_state(job)
     _print_partition(job)
@@ -102,9 +102,8 @@ def _print_state(job: Job) -> None:
     taken = seconds_taken(job)
     failed = f"failed attempts: {counted(job.faults) or 'none'}"
     say(added if taken is None else f"{added}; {taken:.1f} s from its first start; {failed}")
-    why = reason(job)
-    if why and job.status != "completed":
-        say(f"{where(job)}: {job.error}", style="bold")
+    if job.error and job.status != "completed":
+        say(f"{where(job)}: {short_why(job)}", style="bold")
         if job.error_hint:
             say(f"Fix: {job.error_hint}")
     if job.status == "pending" and job.fault:
@@ -146,7 +145,7 @@ def _print_family(job: Job, children: Sequence[Job], followers: Sequence[Job]) -
         say(f"Comes after {job.after_id}")
     for title, jobs in (("Its jobs", children), ("Jobs that come after it", followers)):
         if jobs:
-            rows = [(one.id, one.job_type, where(one), one.final_image or short(one.error or "", 100)) for one in jobs]
+            rows = [(one.id, one.job_type, where(one), one.final_image or short(short_why(one), 100)) for one in jobs]
             out.print(table(("job", "type", "status", "result"), rows, title=f"\n{title}"))
     if len(children) < job.children:
         say(f"{job.children - len(children)} more: `fc list --parent {job.id}`, unless they were removed.")

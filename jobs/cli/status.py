@@ -15,7 +15,19 @@ from rich.text import Text
 from imaging.errors import SettingsError
 from jobs.cli.by_hand import pause_text
 from jobs.cli.opening import opened_database
-from jobs.cli.output import ago, job_json, out, print_json, printable, short, status_text, table, until, where
+from jobs.cli.output import (
+    ago,
+    job_json,
+    out,
+    print_json,
+    printable,
+    short,
+    short_why,
+    status_text,
+    table,
+    until,
+    where,
+)
 from jobs.model.faults import counted
 from resources.settings import load_settings
 
@@ -40,7 +52,7 @@ def status(
         raise typer.BadParameter("--json prints one answer, so it cannot be combined with --watch.")
     with opened_database() as database:
         if as_json:
-            print_json(_as_json(_overview(database)))
+            print_json("status", _as_json(_overview(database)))
         elif not watch:
             out.print(_page(_overview(database)))
         else:
@@ -138,13 +150,11 @@ def _jobs(found: Overview) -> Iterator[RenderableType]:
         more = found.counts["running"] - len(running)
         title = "\nRunning now" + (f" (and {more} more)" if more > 0 else "")
         yield table(("job", "type", "stage", "for"), running, title=title)
-    waiting = [
-        (job.id, until(job.not_before), counted(job.faults), short(job.error or "", 80)) for job in found.waiting
-    ]
+    waiting = [(job.id, until(job.not_before), counted(job.faults), short(short_why(job), 80)) for job in found.waiting]
     if waiting:
         yield table(("job", "in", "failed attempts", "why"), waiting, title="\nTried again later")
     failures = [
-        (job.id, where(job), job.fault or "", ago(job.updated_at), short(job.error or "", 80)) for job in found.failures
+        (job.id, where(job), job.fault or "", ago(job.updated_at), short(short_why(job), 80)) for job in found.failures
     ]
     if failures:
         yield table(("job", "how", "fault", "ago", "why"), failures, title="\nLast not well")

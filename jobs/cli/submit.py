@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import shlex
 import sys
 from collections.abc import Sequence
@@ -17,7 +18,7 @@ from jobs.cli.output import FAILED, INTERRUPTED, counted, err, job_json, out, pr
 from jobs.cli.picture_files import in_natural_order, pictures_of
 from jobs.cli.request_options import with_request_options
 from jobs.model.ids import check_job_id, new_job_id
-from jobs.model.job import UnknownJobError
+from jobs.model.job import JobIdTakenError, UnknownJobError
 from jobs.model.job_types import JOB_TYPES
 from jobs.model.request import RESULT_OF, JobRequest, parse_request
 from resources.settings import Settings, dagster_home, load_settings
@@ -79,16 +80,22 @@ def submit(
     if from_job is not None:
         fields["source_image"] = f"{RESULT_OF}{from_job}"
     fields, pictures = _with_whole_ids(fields, pictures)
-    requests = _read(fields, job_id, file, variants, pictures)
+    read = functools.partial(_read, fields, job_id, file, variants, pictures)
+    requests = read()
     if every is not None:
         _keep_schedules(requests, every, as_json=as_json)
         return
     with opened_queue() as queue:
-        jobs = _add(requests, queue, hold=hold)
+        try:
+            jobs = _add(requests, queue, hold=hold)
+        except JobIdTakenError:
+            if job_id is not None or file is not None:
+                raise
+            jobs = _add(read(), queue, hold=hold)  # another process made the same id for its group
         if wait:
             jobs = _wait(queue, jobs, quiet=as_json)
     if as_json:
-        print_json({"jobs": [_described(job) for job in jobs]})
+        print_json("jobs", [_described(job) for job in jobs])
     elif hold:
         _print_held(jobs)
     elif not wait:
@@ -180,7 +187,7 @@ def _keep_schedules(requests: Sequence[tuple[str | None, JobRequest]], every: st
         store = ImageStore(settings.resolved_data_dir)
         added = add_schedules(named, every=every, database=database, store=store, settings=settings)
     if as_json:
-        print_json({"schedules": [schedule_json(one) for one in added]})
+        print_json("schedules", [schedule_json(one) for one in added])
     else:
         out.print(schedule_table(added))
         say("Jobs are made while `fc up` runs; `fc schedule stop ID` ends it.")

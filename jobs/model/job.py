@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
-from imaging.errors import FaceChangerError
+from imaging.errors import FaceChangerError, RejectedError
 from jobs.model.job_types import JobType
 from jobs.model.request import JobRequest
 from jobs.model.stages import next_stage
@@ -20,6 +20,21 @@ Origin = Literal["cli", "inbox", "ui", "api", "schedule"]
 
 class UnknownJobError(FaceChangerError):
     """There is no job with this id."""
+
+
+class JobIdTakenError(RejectedError):
+    """There are jobs with these ids already.
+
+    Attributes:
+        ids: which.
+    """
+
+    def __init__(self, ids: Sequence[str]) -> None:
+        self.ids = tuple(ids)
+        are = "is" if len(ids) == 1 else "are"
+        super().__init__(
+            f"job_id: {', '.join(ids[:5])} {are} taken.", "Choose another id, or leave it out and one is made."
+        )
 
 
 class JobBusyError(FaceChangerError):

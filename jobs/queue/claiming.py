@@ -10,8 +10,7 @@ from typing import Literal
 from sqlalchemy import and_, insert, or_, select
 from sqlalchemy.exc import IntegrityError
 
-from imaging.errors import RejectedError
-from jobs.model.job import Job, NewJob
+from jobs.model.job import Job, JobIdTakenError, NewJob
 from jobs.model.transitions import JobStatus
 from jobs.queue import families
 from jobs.queue.endings import settle
@@ -29,7 +28,8 @@ class JobClaims(JobReader):
         """Add jobs, all or none, in the order given: `held` or `waiting` where asked for, `pending` otherwise.
 
         Raises:
-            RejectedError: a `job_id` is taken or given twice, or a job that is named is unknown, no group, or waits for
+            JobIdTakenError: a `job_id` is taken or given twice; nothing was added.
+            RejectedError: a job that is named is unknown, no group, or waits for
                 the one that names it; nothing was added.
         """
         if not new:
@@ -37,7 +37,7 @@ class JobClaims(JobReader):
         ids = [one.job_id for one in new]
         twice = [job_id for job_id, times in Counter(ids).items() if times > 1]
         if twice:
-            raise _taken(twice)
+            raise JobIdTakenError(twice)
         first = utc_now()
         children = Counter(one.parent_id for one in new)
         jobs = [
@@ -55,7 +55,7 @@ class JobClaims(JobReader):
         except IntegrityError:
             known = self.get_many(ids)
             if known:
-                raise _taken(sorted(known)) from None
+                raise JobIdTakenError(sorted(known)) from None
             raise
         return jobs
 
@@ -137,10 +137,3 @@ class JobClaims(JobReader):
     def settle_waiting(self) -> dict[str, JobStatus]:
         """Let waiting jobs go on, or end, for which that is decided: see `jobs.queue.families.settle_waiting`."""
         return families.settle_waiting(self._database)
-
-
-def _taken(ids: Sequence[str]) -> RejectedError:
-    return RejectedError(
-        f"job_id: {', '.join(ids[:5])} {'is' if len(ids) == 1 else 'are'} taken.",
-        "Choose another id, or leave it out and one is made.",
-    )

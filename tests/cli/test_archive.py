@@ -47,7 +47,7 @@ def test_archived_jobs_are_listed_only_when_asked_for(database: Database, queue:
     assert fc("archive", "c")[0] == 1
 
     def listed(*arguments: str) -> list[str]:
-        return sorted(job["job_id"] for job in json.loads(fc("list", "--json", *arguments)[1]))
+        return sorted(job["job_id"] for job in json.loads(fc("list", "--json", *arguments)[1])["data"])
 
     assert listed() == ["b", "c"]
     assert listed("--all") == ["a", "b", "c"]

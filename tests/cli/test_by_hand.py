@@ -98,7 +98,7 @@ def test_a_paused_queue_claims_nothing_until_it_is_resumed(fc: Fc, queue: JobQue
     assert fc("pause")[0] == 0
     assert queue.paused() == since, "a second one changes nothing"
     assert "The queue is paused since" in fc("status")[1]
-    told = json.loads(fc("status", "--json")[1])["paused"]
+    told = json.loads(fc("status", "--json")[1])["data"]["paused"]
     assert (told["reason"], "@" in told["by"]) == ("the GPU is needed", True)
     assert "paused since" in fc("doctor")[1]
     assert fc("resume") == (0, "The queue goes on.\n", "")
@@ -186,8 +186,8 @@ def test_stars(fc: Fc, queue: JobQueue) -> None:
     assert fc("rate", "better", "5")[0] == 0
     assert "Rated 4 of 5: ****" in fc("show", "good")[1]
     listed = fc("list", "--stars", "4", "--json")[1]
-    assert {"good", "better"} == {one["job_id"] for one in json.loads(listed)}
-    assert [one["job_id"] for one in json.loads(fc("list", "--stars", "5", "--json")[1])] == ["better"]
+    assert {"good", "better"} == {one["job_id"] for one in json.loads(listed)["data"]}
+    assert [one["job_id"] for one in json.loads(fc("list", "--stars", "5", "--json")[1])["data"]] == ["better"]
     assert "*****" in fc("list")[1]
     code, _, said = fc("rate", "waits", "plain", "3")
     assert (code, "Job waits is pending" in said, queue.get("plain").stars) == (1, True, 3)

@@ -203,4 +203,4 @@ def test_removing_a_job_of_a_range_that_is_gone_takes_the_run(
     assert fc("remove", "a", "b", "--yes")[0] == 0
     assert instance.get_run_by_id(run_id) is None
     assert kept(instance, home, SECRET) == []
-    assert json.loads(fc("list", "--all", "--json")[1]) == []
+    assert json.loads(fc("list", "--all", "--json")[1])["data"] == []

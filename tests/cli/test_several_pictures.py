@@ -43,7 +43,7 @@ def test_what_a_shell_makes_of_a_star(fc: Fc, queue: JobQueue, photos: Path) -> 
 def test_the_option_given_several_times(fc: Fc, queue: JobQueue, photos: Path) -> None:
     code, out, _ = fc(*FACES, "-s", "img10.JPG", "-s", "img2.JPG", "--seed", "5", "--json")
     assert code == 0
-    group, *jobs = json.loads(out)["jobs"]
+    group, *jobs = json.loads(out)["data"]
     assert names(queue, *(job["job_id"] for job in jobs)) == ["img10.JPG", "img2.JPG"], "in the order given"
     assert [job["parent_id"] for job in jobs] == [group["job_id"]] * 2
     assert {job["request"]["seed"] for job in jobs} == {5}

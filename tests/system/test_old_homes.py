@@ -72,7 +72,7 @@ def use(settings: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
 def fc_json(fc: Fc, *arguments: str) -> Any:
     code, said, wrong = fc(*arguments, "--json")
     assert code == 0, wrong
-    return json.loads(said)
+    return json.loads(said)["data"]
 
 
 def stages_of(home: Path, job_id: str) -> tuple[str, ...]:
@@ -152,7 +152,7 @@ def test_it_shows_it_to_people(home: Path, fc: Fc) -> None:
 
 def test_doctor_finds_nothing_wrong(home: Path, fc: Fc) -> None:
     code, said, _ = fc("doctor", "--all", "--json")
-    checks = json.loads(said)["checks"]
+    checks = json.loads(said)["data"]["checks"]
     assert [one for one in checks if one["level"] == "FAIL"] == []
     assert code == 0
     assert {"records"} == {one["name"] for one in checks if "agree" in one["found"]}
