@@ -1,8 +1,8 @@
 """What a crash may leave behind: where the databases, Dagster, the partition set and the image store disagree.
 
 No picture is deleted but those of a job that a person was removing: a job whose picture is missing or was changed goes
-back into the queue, and what lies in its place is kept under `history` when the new one is stored. Run it on the machine
-of the daemon: only there can be told whether a run's process lives.
+back into the queue, and what lies in its place is kept under `history` when the new one is stored. Run it on the
+machine of the daemon: only there can be told whether a run's process lives.
 """
 
 from __future__ import annotations

@@ -48,8 +48,8 @@ def test_an_id_is_never_cut_in_a_table(width: int) -> None:
         ),
         (
             (
-                "The generated image of job a-1 was turned down: it is blank: its brightness varies by 0.0, at least 3 is "
-                "usual."
+                "The generated image of job a-1 was turned down: it is blank: its brightness varies by 0.0, "
+                "at least 3 is usual."
             ),
             "0.0, at least 3 is usual: The generated image was turned down: it is blank: its brightness varies.",
         ),
