@@ -82,7 +82,7 @@ def job_requests(
         run_request(batch_id, jobs, settings.stage_timeout, on_gpu) for batch_id, jobs in queue.open_batches().items()
     ]
     if not requests:
-        return dg.SkipReason("No job is pending.")
+        return dg.SkipReason("The queue is paused." if queue.paused() else "No job is pending.")
     return dg.SensorResult(run_requests=requests)
 
 

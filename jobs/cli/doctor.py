@@ -63,7 +63,7 @@ def doctor(
     checks = list(run_checks(fix=fix, all_jobs=all_jobs))
     worst_is_fail = any(check.level == "FAIL" for check in checks)
     if as_json:
-        print_json({"ok": not worst_is_fail, "checks": [asdict(check) for check in checks]})
+        print_json("checks", {"ok": not worst_is_fail, "checks": [asdict(check) for check in checks]})
     else:
         for check in checks:
             _print(check)
@@ -90,6 +90,7 @@ def run_checks(*, fix: bool = False, all_jobs: bool = False) -> Iterator[Check]:
         return
     yield Check("settings", "OK", "can be read")
     yield _guarded("database", lambda: check_database(settings))
+    yield _guarded("queue", check_queue)
     yield _guarded("data", lambda: check_data(settings))
     yield _guarded("inbox", lambda: check_inbox(settings))
     yield _guarded("source roots", lambda: check_source_roots(settings))
@@ -228,6 +229,18 @@ def check_database(settings: Settings) -> Check:
     finally:
         database.dispose()
     return Check("database", "OK", f"{where} answers; schema {HEAD}")
+
+
+def check_queue() -> Check:
+    """Whether the queue is paused."""
+    from jobs.cli.by_hand import pause_text
+    from jobs.cli.opening import opened_queue
+
+    with opened_queue() as queue:
+        found = queue.paused()
+    if found is None:
+        return Check("queue", "OK", "goes on")
+    return Check("queue", "WARN", pause_text(found), "`fc resume`, when it shall go on.")
 
 
 def check_data(settings: Settings) -> Check:

@@ -6,9 +6,9 @@ from typing import Annotated, Final
 
 import typer
 
-from imaging.errors import FaceChangerError
+from jobs.cli.each import Jobs, for_each
 from jobs.cli.opening import opened_queue
-from jobs.cli.output import exit_code, print_error, print_json, say
+from jobs.cli.output import print_json, say
 from resources.settings import load_settings
 
 _MOST_NAMED: Final = 20
@@ -46,7 +46,9 @@ def prune(
     lines = (old_events if dry_run else prune_events)(instance, days=settings.keep_log_days)
     if as_json:
         facts = {"dry_run": dry_run, "keep_days": days, "keep_jobs": keep, "jobs": jobs}
-        print_json(facts | {"keep_log_days": settings.keep_log_days, "log_lines": lines.events, "runs": lines.runs})
+        print_json(
+            "prune", facts | {"keep_log_days": settings.keep_log_days, "log_lines": lines.events, "runs": lines.runs}
+        )
         return
     what = "1 partition" if len(jobs) == 1 else f"{len(jobs)} partitions"
     say(f"{what} would be removed." if dry_run else f"{what} removed; the records and images stay.")
@@ -58,7 +60,7 @@ def prune(
     say(f"{lines.events} log lines of {lines.runs} runs {done}.")
 
 
-def restore(*, job_ids: Annotated[list[str], typer.Argument(metavar="JOB...", help="The jobs' ids.")]) -> None:
+def restore(*, job_ids: Jobs) -> None:
     """Give jobs their Dagster partitions back, so that the UI shows them and they can be materialized by hand.
 
     They keep them as long as jobs that have just ended.
@@ -67,15 +69,10 @@ def restore(*, job_ids: Annotated[list[str], typer.Argument(metavar="JOB...", he
     from jobs.runs.retention import restore as restore_job
 
     instance = open_instance()
-    worst = 0
     with opened_queue() as queue:
-        for job_id in dict.fromkeys(job_ids):
-            try:
-                came_back = restore_job(instance, queue, job_id)
-            except FaceChangerError as error:
-                print_error(error)
-                worst = max(worst, exit_code(error))
-            else:
-                say(f"{job_id}: its partition is back." if came_back else f"{job_id}: has its partition.")
-    if worst:
-        raise typer.Exit(worst)
+
+        def restore_one(job_id: str) -> None:
+            came_back = restore_job(instance, queue, job_id)
+            say(f"{job_id}: its partition is back." if came_back else f"{job_id}: has its partition.")
+
+        for_each(queue, job_ids, restore_one)

@@ -14,7 +14,9 @@ from typing import Annotated, Final
 import typer
 
 from imaging.errors import SettingsError
+from jobs.cli.by_hand import warn_if_paused
 from jobs.cli.dagster_side import DEFAULT_PORT, heartbeat_ages, open_instance, prepare_home, program, service_logs
+from jobs.cli.opening import opened_queue
 from jobs.cli.output import INTERRUPTED, err, say, warn
 from jobs.cli.processes import Services, StopRequested, stoppable
 from resources.settings import PROJECT_ROOT, dagster_home, environment
@@ -81,6 +83,8 @@ def up(
             services.wait_until(started, seconds=START_SECONDS, what="The daemon's first heartbeat")
             say(f"face-changer is up: http://{_reachable(host)}:{port}", style="bold green")
             say(f"Logs: {services.logs}. Ctrl-C stops everything.")
+            with opened_queue() as queue:
+                warn_if_paused(queue)
             while True:
                 services.check()
                 time.sleep(CHECK_SECONDS)

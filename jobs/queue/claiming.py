@@ -10,12 +10,12 @@ from typing import Literal
 from sqlalchemy import and_, insert, or_, select
 from sqlalchemy.exc import IntegrityError
 
-from imaging.errors import RejectedError
-from jobs.model.job import Job, NewJob
+from jobs.model.job import Job, JobIdTakenError, NewJob
 from jobs.model.transitions import JobStatus
 from jobs.queue import families
 from jobs.queue.endings import settle
 from jobs.queue.job_rows import fresh_job, job_columns, select_jobs
+from jobs.queue.pausing import is_paused
 from jobs.queue.reading import JobReader
 from jobs.queue.rows import CLAIM_ORDER, can_become, lock, log, set_columns, set_status
 from resources.database import JobRow, StateRow, utc_now
@@ -28,7 +28,8 @@ class JobClaims(JobReader):
         """Add jobs, all or none, in the order given: `held` or `waiting` where asked for, `pending` otherwise.
 
         Raises:
-            RejectedError: a `job_id` is taken or given twice, or a job that is named is unknown, no group, or waits for
+            JobIdTakenError: a `job_id` is taken or given twice; nothing was added.
+            RejectedError: a job that is named is unknown, no group, or waits for
                 the one that names it; nothing was added.
         """
         if not new:
@@ -36,7 +37,7 @@ class JobClaims(JobReader):
         ids = [one.job_id for one in new]
         twice = [job_id for job_id, times in Counter(ids).items() if times > 1]
         if twice:
-            raise _taken(twice)
+            raise JobIdTakenError(twice)
         first = utc_now()
         children = Counter(one.parent_id for one in new)
         jobs = [
@@ -54,16 +55,18 @@ class JobClaims(JobReader):
         except IntegrityError:
             known = self.get_many(ids)
             if known:
-                raise _taken(sorted(known)) from None
+                raise JobIdTakenError(sorted(known)) from None
             raise
         return jobs
 
     def claim(self, limit: int) -> list[Job]:
-        """Take up to `limit` pending jobs whose time has come: most urgent first, then oldest."""
+        """Take up to `limit` pending jobs whose time has come: most urgent first, then oldest; none in a pause."""
         if limit < 1:
             return []
         now = utc_now()
         with self._database.session() as session:
+            if is_paused(session):
+                return []
             rows = session.scalars(
                 select(JobRow)
                 .where(can_become("claimed", by="sensor"), or_(JobRow.not_before.is_(None), JobRow.not_before <= now))
@@ -134,10 +137,3 @@ class JobClaims(JobReader):
     def settle_waiting(self) -> dict[str, JobStatus]:
         """Let waiting jobs go on, or end, for which that is decided: see `jobs.queue.families.settle_waiting`."""
         return families.settle_waiting(self._database)
-
-
-def _taken(ids: Sequence[str]) -> RejectedError:
-    return RejectedError(
-        f"job_id: {', '.join(ids[:5])} {'is' if len(ids) == 1 else 'are'} taken.",
-        "Choose another id, or leave it out and one is made.",
-    )

@@ -177,7 +177,8 @@ class StageRecords(QueueAccess):
     def other_images(self, since: datetime | None) -> list[tuple[str, ImageRow]]:
         """(job, image) of every other image, of jobs that are over and changed since then; None: of all."""
         is_final = and_(ImageMetadataRow.path == StateRow.final_image, JobRow.status == "completed")
-        return self._images(since, not_(func.coalesce(is_final, false())), JobRow.status.in_(FINAL))
+        over = and_(JobRow.status.in_(FINAL), JobRow.removing_at.is_(None))
+        return self._images(since, not_(func.coalesce(is_final, false())), over)
 
     def _images(self, since: datetime | None, *wanted: ColumnElement[bool]) -> list[tuple[str, ImageRow]]:
         query = (

@@ -35,7 +35,10 @@ def read_changes(pairs: Sequence[str]) -> dict[str, Any]:
                 f"--set: {text!r} is no FIELD=VALUE of a request.",
                 f"The fields are {', '.join(JobRequest.model_fields)}.",
             )
-        changes[name] = cell_value("--set", name, value) if value.strip() else None
+        new = cell_value("--set", name, value) if value.strip() else None
+        if name in changes:
+            raise RejectedError(f"--set: {name} is given twice: {changes[name]} and {new}.", "Give it once.")
+        changes[name] = new
     return changes
 
 

@@ -1,8 +1,8 @@
 """What a crash may leave behind: where the databases, Dagster, the partition set and the image store disagree.
 
-No picture is ever deleted: a job whose picture is missing or was changed goes back into the queue, and what lies in its
-place is kept under `history` when the new one is stored. Run it on the machine of the daemon: only there can be told
-whether a run's process lives.
+No picture is deleted but those of a job that a person was removing: a job whose picture is missing or was changed goes
+back into the queue, and what lies in its place is kept under `history` when the new one is stored. Run it on the
+machine of the daemon: only there can be told whether a run's process lives.
 
 The stores cannot be looked at in one moment, and the work goes on meanwhile. So each check asks first for what claims
 and then for what must bear it out, in the order opposite to that of writing; and what it finds counts only when it is
@@ -23,6 +23,7 @@ from jobs.model.job_types import JOB_TYPES
 from jobs.model.stages import PARTITIONS, STAGES
 from jobs.queue.job_queue import JobQueue
 from jobs.runs.lifecycle import BATCH_TAG, dead_runs, fail_dead_runs, lost_jobs, settle_lost_runs
+from jobs.runs.retention import remove
 from jobs.runs.shown import materialization_of
 from resources.artifacts.records import ARTIFACTS
 from resources.database import utc_now
@@ -110,6 +111,15 @@ def _dead_runs(stores: Stores) -> dict[str, None]:
     return {run.run_id: None for run in dead_runs(stores.instance)}
 
 
+def _cut_removals(stores: Stores) -> dict[str, None]:
+    return dict.fromkeys(stores.queue.cut_removals(utc_now() - _PATIENCE))
+
+
+def _end_removals(stores: Stores, ids: Mapping[str, None]) -> None:
+    for job_id in ids:
+        remove(stores.instance, stores.queue, stores.store, job_id)
+
+
 def _lost_jobs(stores: Stores) -> dict[str, None]:
     return dict.fromkeys(lost_jobs(stores.instance, stores.queue, stores.settings))
 
@@ -195,6 +205,14 @@ _CHECKS: Final = (
         lambda stores, _: fail_dead_runs(stores.instance),
         will="reports them as failed",
         did="They were reported as failed.",
+    ),
+    _Check(
+        "cut removals",
+        "`fc remove` was cut while it removed these jobs",
+        _cut_removals,
+        _end_removals,
+        will="removes what is left of them",
+        did="What was left of them was removed.",
     ),
     _Check(
         "lost jobs",

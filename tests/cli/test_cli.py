@@ -43,7 +43,7 @@ class Result:
 
     @property
     def json(self) -> Any:
-        return json.loads(self.out)
+        return json.loads(self.out)["data"]
 
 
 Fc = Callable[..., Result]
@@ -234,7 +234,7 @@ def test_submit_from_stdin_and_as_json(fc, queue):
     requests = [{"pony_prompt": "x", "job_id": "first"}, {"pony_prompt": "y", "seed": 3}]
     result = fc("submit", "-f", "-", "--json", stdin=json.dumps(requests))
     assert result.code == 0
-    first, second = result.json["jobs"]
+    first, second = result.json
     assert (first["job_id"], first["status"], second["request"]["seed"]) == ("first", "pending", 3)
     assert {job.id for job in queue.find()} == {"first", second["job_id"]}
 
@@ -258,7 +258,7 @@ def test_hold_leaves_the_queue_alone_and_prints_a_command_that_runs(fc, queue, h
 
 
 def test_hold_as_json_has_the_command(fc, queue):
-    described = fc("submit", "--hold", "--id", "mine", "-p", "x", "--json").json["jobs"][0]
+    described = fc("submit", "--hold", "--id", "mine", "-p", "x", "--json").json[0]
     assert described["command"] == materialize_command(queue.get("mine"))
     assert "--select '*' --partition mine" in described["command"]
 
@@ -296,7 +296,7 @@ def test_waiting_ends_with_1_unless_every_job_completed(fc, queue, monkeypatch):
     assert "No Dagster daemon runs" in good.err
     monkeypatch.setattr("jobs.cli.waiting.wait_until_over", end("failed"))
     bad = fc("submit", "--wait", "--json", "-p", "x", "--id", "bad")
-    assert (bad.code, bad.json["jobs"][0]["error"]) == (1, "The disk is full.")
+    assert (bad.code, bad.json[0]["error"]) == (1, "The disk is full.")
 
 
 # ---- waiting

@@ -47,7 +47,7 @@ def test_up_comes_up_and_goes_down_without_a_trace(tmp_path, number, code):
         assert first == f"face-changer is up: http://127.0.0.1:{port}\n", up.communicate()
         assert answers("127.0.0.1", port)
         status = subprocess.run([PROGRAM, "status", "--json"], env=environment, capture_output=True, check=True)
-        assert json.loads(status.stdout)["daemon_running"]
+        assert json.loads(status.stdout)["data"]["daemon_running"]
         second = subprocess.run([PROGRAM, "up", "--port", "65000"], env=environment, capture_output=True, check=False)
         assert (second.returncode, b"already runs" in second.stderr) == (4, True)
         assert len(processes_of(home)) >= 3  # fc itself gives its children the variable it was given
