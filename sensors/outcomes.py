@@ -12,6 +12,7 @@ from jobs.queue.job_queue import JobQueue
 from jobs.runs.lifecycle import settle_run, why_failed
 from resources.connections import DatabaseResource
 from resources.settings import load_settings
+from sensors.job_requests import INTERVAL_SECONDS
 
 
 def _outcome_sensor(name: str, status: dg.DagsterRunStatus, description: str) -> dg.SensorDefinition:
@@ -19,7 +20,7 @@ def _outcome_sensor(name: str, status: dg.DagsterRunStatus, description: str) ->
         run_status=status,
         name=name,
         description=description,
-        minimum_interval_seconds=5,
+        minimum_interval_seconds=INTERVAL_SECONDS,
         default_status=dg.DefaultSensorStatus.RUNNING,
     )
     def sensor(context: dg.RunStatusSensorContext, database: DatabaseResource) -> None:
