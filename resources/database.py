@@ -39,7 +39,7 @@ from sqlalchemy.types import TypeDecorator
 
 from imaging.errors import SettingsError, TransientError
 
-HEAD: Final = "0006"
+HEAD: Final = "0007"
 """The newest migration; a database at this version needs no Alembic."""
 
 BUSY_SECONDS: Final = 30
@@ -137,6 +137,8 @@ class JobRow(Base):
     faults: Mapped[dict[str, Any] | None]
     restored_at: Mapped[datetime | None]
     recipe: Mapped[dict[str, Any] | None]
+    alone_deaths: Mapped[int] = mapped_column(server_default="0")
+    idle_deaths: Mapped[int] = mapped_column(server_default="0")
 
 
 class ScheduleRow(Base):

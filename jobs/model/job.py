@@ -48,6 +48,8 @@ class Job:
     `salts` says how often a person had a stage made anew, by stage; `user_mask` is a `SourceInfo` as JSON; `fault` is
     the kind of the last fault, None when it was fixed, and `faults` how often each kind ended an attempt; `children`
     counts the jobs that were ever added to a group. `recipe` is what was resolved for it, as JSON (`jobs.recipes`).
+    `alone_deaths` and `idle_deaths` count the runs that died since it last ended a stage: in one of its stages, with no
+    other job in the run; and with no job in a stage.
     """
 
     id: str
@@ -83,6 +85,8 @@ class Job:
     faults: Mapping[str, int] = field(default_factory=dict)
     restored_at: datetime | None = None
     recipe: dict[str, Any] | None = None
+    alone_deaths: int = 0
+    idle_deaths: int = 0
 
     @property
     def next_stage(self) -> str | None:
