@@ -2,8 +2,8 @@
 
 A run that dies is held against the jobs that it had in hand: whose stage had begun and not ended. They become suspects,
 which run alone; only one that is alone with its run as that dies, again and again, has failed. All others go back as
-they were. So do all jobs when nobody was in hand; but a job whose runs never get as far as a stage is tried rarer each
-time, then alone, and at last has failed.
+they were. When nobody was in hand, or the run was ended from outside, nobody is a suspect; but a job whose runs never
+get through a stage is tried rarer each time, then alone, and at last has failed.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from jobs.model.job_types import JobType
 from jobs.model.stages import next_stage
 from jobs.model.transitions import JobStatus
 from jobs.queue.endings import BY_HAND_HINT, end_job, try_again
-from jobs.queue.rows import NO_RUN, log, set_columns, set_status
-from jobs.queue.stage_rows import add_attempt, end_stages
+from jobs.queue.rows import NO_RUN, log, set_status
+from jobs.queue.stage_rows import end_stages
 from resources.database import AttemptRow, JobRow, StateRow
 
 Outcome = Literal["success", "failure", "interrupted", "cancelled"]
@@ -78,13 +78,13 @@ def settle(session: Session, row: JobRow, state: StateRow, end: RunEnd) -> JobSt
         end_stages(session, row.id, "cancelled", None, "The run ended first.")
         log(session, [row.id], f"held: the run ended before stage {left}", run_id=end.run_id)
         return "held"
-    if end.outcome == "interrupted" or not end.in_hand:
-        return _not_by_a_job(session, row, left, end)
-    if row.id in end.in_hand:
+    if end.in_hand and row.id not in end.in_hand:
+        set_status(row, end.at, "pending", by="sensor", **NO_RUN)
+        log(session, [row.id], f"let go: pending; its run ended in the hands of {_named(end)}", run_id=end.run_id)
+        return "pending"
+    if end.in_hand and end.outcome == "failure":
         return _suspect(session, row, state, end)
-    set_status(row, end.at, "pending", by="sensor", **NO_RUN)
-    log(session, [row.id], f"let go: pending; its run died in the hands of {_named(end.in_hand)}", run_id=end.run_id)
-    return "pending"
+    return _not_by_a_job(session, row, end.in_hand.get(row.id) or left, end)
 
 
 def _suspect(session: Session, row: JobRow, state: StateRow, end: RunEnd) -> JobStatus:
@@ -134,31 +134,32 @@ def _killed_from_outside(session: Session, row: JobRow, state: StateRow) -> int:
     return len(session.scalars(others).all())
 
 
-def _not_by_a_job(session: Session, row: JobRow, left: str | None, end: RunEnd) -> JobStatus:
+def _not_by_a_job(session: Session, row: JobRow, stage: str | None, end: RunEnd) -> JobStatus:
     """Nobody was in hand, or the run was ended from outside."""
     row.idle_deaths += 1
-    deaths, most, run_id = row.idle_deaths, PATIENCE * end.max_attempts, end.run_id
+    deaths, most, was_solo = row.idle_deaths, PATIENCE * end.max_attempts, row.solo
     what = end.error or "The run ended before it started the job."
-    hint = f"See the run's log in the Dagster UI, and `fc doctor`. {BY_HAND_HINT}"
     if deaths >= most:
         what = f"{deaths} runs in a row ended before the job got through a stage. The last one: {what}"
-        end_job(session, row, "failed", by="sensor", stage=left, what=what, hint=hint, fault="crash", run_id=run_id)
-        return "failed"
     late = deaths - end.max_attempts
     seconds = 0 if late < 0 else min(_FIRST_WAIT * 2**late, _LONGEST_WAIT)
-    later = end.at + timedelta(seconds=seconds) if seconds else None
-    solo = row.solo or deaths >= most // 2
-    set_status(row, end.at, "pending", by="sensor", not_before=later, solo=solo, **NO_RUN)
-    begun = end_stages(session, row.id, "cancelled", None, what)
-    if end.outcome != "interrupted":
-        set_columns(row, end.at, error=what, error_stage=left, error_hint=hint, fault="crash")
-        if left is not None and not begun:
-            add_attempt(session, row.id, left, "failed", what, run_id=run_id, fault="crash")
-    message = f"let go: pending, in {seconds} s; run {deaths} of {most} at most that ended so: {what}"
-    log(session, [row.id], message, level="warning", run_id=run_id, stage=left)
-    return "pending"
+    status = try_again(
+        session,
+        row,
+        by="sensor",
+        stage=stage,
+        what=what,
+        hint=f"See the run's log in the Dagster UI, and `fc doctor`. {BY_HAND_HINT}",
+        fault="crash",
+        max_attempts=most,
+        failed=deaths,
+        not_before=end.at + timedelta(seconds=seconds) if seconds else None,
+        run_id=end.run_id,
+    )
+    row.solo = was_solo or deaths >= most // 2
+    return status
 
 
-def _named(in_hand: Mapping[str, str]) -> str:
-    names = list(in_hand)
+def _named(end: RunEnd) -> str:
+    names = list(end.in_hand)
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

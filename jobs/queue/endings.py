@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final, cast
 
 from sqlalchemy.orm import Session
@@ -55,11 +55,13 @@ def try_again(
     max_attempts: int,
     failed: int | None = None,
     retry_after: float | None = None,
+    not_before: datetime | None = None,
     run_id: str,
 ) -> JobStatus:
     """Count a failed attempt: the job waits for another one, or it has failed; which of them.
 
-    `failed` is what `max_attempts` limits; None: the attempts that ended with this kind of fault, with this one.
+    `failed` is what `max_attempts` limits; None: the attempts that ended with this kind of fault, with this one. It
+    waits until `not_before`; None: as long as its fault has it wait.
     """
     row.attempts += 1
     faults = _one_more(row, fault)
@@ -68,14 +70,16 @@ def try_again(
         end_job(session, row, "failed", by=by, stage=stage, what=what, hint=hint, fault=fault, run_id=run_id)
         return "failed"
     now = utc_now()
-    seconds = seconds_before_next(fault, failed, retry_after)
-    not_before = now + timedelta(seconds=seconds) if seconds > 0 else None
+    if not_before is None:
+        seconds = seconds_before_next(fault, failed, retry_after)
+        not_before = now + timedelta(seconds=seconds) if seconds > 0 else None
     set_status(row, now, "pending", by=by, solo=True, not_before=not_before, **NO_RUN)
     set_columns(row, now, error=what, error_stage=stage, error_hint=hint, fault=fault, faults=faults)
     begun = end_stages(session, row.id, "failed", stage, what, fault=fault)
     if stage is not None and not begun:
         add_attempt(session, row.id, stage, "failed", what, run_id=run_id, fault=fault)
-    message = f"{fault}: attempt {failed} of {max_attempts} failed, tried again in {seconds:.0f} s: {what}"
+    wait = 0 if not_before is None else (not_before - now).total_seconds()
+    message = f"{fault}: attempt {failed} of {max_attempts} failed, tried again in {wait:.0f} s: {what}"
     log(session, [row.id], message, level="warning", run_id=run_id, stage=stage)
     return "pending"
 
