@@ -143,7 +143,7 @@ class ForgeHandler(Handler):
         if isinstance(manner, tuple):
             return self.fail(*manner)
         if manner in ("hang", "queue"):
-            state.release.wait(20)
+            state.release.wait(120)
         elif manner == "reset":
             return self.reset()
         size = (body["width"], body["height"])
