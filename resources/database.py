@@ -139,6 +139,8 @@ class JobRow(Base):
     recipe: Mapped[dict[str, Any] | None]
     stars: Mapped[int | None]
     removing_at: Mapped[datetime | None]
+    alone_deaths: Mapped[int] = mapped_column(server_default="0")
+    idle_deaths: Mapped[int] = mapped_column(server_default="0")
 
 
 class PauseRow(Base):

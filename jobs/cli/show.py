@@ -107,7 +107,7 @@ def _print_state(job: Job) -> None:
         if job.error_hint:
             say(f"Fix: {job.error_hint}")
     if job.status == "pending" and job.fault:
-        say(f"It is tried again in {until(job.not_before)}, alone.")
+        say(f"It is tried again in {until(job.not_before)}{', alone' if job.solo else ''}.")
     elif job.status in ("waiting", "pending") and where(job) != job.status:
         say(f"It is {where(job)}.")
     if job.status == "held":

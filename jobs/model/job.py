@@ -64,6 +64,8 @@ class Job:
     the kind of the last fault, None when it was fixed, and `faults` how often each kind ended an attempt; `children`
     counts the jobs that were ever added to a group. `recipe` is what was resolved for it, as JSON (`jobs.recipes`).
     `stars` is what a person thinks of its picture, 1 to 5; `removing_at` is when its removal began, which was cut.
+    `alone_deaths` and `idle_deaths` count the runs that died since it last ended a stage: in one of its stages, with no
+    other job in the run; and with no job in a stage.
     """
 
     id: str
@@ -101,6 +103,8 @@ class Job:
     recipe: dict[str, Any] | None = None
     stars: int | None = None
     removing_at: datetime | None = None
+    alone_deaths: int = 0
+    idle_deaths: int = 0
 
     @property
     def next_stage(self) -> str | None:

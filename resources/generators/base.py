@@ -49,7 +49,7 @@ class ImageTask:
     """One image to generate from text.
 
     Attributes:
-        job_id: whose image it is; for messages only.
+        job_id: whose image it is; for messages, and to tell who is in hand (`resources.generators.in_hand`).
         prompt: what to show; never empty.
         negative_prompt: what to avoid; may be empty.
         seed: 0 to 2**32 - 1.
@@ -138,7 +138,8 @@ class Generator(Protocol):
         """Yield one outcome per task, in order, as each is finished.
 
         A task that fails yields its error; the tasks beside it are not touched. Only a fault that stops the whole
-        back end is raised.
+        back end is raised. One that makes several images in one call tells of each call before it begins
+        (`resources.generators.in_hand`), so that a call that kills its process is held against all of its jobs.
         """
         ...
 

@@ -31,6 +31,7 @@ from resources.generators.servers.http_api import HttpApi, reason_in
 from resources.settings import Settings, load_settings
 from resources.store.image_store import ImageStore
 from sketch.paint import paint_scene
+from tests.support.clock import PATIENCE, LeapingClock, alarm_when
 from tests.support.forge_server import BASE, PONY, ForgeState, forge_server, model
 from tests.support.graph import add_jobs, claim_batch, materialize
 from tests.support.http_server import closed_port, read_picture
@@ -398,24 +399,29 @@ def test_an_image_is_never_asked_for_twice_and_the_lost_one_is_interrupted() -> 
     assert (len(state.images), state.interrupts) == (1, 1)
 
 
-def test_an_image_that_takes_too_long_is_interrupted() -> None:
+def test_an_image_that_takes_too_long_is_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
     with forge_server(ForgeState(manners=["hang", "paint"])) as (url, state):
-        slow, good = ForgeGenerator(url, image_timeout=3).generate([TASK, replace(TASK, job_id="job-2")])
-    assert isinstance(failed(slow, "3 s", "interrupted there", "FC_IMAGE_TIMEOUT"), TransientError)
+        monkeypatch.setattr(forge, "time", LeapingClock(state.working.is_set))
+        slow, good = ForgeGenerator(url, image_timeout=300).generate([TASK, replace(TASK, job_id="job-2")])
+    assert isinstance(failed(slow, "300 s", "interrupted there", "FC_IMAGE_TIMEOUT"), TransientError)
     assert state.interrupts == 1
     assert isinstance(good, Generated)
 
 
-def test_somebody_elses_image_is_not_interrupted() -> None:
+def test_somebody_elses_image_is_not_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
     with forge_server(ForgeState(manners=["queue"])) as (url, state):
-        error = failed(one(ForgeGenerator(url, image_timeout=0.3)), "waits there behind other images")
+        monkeypatch.setattr(forge, "time", LeapingClock(state.working.is_set))
+        error = failed(one(ForgeGenerator(url)), "waits there behind other images")
     assert isinstance(error, TransientError)
     assert state.interrupts == 0
 
 
-def test_what_became_of_an_image_is_not_guessed_where_the_server_tells_no_progress() -> None:
+def test_what_became_of_an_image_is_not_guessed_where_the_server_tells_no_progress(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     with forge_server(ForgeState(manners=["hang"], has_progress=False)) as (url, state):
-        error = failed(one(ForgeGenerator(url, image_timeout=0.2)), "not known")
+        monkeypatch.setattr(forge, "time", LeapingClock(state.working.is_set))
+        error = failed(one(ForgeGenerator(url)), "not known")
     assert isinstance(error, TransientError)
     assert state.interrupts == 0
 
@@ -510,7 +516,7 @@ def test_an_image_that_nobody_waits_for_any_more_is_interrupted(monkeypatch: pyt
         generator = ForgeGenerator(url)
 
         def cancelled(task_id: str, job_id: str) -> bool:
-            assert state.working.wait(10)
+            assert state.working.wait(PATIENCE)
             raise KeyboardInterrupt
 
         monkeypatch.setattr(forge, "_PROGRESS_SECONDS", 0.01)
@@ -521,12 +527,16 @@ def test_an_image_that_nobody_waits_for_any_more_is_interrupted(monkeypatch: pyt
     assert not [thread for thread in threading.enumerate() if thread.name == "forge job-1" and not thread.daemon]
 
 
-def test_the_stages_own_limit_ends_the_wait_and_the_image() -> None:
+def test_the_stages_own_limit_ends_the_wait_and_the_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(forge, "_PROGRESS_SECONDS", 0.01)
     with forge_server(ForgeState(manners=["hang"])) as (url, state):
         generator = ForgeGenerator(url)
         generator.describe()
-        with time_limit(0.3, "The stage"):
-            error = failed(one(generator), "The stage took longer than 0.3 seconds")
+        with (
+            time_limit(300, "The stage"),
+            alarm_when(lambda: state.working.is_set() and state.bodies("/internal/progress")),
+        ):
+            error = failed(one(generator), "The stage took longer than 300 seconds")
         assert isinstance(error, TransientError)
         assert state.interrupts == 1
 
@@ -538,7 +548,7 @@ def test_the_stages_own_limit_is_not_taken_for_a_missing_progress(monkeypatch: p
         asked = generator._progress
 
         def reached(task_id: str) -> dict[str, Any]:
-            assert state.working.wait(10)
+            assert state.working.wait(PATIENCE)
             monkeypatch.setattr(generator, "_progress", asked)
             raise StageTimeoutError("The stage took too long.", "Raise FC_STAGE_TIMEOUT.")
 

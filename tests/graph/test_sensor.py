@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+import random
 import threading
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import dagster as dg
 import pytest
+from dagster._core.scheduler.instigation import SensorInstigatorData
+from dagster._core.test_utils import freeze_time
+from dagster._daemon.sensor import MIN_INTERVAL_LOOP_TIME, is_under_min_interval
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -25,6 +31,7 @@ from resources.settings import load_settings
 from resources.sources.photos import SourceInfo
 from resources.store.image_store import ImageStore
 from sensors.job_requests import contiguous, job_requests, run_request
+from sensors.outcomes import OUTCOME_SENSORS
 from tests.support.graph import add_jobs
 
 PROMPT = {"pony_prompt": "portrait of a woman"}
@@ -45,6 +52,20 @@ def keys_of(request: dg.RunRequest, instance: dg.DagsterInstance) -> list[str]:
     keys = list(instance.get_dynamic_partitions(PARTITIONS))
     start, end = keys.index(request.tags[RANGE_START_TAG]), keys.index(request.tags[RANGE_END_TAG])
     return keys[start : end + 1]
+
+
+@pytest.mark.parametrize("sensor", [job_requests, *OUTCOME_SENSORS], ids=lambda sensor: sensor.name)
+def test_every_round_of_the_daemon_is_a_tick_though_a_tick_begins_a_little_late(sensor: dg.SensorDefinition) -> None:
+    """By Dagster's own arithmetic, over its rounds: it looks in each, and measures from the start of the last tick."""
+    late, begun = random.Random(1), [1.7e9]  # noqa: S311 - delays, no secrets
+    remote = SimpleNamespace(min_interval_seconds=sensor.minimum_interval_seconds)
+    for number in range(1, 200):
+        looked = begun[0] + number * MIN_INTERVAL_LOOP_TIME
+        state = SimpleNamespace(instigator_data=SensorInstigatorData(last_tick_start_timestamp=begun[-1]))
+        with freeze_time(datetime.fromtimestamp(looked, UTC)):
+            if not is_under_min_interval(state, remote):
+                begun.append(looked + late.uniform(0, 0.9))
+    assert len(begun) == 200
 
 
 def test_nothing_pending_is_a_skip(instance: dg.DagsterInstance, queue: JobQueue) -> None:

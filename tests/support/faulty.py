@@ -17,7 +17,10 @@ from pathlib import Path
 import numpy as np
 
 from imaging.errors import BackendError, NeedsReviewError, OutOfMemoryError, TransientError
+from jobs.queue.job_queue import JobQueue
+from resources.database import open_database
 from resources.generators.base import ImageTask, InpaintTask, Outcome
+from resources.generators.in_hand import who_is_told
 from resources.settings import Settings
 from resources.writers.base import DescriptionAnswer, Picture, PromptAnswer, PromptDraft
 from resources.writers.offline import OfflineWriter
@@ -76,6 +79,38 @@ class KilledOnce(SketchGenerator):
                 marker.touch()
                 os.kill(os.getpid(), signal.SIGKILL)
             yield from super().generate([task])
+
+
+class Poison(SketchGenerator):
+    """Kills its own process, in the hand of the job, over a `poison-scene`."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__()
+
+    def generate(self, tasks: Sequence[ImageTask]) -> Iterator[Outcome]:
+        for task in tasks:
+            if "poison-scene" in task.prompt:
+                os.kill(os.getpid(), signal.SIGKILL)
+            yield from super().generate([task])
+
+
+class CallsOfTwo(SketchGenerator):
+    """Makes two images in a call, as a GPU does, and says which; the jobs then in hand are noted in FC_TEST_IN_HAND."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__()
+        self._queue = JobQueue(open_database(settings.resolved_database_url))
+
+    def generate(self, tasks: Sequence[ImageTask]) -> Iterator[Outcome]:
+        tell = who_is_told()
+        for start in range(0, len(tasks), 2):
+            call = tasks[start : start + 2]
+            tell([task.job_id for task in call])
+            running = [job.id for job in self._queue.find(statuses=["running"], newest_first=False)]
+            begun = [one for one in running for stage in self._queue.stage_results(one) if stage.status == "running"]
+            with Path(os.environ["FC_TEST_IN_HAND"]).open("a") as noted:
+                noted.write(f"{' '.join(begun)}\n")
+            yield from list(super().generate(call))
 
 
 class HeldUp(SketchGenerator):

@@ -163,7 +163,7 @@ class ForgeHandler(Handler):
             state.job["job"] = ""
             return self.fail(*manner)
         if manner in ("hang", "queue"):
-            state.release.wait(20)
+            state.release.wait(120)
         elif manner in ("interrupted", "skipped"):
             state.job[manner] = True  # a person, in the web UI
         elif manner == "reset":
