@@ -6,6 +6,7 @@ import http.client
 import ipaddress
 import json
 import socket
+import sys
 import time
 from collections.abc import Callable
 from contextlib import closing, suppress
@@ -29,9 +30,9 @@ def daemon_command() -> list[str]:
 
 
 def webserver_command(host: str, port: int) -> list[str]:
-    """The command that runs the Dagster webserver on this project."""
+    """The command that runs the Dagster webserver on this project, guarded from foreign pages."""
     workspace = str(PROJECT_ROOT / "workspace.yaml")
-    return [program("dagster-webserver"), "-w", workspace, "--host", host, "--port", str(port)]
+    return [sys.executable, "-m", "web.server", "-w", workspace, "--host", host, "--port", str(port)]
 
 
 def daemon_has_started() -> Callable[[], bool]:
@@ -96,11 +97,11 @@ def print_trouble(name: str, line: str) -> None:
     say(f"[{name}] {line}", style="red", console=err)
 
 
-def answers(host: str, port: int) -> bool:
+def answers(host: str, port: int, *, path: str = "/server_info") -> bool:
     """Whether a Dagster webserver answers there."""
     connection = http.client.HTTPConnection(_reachable(host).strip("[]"), port, timeout=2)
     with closing(connection), suppress(OSError, http.client.HTTPException, ValueError):
-        connection.request("GET", "/server_info")
+        connection.request("GET", path)
         response = connection.getresponse()
         return response.status == 200 and "dagster_version" in json.loads(response.read())
     return False
