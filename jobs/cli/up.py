@@ -17,7 +17,7 @@ import typer
 from imaging.errors import SettingsError
 from jobs.cli.dagster_side import DEFAULT_PORT, heartbeat_ages, open_instance, prepare_home, program, service_logs
 from jobs.cli.output import INTERRUPTED, err, say, warn
-from jobs.cli.processes import Services, StopRequested, stoppable
+from jobs.cli.processes import Services, StopRequested, stoppable, take_over
 from resources.settings import PROJECT_ROOT, dagster_home, environment
 
 START_SECONDS: Final = 120.0
@@ -62,6 +62,8 @@ def up(
     """
     home = dagster_home()
     prepare_home(home)
+    if left := take_over(service_logs(home)):
+        say(f"Stopped what an `fc up` that was killed had left (processes {', '.join(map(str, left))}).", console=err)
     check_port_free(host, port)
     if not _is_loopback(host):
         warn(f"--host {host}: Dagster's web UI has no log-in; whoever reaches it can run jobs and read the images.")

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from jobs.cli.demo import MARKER
+from jobs.cli.processes import Services
 from jobs.cli.up import answers
 
 pytestmark = pytest.mark.slow
@@ -23,11 +24,15 @@ PROGRAM = Path(sys.executable).parent / "face-changer"
 
 def processes_of(home: Path) -> list[str]:
     """The commands of the living processes whose Dagster home this is."""
-    found = []
+    return [command for command in process_ids_of(home).values() if command]  # one that is not yet collected has none
+
+
+def process_ids_of(home: Path) -> dict[int, str]:
+    found = {}
     for environ in Path("/proc").glob("[0-9]*/environ"):
         try:
             if f"DAGSTER_HOME={home}\0".encode() in environ.read_bytes():
-                found.append((environ.parent / "cmdline").read_text().replace("\0", " "))
+                found[int(environ.parent.name)] = (environ.parent / "cmdline").read_text().replace("\0", " ")
         except OSError:
             continue  # it ended meanwhile, or is not ours
     return found
@@ -55,6 +60,27 @@ def test_up_comes_up_and_goes_down_without_a_trace(tmp_path, number, code):
         up.communicate(timeout=60)
     assert up.returncode == code
     assert processes_of(home) == []
+    assert not answers("127.0.0.1", port)
+
+
+def test_up_starts_again_at_once_after_it_was_killed(tmp_path):
+    home = tmp_path / "home"
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command, environment = [PROGRAM, "up", "--port", str(port)], {**os.environ, "DAGSTER_HOME": str(home)}
+    is_up = f"face-changer is up: http://127.0.0.1:{port}\n"
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "env": environment}
+    with subprocess.Popen(command, **pipes) as first:
+        assert first.stdout.readline() == is_up, first.communicate()
+        before = set(process_ids_of(home))
+        assert len(before) >= 5  # itself, the keeper, webserver, daemon, and a code server of each
+        first.kill()
+    with subprocess.Popen(command, **pipes) as second:
+        assert second.stdout.readline() == is_up, second.communicate()
+        assert before.isdisjoint(process_ids_of(home))
+        second.kill()
+    with Services({}, logs=tmp_path / "other") as clock:  # with none after it, they end by themselves
+        clock.wait_until(lambda: processes_of(home) == [], seconds=60, what="The end")
     assert not answers("127.0.0.1", port)
 
 
