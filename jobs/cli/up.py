@@ -10,12 +10,15 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import closing, suppress
+from pathlib import Path
 from typing import Annotated, Final
 
 import typer
 
 from imaging.errors import SettingsError
 from jobs.cli.dagster_side import DEFAULT_PORT, heartbeat_ages, open_instance, prepare_home, program, service_logs
+from jobs.cli.demo_home import DEFAULT_HOME, MARKER, command_that_opens
+from jobs.cli.opening import opened_queue
 from jobs.cli.output import INTERRUPTED, err, say, warn
 from jobs.cli.processes import Services, StopRequested, stoppable, take_over
 from resources.settings import PROJECT_ROOT, dagster_home, environment
@@ -65,6 +68,7 @@ def up(
     if left := take_over(service_logs(home)):
         say(f"Stopped what an `fc up` that was killed had left (processes {', '.join(map(str, left))}).", console=err)
     check_port_free(host, port)
+    demo = _hint_at_demo(home)
     if not _is_loopback(host):
         warn(f"--host {host}: Dagster's web UI has no log-in; whoever reaches it can run jobs and read the images.")
     commands = {"webserver": webserver_command(host, port), "daemon": daemon_command()}
@@ -84,6 +88,8 @@ def up(
             services.wait_until(started, seconds=START_SECONDS, what="The daemon's first heartbeat")
             say(f"face-changer is up: http://{_reachable(host)}:{port}", style="bold green")
             say(f"Logs: {services.logs}. Ctrl-C stops everything.")
+            if demo:
+                say(demo)
             while True:
                 services.check()
                 time.sleep(CHECK_SECONDS)
@@ -92,6 +98,17 @@ def up(
         raise typer.Exit(INTERRUPTED) from None
     except StopRequested as signalled:
         say(f"Stopped by {signalled}.", console=err)
+
+
+def _hint_at_demo(home: Path) -> str:
+    """How to see the demo's jobs, for who looks for them in a home that has none; empty for others."""
+    demo = DEFAULT_HOME.resolve()
+    if home == demo or not (demo / MARKER).is_file():
+        return ""
+    with opened_queue() as queue:
+        if any(queue.counts().values()):
+            return ""
+    return f"There are no jobs in {home} yet. Those of the demo are in {demo}; to open them: {command_that_opens(demo)}"
 
 
 def print_trouble(name: str, line: str) -> None:

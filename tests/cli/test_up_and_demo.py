@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
 from pathlib import Path
+from urllib.request import Request, urlopen
 
 import pytest
 from PIL import Image
 
-from jobs.cli.demo import MARKER
+from jobs.cli.demo_home import MARKER
 from jobs.cli.processes import Services
 from jobs.cli.up import answers
 
@@ -99,3 +101,45 @@ def test_demo_finishes_every_job_and_draws_the_sheet(tmp_path):
     assert len(list((home / "data" / "6-final").glob("*.png"))) == 3
     assert processes_of(home) == []
     assert sorted(path.name for path in tmp_path.iterdir()) == [".env", "demo"]
+    (opening,) = re.findall(r"^Its jobs in the web UI: (.+)$", done.stdout, re.MULTILINE)
+    assert jobs_in_both_places(opening, tmp_path) == (4, 4)
+
+
+def jobs_in_both_places(opening: str, folder: Path) -> tuple[int, int]:
+    """How many jobs `fc list` and Dagster's UI show, while what the command starts is up."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = f"exec env {opening} --port {port}"
+    with subprocess.Popen(command, shell=True, cwd=folder, stdout=subprocess.PIPE, text=True) as up:  # noqa: S602
+        try:
+            assert "is up" in up.stdout.readline()
+            query = '{ assetNodes(assetKeys: [{path: ["job_request"]}]) { partitionKeys } }'
+            request = Request(
+                f"http://127.0.0.1:{port}/graphql",
+                data=json.dumps({"query": query}).encode(),
+                headers={"Content-Type": "application/json"},
+            )
+            with urlopen(request, timeout=60) as answer:
+                (node,) = json.load(answer)["data"]["assetNodes"]
+            listing = f"env {opening.removesuffix(' up')} list --json"
+            listed = subprocess.run(listing, shell=True, cwd=folder, capture_output=True, check=True)  # noqa: S602
+        finally:
+            up.terminate()
+    said = json.loads(listed.stdout)
+    return len(said if isinstance(said, list) else said["jobs"]), len(node["partitionKeys"])
+
+
+def test_up_says_where_the_demos_jobs_are(tmp_path):
+    demo = tmp_path / "demo-home"
+    demo.mkdir()
+    (demo / MARKER).touch()
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    environment = {**os.environ, "DAGSTER_HOME": str(tmp_path / "home")}
+    with subprocess.Popen(
+        [PROGRAM, "up", "--port", str(port)], cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True
+    ) as up:
+        said = [up.stdout.readline() for _ in range(3)]
+        up.terminate()
+    assert f"Those of the demo are in {demo}" in said[2], said
+    assert f"DAGSTER_HOME={demo} " in said[2]
