@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from dotenv import dotenv_values
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from imaging.errors import SettingsError
@@ -36,6 +36,14 @@ def environment() -> dict[str, str]:
     for file in ENV_FILES:
         found |= {name: value for name, value in dotenv_values(file).items() if value is not None}
     return found | os.environ
+
+
+def _hosts(value: object) -> object:
+    hosts = [part.strip().lower() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+    for host in hosts if isinstance(hosts, list) else ():
+        if not re.fullmatch(r"((\*\.)?[a-z0-9_-]+(\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\])(:\d{1,5})?", str(host)):
+            raise ValueError(f"{host} is no host: give names or addresses, such as faces.example.org or [fd00::1]")
+    return hosts
 
 
 class Settings(RecipeDefaults, BaseSettings):
@@ -86,6 +94,14 @@ class Settings(RecipeDefaults, BaseSettings):
         description=(
             "Whether source images may be fetched from http(s) URLs; only public addresses are. See docs/security.md."
         ),
+    )
+    allowed_hosts: Annotated[list[str], NoDecode, BeforeValidator(_hosts)] = Field(
+        default_factory=list,
+        description=(
+            "Names under which the web UI may be opened besides localhost and the address it listens on, separated by "
+            "','; *.NAME for all below it. A proxy needs it. See docs/security.md."
+        ),
+        examples=["faces.example.org,*.lan.example.org,backup.example.org:8443"],
     )
     batch_size: int = Field(
         64, ge=1, le=256, description="Most jobs that one run carries; fewer let an urgent job in sooner."

@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from dotenv import dotenv_values
 from PIL import Image
 
 from imaging.errors import BackendError, RejectedError
-from jobs.cli import demo, doctor
+from jobs.cli import demo_home, doctor
 from jobs.cli.dagster_side import heartbeat_ages, is_alive, materialize_command, prepare_home, selection
 from jobs.cli.main import main
 from jobs.cli.output import printable, short
@@ -618,25 +619,44 @@ def test_demo_leaves_a_folder_alone_that_is_not_its_own(fc, tmp_path):
 
 def test_demo_wipes_its_own_home_unless_it_shall_keep_it(tmp_path):
     home = tmp_path / "demo"
-    demo.prepare(home, keep=False)
+    demo_home.prepare(home, keep=False)
     (home / "old.png").write_text("x")
-    demo.prepare(home, keep=True)
+    demo_home.prepare(home, keep=True)
     assert (home / "old.png").exists()
-    demo.prepare(home, keep=False)
+    demo_home.prepare(home, keep=False)
     assert not (home / "old.png").exists()
     assert (home / "dagster.yaml").exists()
     with pytest.raises(RejectedError):
-        demo.prepare(home / "dagster.yaml", keep=False)
+        demo_home.prepare(home / "dagster.yaml", keep=False)
 
 
 def test_demo_keeps_to_its_home_and_to_what_the_user_chose(home, tmp_path, monkeypatch):
     monkeypatch.delenv("FC_WRITER")
     monkeypatch.setenv("FC_GENERATOR", "sdxl")
-    variables = demo.demo_environment(tmp_path / "demo")
+    variables = demo_home.demo_environment(tmp_path / "demo")
     assert variables["FC_WRITER"] == "offline"
     assert "FC_GENERATOR" not in variables
     places = [value for name, value in variables.items() if name != "FC_WRITER"]
     assert all(str(tmp_path / "demo") in value for value in places)
+
+
+def test_a_demos_home_is_opened_by_its_name_alone_or_from_inside(home, tmp_path, monkeypatch):
+    made = tmp_path / "a demo"
+    demo_home.prepare(made, keep=False)
+    monkeypatch.setenv("DAGSTER_HOME", str(made))
+    for name in ("FC_DATA_DIR", "FC_DATABASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+    settings, variables = load_settings(), demo_home.demo_environment(made)
+    assert (settings.resolved_data_dir, settings.resolved_database_url) == (
+        variables["FC_DATA_DIR"],
+        variables["FC_DATABASE_URL"],
+    )
+    program = Path(sys.executable).parent / "face-changer"
+    assert demo_home.command_that_opens(made) == f"DAGSTER_HOME='{made}' {program} up"
+    monkeypatch.setenv("FC_DATABASE_URL", "postgresql://127.0.0.1:1/other")
+    command = demo_home.command_that_opens(made)
+    assert command == f"DAGSTER_HOME='{made}' FC_DATABASE_URL='{variables['FC_DATABASE_URL']}' {program} up"
+    assert dotenv_values(made / ".env") == variables
 
 
 # ---- the installed command, as a process of its own

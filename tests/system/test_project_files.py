@@ -18,7 +18,7 @@ from resources.settings import PROJECT_ROOT
 ROOT_TEXTS = [*sorted(PROJECT_ROOT.glob("*.md")), PROJECT_ROOT / "examples/README.md"]
 TEXTS = [*ROOT_TEXTS, *sorted((PROJECT_ROOT / "docs").rglob("*.md"))]
 LINK = re.compile(r"\]\((?!https?:)([^)#\s]*)#?([^)\s]*)\)")
-ROOMS = "benchmarks|deploy|docs|examples|fc_assets|imaging|jobs|resources|sensors|sketch|tests"
+ROOMS = "benchmarks|deploy|docs|examples|fc_assets|imaging|jobs|resources|sensors|sketch|tests|web"
 NAMED = re.compile(rf"`((?:{ROOMS})/[\w./-]+)")
 
 
