@@ -63,8 +63,8 @@ def changed_face(items: Sequence[Item], tools: Tools) -> Iterator[Done | Excepti
 
     Each portrait is turned upright and brought to the generator's own resolution for the pass, so that a small face
     gets as much detail as a large one, and back. What differs between the faces of a picture is said by the tags in
-    `flux_prompt` and by `face_rules`. The faces of all jobs of a run are generated in batches. Each is checked inside its
-    mask: it has the size asked for, and is neither blank nor noise.
+    `flux_prompt` and by `face_rules`. The faces of all jobs of a run are generated in batches. Each is
+    checked inside its mask: it has the size asked for, and is neither blank nor noise.
     """
     generator, why = tools.face_generator(items[0].recipe)
     size = generator.native_size()

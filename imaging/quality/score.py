@@ -67,10 +67,10 @@ def verify_output(pixels: NDArray[np.uint8], size: tuple[int, int]) -> Verdict:
 
 
 def verify_face(pixels: NDArray[np.uint8], before: NDArray[np.uint8], mask: NDArray[np.uint8]) -> Verdict:
-    """Whether a face that was made anew is usable: the size of the old one, and inside its mask neither blank nor noise.
+    """Whether a face made anew is usable: the size of the old one, and inside its mask neither blank nor noise.
 
     It is looked at where the mask is 255, since back ends put the old pixels back where it is not, and without the
-    darkest and the lightest tenth, into which those may bleed. Noise is looked for in single pixels and in coarse ones.
+    darkest and the lightest tenth, into which those may bleed. Noise is looked for in single and in coarse pixels.
     Where the old pixels are flat or grainy themselves, such as a cheek alone, half of what they have is enough.
 
     Args:
@@ -103,7 +103,8 @@ def _verdict(
         )
     elif correlation[0] < correlation[1]:
         reasons.append(
-            f"it is noise: neighbouring pixels correlate by {correlation[0]:.2f}, at least {correlation[1]:.2g} is usual"
+            f"it is noise: neighbouring pixels correlate by {correlation[0]:.2f}, "
+            f"at least {correlation[1]:.2g} is usual"
         )
     scores = {"deviation": round(deviation[0], 2), "neighbour_correlation": round(correlation[0], 3)}
     return Verdict(not reasons, scores, tuple(reasons))

@@ -51,8 +51,8 @@ class FaultyGenerator(SketchGenerator):
     """The sketch generator, with faults on demand.
 
     `broken-scene`: an error for that task. `raising-scene`: raises in the middle of the batch. `blank-scene`: a blank
-    image. `broken-face`: an error in the face pass. `NAME-face` of `DAMAGED_FACES`: such a face, in the old picture where
-    the mask is 0. `rgba-scene`: a picture with transparency. `busy-scene`: a fault that may pass. `asked-scene`: one with a
+    image. `broken-face`: an error in the face pass. `NAME-face` of `DAMAGED_FACES`: such a face.
+    `rgba-scene`: a picture with transparency. `busy-scene`: a fault that may pass. `asked-scene`: one with a
     Retry-After of 900 s. `large-scene`: short memory. `torch-scene`: raises an error of torch's of that name.
     """
 
