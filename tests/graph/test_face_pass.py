@@ -190,7 +190,7 @@ def test_a_turned_face_is_made_upright_and_put_back(
     assert queue.get("a").status == "completed", queue.get("a").error
     (face,) = told(instance, "changed_face")["faces"]
     off = (face["angle"] - angle + 180) % 360 - 180
-    assert abs(off) < 25, "the face is made anew upright"
+    assert abs(off) < 5, "the face is made anew upright"
     final, mask = pixels(store, "6-final", "a.png"), pixels(store, "3-masks", "a.png")
     assert np.array_equal(final[mask == 0], turned[mask == 0])
     assert (final != turned)[mask > 128].any()
