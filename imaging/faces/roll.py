@@ -31,6 +31,11 @@ CLOSE: Final = 6.0  # degrees; irises further off level than this are looked at 
 # reads 0.47, 0.6 and 0.7 of a turn there, with a deviation of 2 degrees.
 LOOKS: Final = ((224, 1.8), (240, 1.4), (256, 1.2), (240, 1.4))
 STILL: Final = 1.5  # degrees; a smaller change is the last
+EIGHTHS: Final = (0, 45, 315, 90, 270, 135, 225, 180)  # degrees, the likeliest first
+SMALL: Final = 160  # pixels; the side of a look that tells only which way is up
+SURER: Final = 0.01  # of the score, by which a turn must be better than those before
+BEYOND_DOUBT: Final = 0.92
+UPRIGHT: Final = 0.9  # under this score irises may be wrinkles in a beard that stands on its head
 ROOM: Final = 1.6  # side of a look, in longer sides of the face's box
 MOST_READ: Final = 45.0  # degrees; more is another face, or eyes taken for a mouth
 MOST_CHANGE: Final = 60.0
@@ -59,23 +64,28 @@ def level(image: NDArray[np.uint8], face: Face, look: Detect, irises: Irises) ->
     """
     if face.landmarks is None or (face.eye_distance or 0.0) < LEAST_EYES:
         return face
-    start = upright_angle(face)
-    pose: _Pose | None = _Pose(np.array(face.landmarks, dtype=np.float64), start)
-    last = None
-    for side, gain in (*LOOKS, (0, 0.0)):
-        if pose is None or abs(_between(pose.angle, start)) > MOST_CHANGE:
+    pose = _Pose(np.array(face.landmarks, dtype=np.float64), upright_angle(face))
+    seen = _by_irises(image, pose, irises) if face.score >= UPRIGHT else None
+    pose = seen or _by_looks(image, face, pose, look, irises)
+    return replace(face, landmarks=tuple((float(x), float(y)) for x, y in pose.points))
+
+
+def _by_looks(image: NDArray[np.uint8], face: Face, pose: _Pose, look: Detect, irises: Irises) -> _Pose:
+    """The pose that the looks come to, or the irises that are seen on the way."""
+    pose = _by_turns(image, face, pose, look)
+    eyes = _by_irises(image, pose, irises)
+    if eyes is not None:
+        return eyes
+    start = pose.angle
+    for side, gain in LOOKS:
+        seen = _by_look(image, face, pose, look, side, gain)
+        if seen is None or abs(_between(seen.angle, start)) > MOST_CHANGE:
             break
-        is_still, last = last is not None and abs(_between(pose.angle, last.angle)) < STILL, pose
-        if is_still:
-            break
-        seen = _by_irises(image, pose, irises)
-        if seen is not None:
-            last = seen if abs(_between(seen.angle, start)) <= MOST_CHANGE else last
-            break
-        pose = _by_look(image, face, pose, look, side, gain) if side else None
-    if last is None:
-        return face
-    return replace(face, landmarks=tuple((float(x), float(y)) for x, y in last.points))
+        is_still, pose = abs(_between(seen.angle, pose.angle)) < STILL, seen
+        eyes = _by_irises(image, pose, irises)
+        if eyes is not None or is_still:
+            return eyes or pose
+    return pose
 
 
 def _by_irises(image: NDArray[np.uint8], pose: _Pose, irises: Irises) -> _Pose | None:
@@ -102,6 +112,23 @@ def _by_irises(image: NDArray[np.uint8], pose: _Pose, irises: Irises) -> _Pose |
     return None
 
 
+def _by_turns(image: NDArray[np.uint8], face: Face, pose: _Pose, look: Detect) -> _Pose:
+    """The pose at that turn, of eight, at which the detector is surest of the face."""
+    best, surest = pose, 0.0
+    for turn in EIGHTHS:
+        frame = Frame(*face.box.center, ROOM * max(face.box.width, face.box.height), pose.angle + turn)
+        seen = _same(look(glance(image, frame, SMALL)), SMALL, face)
+        if seen is None or seen[0] < surest + (SURER if turn else 0):
+            continue
+        read = _angle(seen[1])
+        if abs(read) <= MOST_READ:
+            surest = seen[0]
+            best = _Pose(frame.to_picture(seen[1], SMALL), frame.angle + read) if turn else pose
+        if surest >= BEYOND_DOUBT:
+            break
+    return best
+
+
 def _with_eyes(pose: _Pose, angle: float, eyes: NDArray[np.float64]) -> _Pose:
     """The landmarks with other eyes, and nose and mouth turned and moved with them."""
     turned = _rotated(pose.points, _between(angle, _angle(pose.points)))
@@ -115,15 +142,15 @@ def _by_look(image: NDArray[np.uint8], face: Face, pose: _Pose, look: Detect, si
     plain, mirrored = (_same(look(one), side, face) for one in (seen, np.ascontiguousarray(seen[:, ::-1])))
     if plain is None or mirrored is None:
         return None
-    points = (plain + (mirrored * (-1, 1) + (side, 0))[[1, 0, 2, 4, 3]]) / 2
+    points = (plain[1] + (mirrored[1] * (-1, 1) + (side, 0))[[1, 0, 2, 4, 3]]) / 2
     read = _angle(points)
     if abs(read) > MOST_READ:
         return None
     return _Pose(_rotated(frame.to_picture(points, side), (gain - 1) * read), pose.angle + gain * read)
 
 
-def _same(sightings: Iterable[Sighting], side: int, face: Face) -> NDArray[np.float64] | None:
-    """The landmarks of the sighting that is the face, which fills the middle of a look; None where none is."""
+def _same(sightings: Iterable[Sighting], side: int, face: Face) -> tuple[float, NDArray[np.float64]] | None:
+    """Score and landmarks of the sighting that is the face, which fills the middle of a look; None where none is."""
     best, points = SAME_SCORE * face.score, None
     for one in sightings:
         left, top, right, bottom = one.corners
@@ -131,7 +158,7 @@ def _same(sightings: Iterable[Sighting], side: int, face: Face) -> NDArray[np.fl
         share = ROOM * max(right - left, bottom - top) / side
         if one.landmarks and one.score >= best and beside < SAME_PLACE * side and 1 / SAME_SIZE < share < SAME_SIZE:
             best, points = one.score, np.array(one.landmarks, dtype=np.float64)
-    return points
+    return None if points is None else (best, points)
 
 
 def _rotated(points: NDArray[np.float64], degrees: float) -> NDArray[np.float64]:

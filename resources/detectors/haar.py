@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imaging.errors import BackendError
-from imaging.faces.search import Search, Sighting, search
+from imaging.faces.search import Search, Sighting, Turned, search
 from imaging.geometry.boxes import Box, Face
+from imaging.geometry.crop import crop, portrait_box
 from imaging.geometry.nms import iou, nms
 from resources.detectors.base import largest_first
 from resources.detectors.eyes import EYES_FILE, WIDTH, find_irises, load_cascade
@@ -27,6 +28,10 @@ NEIGHBOURS: Final = 3
 # From one size that is looked for to the next: the second when the first sees no sure face. Of 400 painted portraits of
 # 256 pixels the first misses 2, both together none; the second takes twice as long.
 STEPS: Final = (1.2, 1.1)
+# The copy is turned by eighths, since the cascades see a turn of 16 degrees at most.
+TURNED: Final = Turned(480, (45, 90, 135, 180, 225, 270, 315))
+TURNED_STEP: Final = 1.3
+TURNED_FACE: Final = 32  # pixels, at 480
 FILES: Final = {
     "default": "haarcascade_frontalface_default.xml",
     "alt2": "haarcascade_frontalface_alt2.xml",
@@ -100,7 +105,7 @@ class HaarDetector:
         Landmarks are None unless both eyes are found where eyes belong. Nose and mouth are then not seen but
         placed below the eyes as on the mean frontal face.
         """
-        return largest_first(search(image, self.look, self._how, self.look_closer))
+        return largest_first(search(image, self.look, self._how, self.look_closer, TURNED, self.look_turned))
 
     def look(self, image: NDArray[np.uint8]) -> Iterator[Sighting]:
         """What the cascades see in an RGB image."""
@@ -109,6 +114,14 @@ class HaarDetector:
     def look_closer(self, image: NDArray[np.uint8]) -> Iterator[Sighting]:
         """The same with more sizes, for a picture in which no face was sure."""
         return self._look(image, STEPS[1])
+
+    def look_turned(self, image: NDArray[np.uint8]) -> Iterator[Sighting]:
+        """The same as `look`, only around the places where one cascade sees something in a quick look at few sizes."""
+        hits = self._hits(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), "alt2", TURNED_STEP, TURNED_FACE)
+        for hit in nms(hits, OVERLAP):
+            around = portrait_box(hit.box, (image.shape[1], image.shape[0]), 0.3)
+            for seen in self.look(crop(image, around)):
+                yield seen.moved(around.left, around.top)
 
     def _look(self, image: NDArray[np.uint8], step: float) -> Iterator[Sighting]:
         grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
@@ -122,14 +135,14 @@ class HaarDetector:
             ) from error
         return (Sighting(face.box.as_tuple(), face.score, face.landmarks) for face in faces)
 
-    def _hits(self, grey: NDArray[Any], key: str, step: float) -> list[Face]:
+    def _hits(self, grey: NDArray[Any], key: str, step: float, least: int = SMALLEST_FACE) -> list[Face]:
         """What one cascade sees, each place with a score of 0 to 1."""
         middle, spread = CURVES[key]
         boxes, _, weights = self._cascades[key].detectMultiScale3(
             grey,
             scaleFactor=step,
             minNeighbors=NEIGHBOURS,
-            minSize=(SMALLEST_FACE, SMALLEST_FACE),
+            minSize=(least, least),
             outputRejectLevels=True,
         )
         return [

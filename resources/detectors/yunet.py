@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from imaging.errors import BackendError
 from imaging.faces.roll import level
-from imaging.faces.search import Search, Sighting, search
+from imaging.faces.search import Search, Sighting, Turned, search
 from imaging.geometry.boxes import Face
 from resources.detectors.base import largest_first
 from resources.detectors.eyes import EYES_FILE, KNOWN, Irises, find_irises, load_cascade
@@ -27,6 +27,7 @@ MODEL_SHA256: Final = "8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed
 MODEL_URL: Final = (
     "https://github.com/opencv/opencv_zoo/raw/main/models/face_detection_yunet/face_detection_yunet_2023mar.onnx"
 )
+TURNED: Final = Turned(320, (90, 180, 270))  # a face that lies between two of them is seen in both
 NMS_THRESHOLD: Final = 0.3  # inside the model
 CANDIDATES: Final = 5000
 
@@ -82,7 +83,7 @@ class YuNetDetector:
 
     def detect(self, image: NDArray[np.uint8]) -> list[Face]:
         """Find the faces in an RGB image; see `Detector.detect`."""
-        faces = search(image, self.look, self._how)
+        faces = search(image, self.look, self._how, turned=TURNED)
         return largest_first(
             level(image, face, self.look, self._irises) if face.score >= self._how.confidence else face
             for face in faces
