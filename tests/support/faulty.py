@@ -27,11 +27,35 @@ from resources.writers.offline import OfflineWriter
 from sketch.generator import SketchGenerator
 
 
+def _in_mask(task: InpaintTask, new: np.ndarray) -> np.ndarray:
+    """New pixels where the mask is, as servers blend them."""
+    weight = task.mask[..., None] / 255
+    return np.rint(task.image * (1 - weight) + new * weight).astype(np.uint8)
+
+
+def _noise(side: int) -> np.ndarray:
+    return np.random.default_rng(3).integers(0, 256, (side, side, 3), dtype=np.uint8)
+
+
+DAMAGED_FACES = {
+    "black": lambda task: _in_mask(task, np.zeros_like(task.image)),
+    "grey": lambda task: _in_mask(task, np.full_like(task.image, 128)),
+    "noisy": lambda task: _in_mask(task, _noise(len(task.image))),
+    "coarse": lambda task: _in_mask(task, np.repeat(np.repeat(_noise(len(task.image) // 8), 8, 0), 8, 1)),
+    "half-size": lambda task: task.image[::2, ::2],
+    "wide": lambda task: task.image[: len(task.image) // 2],
+    "rgba": lambda task: np.dstack([task.image, task.mask]),
+    "float": lambda task: np.full(task.image.shape, np.nan, np.float32),
+    "flat-array": lambda task: task.image[..., 0],
+}
+
+
 class FaultyGenerator(SketchGenerator):
     """The sketch generator, with faults on demand.
 
     `broken-scene`: an error for that task. `raising-scene`: raises in the middle of the batch. `blank-scene`: a blank
-    image. `broken-face`: an error in the face pass. `busy-scene`: a fault that may pass. `asked-scene`: one with a
+    image. `broken-face`: an error in the face pass. `NAME-face` of `DAMAGED_FACES`: such a face.
+    `rgba-scene`: a picture with transparency. `busy-scene`: a fault that may pass. `asked-scene`: one with a
     Retry-After of 900 s. `large-scene`: short memory. `torch-scene`: raises an error of torch's of that name.
     """
 
@@ -56,14 +80,20 @@ class FaultyGenerator(SketchGenerator):
                 outcome = next(super().generate([task]))
                 if "blank-scene" in task.prompt and not isinstance(outcome, Exception):
                     outcome = replace(outcome, pixels=np.full_like(outcome.pixels, 127))
+                if "rgba-scene" in task.prompt and not isinstance(outcome, Exception):
+                    outcome = replace(outcome, pixels=np.dstack([outcome.pixels, outcome.pixels[..., 0]]))
                 yield outcome
 
     def inpaint(self, tasks: Sequence[InpaintTask]) -> Iterator[Outcome]:
         for task in tasks:
             if "broken-face" in task.task.prompt:
                 yield BackendError(f"Job {task.task.job_id} hit a broken face.", "Repair it.")
-            else:
-                yield from super().inpaint([task])
+                continue
+            outcome = next(super().inpaint([task]))
+            for name, damaged in DAMAGED_FACES.items():
+                if f"{name}-face" in task.task.prompt and not isinstance(outcome, Exception):
+                    outcome = replace(outcome, pixels=damaged(task))
+            yield outcome
 
 
 class KilledOnce(SketchGenerator):
