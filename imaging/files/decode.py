@@ -92,7 +92,7 @@ class DecodedImage:
         return self.rgba is not None
 
 
-def decode_image(data: bytes, *, name: str, max_pixels: int = MAX_PIXELS) -> DecodedImage:
+def decode_image(data: bytes, *, name: str, max_pixels: int = MAX_PIXELS, colors: bool = True) -> DecodedImage:
     """Decode a PNG, JPEG, WebP or HEIF image completely.
 
     The size in the header is checked before any pixel is decoded. Of an animation or a file of several images
@@ -103,6 +103,7 @@ def decode_image(data: bytes, *, name: str, max_pixels: int = MAX_PIXELS) -> Dec
         data: the whole file.
         name: what the errors call the file.
         max_pixels: most pixels, width x height, that are decoded.
+        colors: whether the numbers are colours, to be brought to sRGB; those of a mask are not.
 
     Raises:
         InvalidImageError: not an accepted format, damaged, truncated, or outside the size limits.
@@ -124,7 +125,7 @@ def decode_image(data: bytes, *, name: str, max_pixels: int = MAX_PIXELS) -> Dec
             notes.append("Channels of 16 bits are rounded to 8.")
             image = _eight_bit(data, image)
         color, alpha = _split_alpha(image)
-        rgb, icc, color_notes = _to_srgb(color, image.info.get("icc_profile"))
+        rgb, icc, color_notes = _to_srgb(color, image.info.get("icc_profile") if colors else None)
     except (InvalidImageError, MemoryError):
         raise
     except Image.DecompressionBombError:

@@ -50,6 +50,37 @@ def test_transparency_is_carried_through_exactly(tmp_path, instance, queue, stor
     assert np.array_equal(decode_png_exact(store.read("4-results", "a.png")), final)
 
 
+def own_mask(tmp_path, pixels) -> str:
+    Image.fromarray(pixels).save(tmp_path / "mask.png")
+    return str(tmp_path / "mask.png")
+
+
+@pytest.mark.parametrize("hidden", [255, 0])
+def test_strokes_on_a_transparent_layer_are_the_mask(tmp_path, instance, queue, store, hidden):
+    Image.fromarray(PHOTO).save(tmp_path / "a.png")
+    strokes = cv2.circle(np.zeros(PHOTO.shape[:2], np.uint8), (168, 110), 20, 255, -1)
+    colors = np.where(strokes > 0, 255, hidden).astype(np.uint8)
+    mask = own_mask(tmp_path, np.dstack([colors, colors, colors, strokes]))
+    final = decode_png_exact(finished(instance, queue, store, tmp_path / "a.png", mask=mask))
+    assert np.array_equal(decode_png_exact(store.read("3-masks", "a.png")), strokes)
+    changed = np.any(final != PHOTO, axis=2)
+    assert changed[strokes > 0].mean() > 0.9
+    assert not changed[strokes == 0].any()
+
+
+def test_a_mask_that_is_black_at_every_face_waits_for_a_person(tmp_path, instance, queue, store):
+    Image.fromarray(PHOTO).save(tmp_path / "a.png")
+    corner = np.zeros(PHOTO.shape[:2], np.uint8)
+    corner[300:, :20] = 255
+    add_jobs(queue, store, {"job_type": "face_processing", "source_image": str(tmp_path / "a.png"), "seed": 7,
+                            "mask": own_mask(tmp_path, corner)})  # fmt: skip
+    materialize(instance, "a")
+    job = queue.get("a")
+    assert (job.status, job.error_stage) == ("needs_review", "mask")
+    assert "black at every face" in job.error
+    assert "invert" in job.error_hint
+
+
 @pytest.mark.parametrize(("setting", "kept"), [("clean", False), ("keep", True)])
 def test_exif_is_cleaned_or_kept_and_the_photo_turned_once(
     tmp_path, instance, queue, store, monkeypatch, setting, kept
