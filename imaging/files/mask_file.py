@@ -58,7 +58,7 @@ def _grey(colors: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
     """The brightness of colours of shape (height, width, 3); None when they are no greys."""
     if int(np.max(colors.max(axis=2) - colors.min(axis=2))) > _GREY:
         return None
-    return cv2.cvtColor(np.ascontiguousarray(colors), cv2.COLOR_RGB2GRAY)
+    return cv2.cvtColor(np.ascontiguousarray(colors), cv2.COLOR_RGB2GRAY).astype(np.uint8)
 
 
 def _opacity(rgba: NDArray[np.uint8], name: str) -> NDArray[np.uint8]:
