@@ -84,7 +84,7 @@ def final_image(item: Item, tools: Tools) -> Done:
     return Done(
         ImageRecord(
             finished,
-            final_provenance(item.job, item.recipe.sampling, before.details, patches.details, size),
+            final_provenance(item.job, item.recipe.sampling, before, patches.details, size),
             before.exif,
         ),
         {
