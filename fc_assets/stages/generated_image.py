@@ -10,17 +10,17 @@ from fc_assets.engine.keys import options_key
 from fc_assets.engine.outcome import Done, Item
 from fc_assets.engine.tools import Tools
 from fc_assets.stages.prompts import scene_words
-from fc_assets.stages.provenance import generated_provenance, imported_provenance, inherited_provenance
+from fc_assets.stages.provenance import generated_provenance, imported_provenance
 from imaging.errors import BackendError
-from imaging.files.decode import decode_image
+from imaging.files.decode import DecodedImage
 from imaging.files.exif import clean_exif
-from imaging.files.provenance import back_end_texts, read_provenance
+from imaging.files.making import Making
 from imaging.quality.score import verify_output
 from jobs.recipes.tasks import image_task, sampling_key
 from resources.artifacts.images import ImageRecord
 from resources.artifacts.records import PromptRecord
 from resources.generators.base import Generator, ImageTask, Outcome
-from resources.sources.photos import SourceInfo, read_source
+from resources.sources.photos import SourceInfo, load_source
 from resources.store.image_store import ImageStore
 from resources.writers.face_tags import whole_negative
 
@@ -119,20 +119,16 @@ def _generated(item: Item, task: ImageTask, outcome: Outcome, generator: Generat
 
 def _imported(item: Item, store: ImageStore) -> Done:
     source = SourceInfo.model_validate(item.job.source)
-    data = read_source(source, store)
-    decoded = decode_image(data, name=source.path)
-    made = read_provenance(data) if item.job.request.result_of else None
+    decoded = load_source(source, store)
     judged = judge(decoded.pixels, item.recipe.checks.gates["image"])
     return Done(
         ImageRecord(
             decoded.pixels if decoded.rgba is None else decoded.rgba,
-            inherited_provenance(item.job, source, made, back_end_texts(data))
-            if made
-            else imported_provenance(item.job, source),
+            imported_provenance(item.job, source, decoded.making or Making()),
             decoded.exif if item.recipe.output.exif == "keep" else clean_exif(decoded.exif),
         ),
         {
-            "generator": "none: the picture of another job" if made else "none: imported photo",
+            "generator": f"none: {_kind_of(item, decoded)}",
             "source_image": source.path,
             "source_sha256": source.sha256,
             "transparent": decoded.had_alpha,
@@ -145,3 +141,9 @@ def _imported(item: Item, store: ImageStore) -> Done:
         quality=judged.quality,
         turned_down=judged.turned_down(item.job.id, "photo", "FC_GATE_IMAGE"),
     )
+
+
+def _kind_of(item: Item, decoded: DecodedImage) -> str:
+    if item.job.request.result_of:
+        return "the picture of another job"
+    return "imported photo" if decoded.making is None else f"imported picture, {decoded.making.origin} as its file says"

@@ -5,9 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from importlib.metadata import version
-from typing import Any, Final
+from typing import Any, Final, cast
 
-from imaging.files.provenance import Provenance, a1111_parameters, digital_source_type
+from imaging.files.making import Making
+from imaging.files.provenance import (
+    DigitalSourceType,
+    Provenance,
+    a1111_parameters,
+    digital_source_type,
+    parse_a1111,
+)
 from jobs.model.job import Job
 from jobs.recipes.sections import Sampling
 from resources.artifacts.images import PatchesRecord, StoredImage
@@ -18,6 +25,7 @@ from resources.samplers import SAMPLERS
 from resources.sources.photos import SourceInfo
 
 TOOL = f"face-changer {version('face-changer')}"
+_MOST_WORDS: Final = 8000  # characters of a prompt, as in a request
 
 _RESOURCES: Final = ("Model hash", "Model", "VAE hash", "VAE", "Clip skip", "Lora hashes")
 _NOT_OURS: Final = (*_RESOURCES, "Steps", "Sampler", "Schedule type", "CFG scale", "Seed", "Size", "Version",
@@ -52,36 +60,54 @@ def generated_provenance(
     return Provenance(_parameters(record), record, source_type, TOOL, texts)
 
 
-def imported_provenance(job: Job, source: SourceInfo) -> Provenance:
-    """For a photo that was imported and not changed; how it came to be is not known."""
-    record = {
-        **_common(job),
-        "origin": "photo",
-        "source_sha256": source.sha256,
-        "width": source.width,
-        "height": source.height,
-    }
-    return Provenance("", record, None, TOOL)
-
-
-def inherited_provenance(job: Job, source: SourceInfo, made: Mapping[str, Any], texts: Mapping[str, str]) -> Provenance:
-    """For the picture of another job: what its PNG says of how it was made goes on.
+def imported_provenance(job: Job, source: SourceInfo, making: Making) -> Provenance:
+    """For a picture that was imported and not changed: what its file says of how it was made goes on.
 
     Args:
         job: the job that works on it.
         source: the picture as it was taken.
-        made: what `imaging.files.provenance.read_provenance` finds in it.
-        texts: what the file of a back end said that it was made from.
+        making: what its file says; anyone may have written it.
     """
+    told = _told_by_us(making, source) or _told_by_others(making)
     record = {
-        **(made["record"] or {}),
+        **told,
         **_common(job),
-        "source_job": job.request.result_of,
+        **({"source_job": job.request.result_of} if job.request.result_of else {}),
         "source_sha256": source.sha256,
         "width": source.width,
         "height": source.height,
     }
-    return Provenance(made["parameters"] or "", record, made["digital_source_type"], TOOL, texts)
+    return Provenance(making.parameters, record, _source_type_told(making, told), TOOL, making.texts)
+
+
+def _told_by_us(making: Making, source: SourceInfo) -> dict[str, Any] | None:
+    """Our own record of a made picture; None when there is none, or what only looks like one."""
+    record = dict(making.record or {})
+    if making.origin == "photo" or not isinstance(record.get("generator"), str):
+        return None
+    try:
+        _parameters({**record, "width": source.width, "height": source.height})
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError):
+        return None
+    return record
+
+
+def _told_by_others(making: Making) -> dict[str, Any]:
+    told: dict[str, Any] = {"origin": making.origin}
+    if making.parameters:
+        words = parse_a1111(making.parameters)
+        told |= {"source_parameters": making.parameters}
+        told |= {name: words[name] for name in ("prompt", "negative_prompt") if len(words[name]) <= _MOST_WORDS}
+    return told
+
+
+def _source_type_told(making: Making, told: Mapping[str, Any]) -> DigitalSourceType | None:
+    """What the file says of how its pixels came to be; of one that only tells its prompt, a trained model made them."""
+    if making.source_type is not None or making.origin == "photo":
+        return cast("DigitalSourceType | None", making.source_type)  # as it is told: there are more terms than ours
+    return digital_source_type(
+        trained=is_trained(told.get("generator", "")), from_photo=making.origin == "edited photo"
+    )
 
 
 def final_provenance(
@@ -96,18 +122,16 @@ def final_provenance(
         faces: how the faces were made anew.
         size: (width, height) of the finished picture.
     """
-    told = before.details
+    made = before.made
+    told = made["record"] or {}
     from_photo = told.get("origin") in ("photo", "edited photo")
     made_size = told.get("made_size") or [told["width"], told["height"]]
     record = {**told, **_common(job), "width": size[0], "height": size[1]}
     if list(size) != made_size:
         record["made_size"] = made_size
     if not faces.details["faces"]:  # a person took the picture as it is, without a face
-        if told.get("origin") == "photo":
-            return Provenance("", record, None, TOOL)
-        trained = is_trained(record["generator"])
-        source_type = digital_source_type(trained=trained, from_photo=from_photo)
-        return Provenance(_parameters(record), record, source_type, TOOL, before.texts)
+        parameters = _parameters(record) if "generator" in record else made["parameters"] or ""
+        return Provenance(parameters, record, made["digital_source_type"], TOOL, before.texts)
     generator = str(faces.details["generator"])
     record |= {
         "origin": "edited photo" if from_photo else "generated",
@@ -116,7 +140,8 @@ def final_provenance(
         "face_pass": _lasting(faces.details),
         **sampling.model_dump(mode="json", include={"seed", "steps", "cfg_scale", "scheduler"}),
     }
-    source_type = digital_source_type(trained=is_trained(generator), from_photo=from_photo)
+    trained = is_trained(generator) or "trained" in (made["digital_source_type"] or "").lower()
+    source_type = digital_source_type(trained=trained, from_photo=from_photo)
     return Provenance(_parameters(record), record, source_type, TOOL, before.texts or faces.texts)
 
 

@@ -16,6 +16,8 @@ from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
 from imaging.errors import InvalidImageError
 from imaging.files.alpha import on_white
 from imaging.files.exif import MOST_BYTES, upright_exif
+from imaging.files.making import Making, read_making
+from imaging.files.png_chunks import MAGIC, PngParts, read_png
 
 MIN_SIDE: Final = 64  # pixels; the smallest image that a request may ask for
 MAX_PIXELS: Final = 50_000_000
@@ -24,7 +26,8 @@ ACCEPTED: Final = "PNG, JPEG, WebP or HEIF/HEIC"
 _EXPORT_AGAIN: Final = f"Export the picture again as {ACCEPTED}."
 
 _SIXTEEN_BITS: Final = 16  # per channel, in the 25th byte of a PNG
-_PNG_END: Final = b"\0\0\0\0IEND\xae\x42\x60\x82"
+_PNG_XMP: Final = "XML:com.adobe.xmp"
+_PILLOW_READS: Final = {_PNG_XMP, "Raw profile type exif"}  # texts of a PNG that may hold EXIF data
 _HEIF_BRANDS: Final = (
     b"heic",
     b"heix",
@@ -73,6 +76,7 @@ class DecodedImage:
         icc: description of the colour profile that was converted to sRGB; None without a usable one.
         orientation: the EXIF orientation that was applied, 1 to 8; 1 is upright.
         exif: the file's EXIF data without the orientation; empty when there are none.
+        making: what the file says of how it was made; None when it says nothing.
         notes: one sentence for everything that was changed, left out or assumed.
     """
 
@@ -84,6 +88,7 @@ class DecodedImage:
     icc: str | None
     orientation: int
     exif: bytes
+    making: Making | None
     notes: tuple[str, ...]
 
     @property
@@ -92,7 +97,7 @@ class DecodedImage:
         return self.rgba is not None
 
 
-def decode_image(data: bytes, *, name: str, max_pixels: int = MAX_PIXELS) -> DecodedImage:
+def decode_image(data: bytes, *, name: str, max_pixels: int = MAX_PIXELS, colors: bool = True) -> DecodedImage:
     """Decode a PNG, JPEG, WebP or HEIF image completely.
 
     The size in the header is checked before any pixel is decoded. Of an animation or a file of several images
@@ -103,6 +108,7 @@ def decode_image(data: bytes, *, name: str, max_pixels: int = MAX_PIXELS) -> Dec
         data: the whole file.
         name: what the errors call the file.
         max_pixels: most pixels, width x height, that are decoded.
+        colors: whether the numbers are colours, to be brought to sRGB; those of a mask are not.
 
     Raises:
         InvalidImageError: not an accepted format, damaged, truncated, or outside the size limits.
@@ -112,19 +118,22 @@ def decode_image(data: bytes, *, name: str, max_pixels: int = MAX_PIXELS) -> Dec
     if size is not None:
         _check_size(size, name, max_pixels)
     try:
-        image = _open(data, kind)
+        parts = read_png(data) if kind == "PNG" else PngParts(data)
+        image = _open(parts, kind)
         _check_size(image.size, name, max_pixels)
         frames = getattr(image, "n_frames", 1)
         stored_size, mode = image.size, image.mode
         image.load()
         _check_size(image.size, name, max_pixels)  # HEIF: the decoded size may differ from the header's
         orientation, notes = _orientation(image)
+        tags = Image.Exif() if notes else image.getexif()
         exif = b"" if notes else _exif(image, notes)
-        if kind == "PNG" and data[24] == _SIXTEEN_BITS:
+        making = read_making(parts.texts, _xmp(image), tags, notes)
+        if kind == "PNG" and parts.data[24] == _SIXTEEN_BITS:
             notes.append("Channels of 16 bits are rounded to 8.")
-            image = _eight_bit(data, image)
+            image = _eight_bit(parts.data, image)
         color, alpha = _split_alpha(image)
-        rgb, icc, color_notes = _to_srgb(color, image.info.get("icc_profile"))
+        rgb, icc, color_notes = _to_srgb(color, image.info.get("icc_profile") if colors else None)
     except (InvalidImageError, MemoryError):
         raise
     except Image.DecompressionBombError:
@@ -134,7 +143,7 @@ def decode_image(data: bytes, *, name: str, max_pixels: int = MAX_PIXELS) -> Dec
         ) from None
     except Exception as error:  # on a hostile file the decoders raise almost any type
         raise _damaged(name, kind, error) from error
-    notes += color_notes
+    notes += parts.notes + color_notes
     if frames > 1:
         which = "primary" if kind == "HEIF" else "first"
         notes.append(f"The file holds {frames} images; only the {which} one is used.")
@@ -153,6 +162,7 @@ def decode_image(data: bytes, *, name: str, max_pixels: int = MAX_PIXELS) -> Dec
         icc=icc,
         orientation=orientation,
         exif=exif,
+        making=making,
         notes=tuple(notes),
     )
 
@@ -161,7 +171,7 @@ def _sniff(data: bytes, name: str) -> str:
     """The format by the first bytes, never by a file's name."""
     if not data:
         raise InvalidImageError(f"{name} is empty.", f"Give a {ACCEPTED} file.")
-    if data.startswith(b"\x89PNG\r\n\x1a\n"):
+    if data.startswith(MAGIC):
         return "PNG"
     if data.startswith(b"\xff\xd8\xff"):
         return "JPEG"
@@ -209,12 +219,21 @@ def _check_size(size: tuple[int, int], name: str, max_pixels: int) -> None:
         )
 
 
-def _open(data: bytes, kind: str) -> Image.Image:
+def _open(parts: PngParts, kind: str) -> Image.Image:
     if kind == "HEIF":
         _register_heif()
-    if kind == "PNG" and _PNG_END not in data:
-        raise OSError("the end of the file is missing")  # Pillow itself does not mind
-    return Image.open(io.BytesIO(data), formats=[kind])
+    image = Image.open(io.BytesIO(parts.data), formats=[kind])
+    if parts.icc is not None:
+        image.info["icc_profile"] = parts.icc
+    for keyword in _PILLOW_READS & parts.texts.keys():
+        image.info[keyword] = parts.texts[keyword]
+    return image
+
+
+def _xmp(image: Image.Image) -> str:
+    """The XMP packet; empty without one."""
+    packet = image.info.get(_PNG_XMP) or image.info.get("xmp") or ""
+    return packet.decode("utf-8", "replace") if isinstance(packet, bytes) else str(packet)
 
 
 @functools.cache

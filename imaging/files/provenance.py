@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from imaging.errors import InvalidImageError
+from imaging.files.png_chunks import MAGIC, MOST_TEXT, read_text
 
 RECORD_SCHEMA: Final = 1  # raise it when a field of the record changes its meaning
 
@@ -33,8 +34,6 @@ _PNG_OPTIONS: Final = (
     cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_PAETH,
 )  # fmt: skip
 _HEADER: Final = 33  # bytes: signature and IHDR, which our chunks follow
-_MAGIC: Final = b"\x89PNG\r\n\x1a\n"
-_MAX_TEXT: Final = 1 << 20  # bytes of one text chunk, after decompression
 _MAX_TEXT_CHUNKS: Final = 64
 _MAX_PIXELS: Final = 8192 * 8192  # the largest output_size, squared
 
@@ -218,7 +217,7 @@ def _text_of(provenance: Provenance) -> list[tuple[bytes, bytes]]:
     short = {
         keyword: text
         for keyword, text in provenance.texts.items()
-        if len(text.encode("utf-8", "replace")) < _MAX_TEXT - 100
+        if len(text.encode("utf-8", "replace")) < MOST_TEXT - 100
     }
     texts = {"parameters": provenance.parameters, **short}
     texts = {keyword: text.replace("\0", "\ufffd") for keyword, text in texts.items()} | {"face-changer": record}
@@ -284,7 +283,7 @@ def read_texts(data: bytes, *, name: str = "The image") -> dict[str, str]:
     texts: dict[str, str] = {}
     for kind, body in _text_chunks(data, name):
         try:
-            keyword, text = _read_text(kind, body)
+            keyword, text = read_text(kind, body)
         except (ValueError, IndexError, zlib.error) as error:
             raise _damaged(name, f"a text chunk is broken: {error}") from None
         texts.setdefault(keyword, text)
@@ -299,9 +298,9 @@ def back_end_texts(data: bytes) -> dict[str, str]:
 
 def _text_chunks(data: bytes, name: str) -> Iterator[tuple[bytes, bytes]]:
     """Kind and body of each text chunk; the layout is that of W3C PNG, 5.3."""
-    if not data.startswith(_MAGIC):
+    if not data.startswith(MAGIC):
         raise InvalidImageError(f"{name} is not a PNG.", "Give a PNG file; only those carry our record.")
-    at, count = len(_MAGIC), 0
+    at, count = len(MAGIC), 0
     while True:
         header = data[at : at + 8]
         if len(header) < 8:
@@ -314,33 +313,13 @@ def _text_chunks(data: bytes, name: str) -> Iterator[tuple[bytes, bytes]]:
             raise _damaged(name, "it ends too early")
         if kind in (b"tEXt", b"zTXt", b"iTXt"):
             count += 1
-            if length > _MAX_TEXT or count > _MAX_TEXT_CHUNKS:
+            if length > MOST_TEXT or count > _MAX_TEXT_CHUNKS:
                 raise _damaged(name, "it holds more text than is accepted")
             body = data[at + 8 : end]
             if zlib.crc32(body, zlib.crc32(kind)) != int.from_bytes(data[end : end + 4], "big"):
                 raise _damaged(name, "a text chunk has a wrong checksum")
             yield kind, body
         at = end + 4
-
-
-def _read_text(kind: bytes, body: bytes) -> tuple[str, str]:
-    """Keyword and text of a tEXt, zTXt or iTXt chunk (W3C PNG, 11.3.3)."""
-    keyword, _, rest = body.partition(b"\0")
-    if kind == b"tEXt":
-        return keyword.decode("latin-1"), rest.decode("latin-1")
-    if kind == b"zTXt":
-        return keyword.decode("latin-1"), _inflate(rest[1:]).decode("latin-1")
-    compressed = rest[0]
-    _, _, text = rest[2:].split(b"\0", 2)  # language, translated keyword
-    return keyword.decode("latin-1"), (_inflate(text) if compressed else text).decode("utf-8")
-
-
-def _inflate(data: bytes) -> bytes:
-    stream = zlib.decompressobj()
-    plain = stream.decompress(data, _MAX_TEXT)
-    if not stream.eof:
-        raise ValueError("its text is cut off or larger than is accepted")
-    return plain
 
 
 def _read_record(text: str, name: str) -> dict[str, Any]:
@@ -362,7 +341,7 @@ def decode_png_exact(data: bytes, *, name: str = "The stored image") -> NDArray[
     Raises:
         InvalidImageError: damaged, or a kind of PNG that `encode_png` does not write.
     """
-    if not data.startswith(_MAGIC) or len(data) < 29:
+    if not data.startswith(MAGIC) or len(data) < 29:
         raise _damaged(name, "it does not begin like a PNG")
     width, height, depth, color = struct.unpack(">IIBB", data[16:26])
     if depth != 8 or color not in (0, 2, 6) or width * height > _MAX_PIXELS:

@@ -12,8 +12,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
-
 from imaging.errors import BackendError, FaceChangerError, RejectedError, SettingsError
 from jobs.model.ids import check_job_id, new_job_id
 from jobs.model.job import Job, JobIdTakenError, NewJob, Origin
@@ -28,8 +26,9 @@ from resources.backends import find
 from resources.choose import check_choice
 from resources.plugins import Kind, is_dotted_path
 from resources.settings import Settings
+from resources.sources import photos
 from resources.sources.names import is_url, without_secrets
-from resources.sources.photos import Fetch, SourceInfo, import_reference, import_source, load_source
+from resources.sources.photos import Fetch, import_reference, import_source
 from resources.store.image_store import ImageStore
 from resources.writers.safety import check_prompt_safety
 
@@ -364,7 +363,7 @@ def import_mask(job_id: str, field: str, path: str, size: tuple[int, int] | None
     Args:
         job_id: whose mask it is.
         field: what named it, for errors: `mask`, or the option of a command.
-        path: a grey image, white where the picture is made anew.
+        path: a grey image, white where the picture is made anew, or strokes on a transparent layer.
         size: (width, height) of the picture; None while nobody knows it.
         door: where.
 
@@ -372,22 +371,13 @@ def import_mask(job_id: str, field: str, path: str, size: tuple[int, int] | None
         RejectedError: it cannot be used; names the job and the field.
     """
     with _naming(job_id, field):
-        info = import_source(path, settings=door.settings, store=door.store, fetch=door.fetch)
+        info = photos.import_mask(path, settings=door.settings, store=door.store, fetch=door.fetch)
         if size is not None and (info.width, info.height) != size:
             raise RejectedError(
                 f"{path} is {info.width}x{info.height}, but the generated image is {size[0]}x{size[1]}.",
                 "Draw it on that image.",
             )
-        _check_mask(path, info, door.store)
     return info.model_dump(mode="json")
-
-
-def _check_mask(path: str, info: SourceInfo, store: ImageStore) -> None:
-    pixels = load_source(info, store).pixels
-    if np.any(pixels != pixels[..., :1]):
-        raise RejectedError(f"{path} has colours.", "Save it as greyscale: white is made anew, black is kept.")
-    if not pixels.any():
-        raise RejectedError(f"{path} is all black, so nothing would be made anew.", "Paint the faces white.")
 
 
 @contextmanager

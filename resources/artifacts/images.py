@@ -10,7 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imaging.files.alpha import on_white
-from imaging.files.provenance import Provenance, back_end_texts, decode_png_exact, read_exif, read_provenance
+from imaging.files.making import carried_texts
+from imaging.files.png_chunks import read_png
+from imaging.files.provenance import Provenance, decode_png_exact, read_exif, read_provenance
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +58,17 @@ class StoredImage:
     @property
     def details(self) -> dict[str, Any]:
         """How it was made: our record in the PNG; empty for a working image."""
-        return (read_provenance(self.data) or {}).get("record") or {}
+        return self.made["record"] or {}
+
+    @property
+    def made(self) -> dict[str, Any]:
+        """All that `read_provenance` finds in it; of a working image, nothing under each name."""
+        return read_provenance(self.data) or {"parameters": None, "record": None, "digital_source_type": None}
 
     @property
     def texts(self) -> dict[str, str]:
-        """What the file of the back end that made it said, see `Generated.texts`."""
-        return back_end_texts(self.data)
+        """What the file of another tool said of how the picture was made, by keyword."""
+        return carried_texts(read_png(self.data).texts)
 
 
 @dataclass(frozen=True, slots=True)
