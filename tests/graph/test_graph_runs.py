@@ -80,7 +80,7 @@ def test_metadata_tells_how_it_was_made(instance: dg.DagsterInstance, queue: Job
     assert shown["seed"].value == 7
     assert shown["generator"].value == "sketch"
     assert shown["preview"].value.startswith("![generated_image of a](data:image/webp;base64,")
-    assert len(shown["preview"].value) < 17_000  # 12 KB as base64
+    assert len(shown["preview"].value) < 1000  # of more, Dagster's UI shows a link
     assert shown["path"].value == str(store.path("0-generated", "a.png"))
     assert event.asset_materialization.tags["dagster/data_version"]
     assert event.asset_materialization.tags["dagster/code_version"] == "3"
