@@ -53,6 +53,7 @@ class ManualChanges(QueueAccess):
         source: dict[str, Any] | None = None,
         from_stage: str | None = None,
         user_mask: dict[str, Any] | None = None,
+        missing_from: str | None = None,
     ) -> Job:
         """Put a job that has ended back into the queue, with no failed attempts.
 
@@ -63,6 +64,7 @@ class ManualChanges(QueueAccess):
             source: the imported source image of a changed request.
             from_stage: make this stage and those behind it anew, even where nothing that decides them changed.
             user_mask: a stored mask (`SourceInfo` as JSON) in place of the automatic one.
+            missing_from: the first stage whose file is gone: the run begins there at the latest.
 
         Raises:
             UnknownJobError: there is no such job.
@@ -93,6 +95,8 @@ class ManualChanges(QueueAccess):
                 old = row.salts or {}
                 row.salts = old | {stage: old.get(stage, 0) + 1 for stage in anew}
                 again |= set(anew)
+            if missing_from is not None:
+                again |= set(plan[plan.index(missing_from) :])
             state.stages_completed = [stage for stage in state.stages_completed if stage not in again]
             _back_to_queue(session, row, locked, "retried" if from_stage is None else f"retried from {from_stage}")
             return to_job(row, state)
