@@ -14,7 +14,7 @@ PATIENCE = 120.0  # seconds; longer than anything takes on a machine with much e
 
 
 class LeapingClock:
-    """Stands in for a module's `time`: its clock goes as the real one does, and leaps by an hour once `ready` is true."""
+    """Stands in for a module's `time`: its clock goes as the real one, and leaps by an hour once `ready` is true."""
 
     def __init__(self, ready: Callable[[], object]) -> None:
         self._ready = ready
