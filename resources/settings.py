@@ -106,7 +106,7 @@ class Settings(RecipeDefaults, BaseSettings):
     batch_size: int = Field(
         64, ge=1, le=256, description="Most jobs that one run carries; fewer let an urgent job in sooner."
     )
-    max_attempts: int = Field(3, ge=1, le=20, description="How often a job is tried whose run dies.")
+    max_attempts: int = Field(3, ge=1, le=20, description="How often a job may kill its run, alone in it.")
     service_attempts: int = Field(
         6,
         ge=1,

@@ -156,7 +156,7 @@ def _not_by_a_job(session: Session, row: JobRow, stage: str | None, end: RunEnd)
         not_before=end.at + timedelta(seconds=seconds) if seconds else None,
         run_id=end.run_id,
     )
-    row.solo = was_solo or deaths >= most // 2
+    row.solo = was_solo or deaths >= 3 * most // 4
     return status
 
 

@@ -702,7 +702,7 @@ class TestSettling:
             waits = round((job.not_before - job.updated_at).total_seconds()) if job.not_before else 0
             story.append((waits, job.solo))
         assert story[:-1] == [
-            (0, False), (0, False), (10, False), (20, False), (40, False), (80, True), (160, True), (320, True),
+            (0, False), (0, False), (10, False), (20, False), (40, False), (80, False), (160, False), (320, False),
             (600, True), (600, True), (600, True),
         ]  # fmt: skip
         job = queue.get("one")
