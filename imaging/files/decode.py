@@ -17,6 +17,7 @@ from imaging.errors import InvalidImageError
 from imaging.files.alpha import on_white
 from imaging.files.color_space import ColorSpace, told_by_exif, told_by_nclx, told_by_png
 from imaging.files.exif import MOST_BYTES, upright_exif
+from imaging.files.jpeg_end import ends_too_early
 from imaging.files.making import Making, read_making
 from imaging.files.png_chunks import MAGIC, PngParts, read_png
 
@@ -150,10 +151,7 @@ def decode_image(data: bytes, *, name: str, max_pixels: int = MAX_PIXELS, colors
         ) from None
     except Exception as error:  # on a hostile file the decoders raise almost any type
         raise _damaged(name, kind, error) from error
-    notes += parts.notes + color_notes
-    if frames > 1:
-        which = "primary" if kind == "HEIF" else "first"
-        notes.append(f"The file holds {frames} images; only the {which} one is used.")
+    notes += parts.notes + color_notes + _left_out(data, kind, image, frames)
     if alpha is not None:
         rgb.putalpha(alpha)
         notes.append("Transparent parts are laid on white for all work, and are transparent again in the final image.")
@@ -179,6 +177,11 @@ def _sniff(data: bytes, name: str) -> str:
     if not data:
         raise InvalidImageError(f"{name} is empty.", f"Give a {ACCEPTED} file.")
     if data.startswith(MAGIC):
+        if data[12:16] == b"CgBI":
+            raise InvalidImageError(
+                f"{name} is one of Apple's own PNGs (CgBI), as Xcode puts them into apps; it is no PNG to others.",
+                "`xcrun pngcrush -revert-iphone-optimizations IN OUT` on a Mac makes it one; or take the original.",
+            )
         return "PNG"
     if data.startswith(b"\xff\xd8\xff"):
         return "JPEG"
@@ -279,6 +282,17 @@ def _exif(image: Image.Image, notes: list[str]) -> bytes:
         notes.append(f"The EXIF data have {len(exif)} bytes and are not carried along.")
         return b""
     return exif
+
+
+def _left_out(data: bytes, kind: str, image: Image.Image, frames: int) -> list[str]:
+    """Notes on what is missing in the picture, and on what is not looked at."""
+    notes = []
+    if kind == "JPEG" and ends_too_early(data, image):
+        notes.append("The JPEG is damaged: it ends before its picture does, and the rest is grey or coarse.")
+    if frames > 1:
+        which = "primary" if kind == "HEIF" else "first"
+        notes.append(f"The file holds {frames} images; only the {which} one is used.")
+    return notes
 
 
 def _told_space(image: Image.Image, parts: PngParts, exif: Image.Exif, notes: list[str]) -> ColorSpace | None:
