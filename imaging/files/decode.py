@@ -28,6 +28,7 @@ ACCEPTED: Final = "PNG, JPEG, WebP or HEIF/HEIC"
 _EXPORT_AGAIN: Final = f"Export the picture again as {ACCEPTED}."
 
 _SIXTEEN_BITS: Final = 16  # per channel, in the 25th byte of a PNG
+_GREY: Final = 0  # its 26th byte: grey without alpha
 _PNG_XMP: Final = "XML:com.adobe.xmp"
 _PILLOW_READS: Final = {_PNG_XMP, "Raw profile type exif"}  # texts of a PNG that may hold EXIF data
 _HEIF_BRANDS: Final = (
@@ -233,6 +234,9 @@ def _open(parts: PngParts, kind: str) -> Image.Image:
     if kind == "HEIF":
         _register_heif()
     image = Image.open(io.BytesIO(parts.data), formats=[kind])
+    key = image.info.get("transparency")
+    if kind == "PNG" and isinstance(key, int) and parts.data[25] == _GREY and parts.data[24] in (2, 4):
+        image.info["transparency"] = key * 255 // (2 ** parts.data[24] - 1)  # Pillow widens the samples, not this
     if parts.icc is not None:
         image.info["icc_profile"] = parts.icc
     for keyword in _PILLOW_READS & parts.texts.keys():
