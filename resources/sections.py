@@ -189,7 +189,7 @@ class Output(Section):
 
     exif: Literal["clean", "keep"] = Field(
         "clean",
-        description="EXIF data of a photo: clean: camera, lens, settings and dates alone; keep: all that is still true.",
+        description="EXIF data of a photo: clean: camera, settings and dates alone; keep: all that is still true.",
     )
 
 
