@@ -3,6 +3,7 @@
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import Any
 
+from fc_assets.checks.outputs import as_picture, not_usable
 from fc_assets.checks.quality_gates import judge
 from fc_assets.engine.asset import stage, together
 from fc_assets.engine.keys import options_key
@@ -10,7 +11,7 @@ from fc_assets.engine.outcome import Done, Item
 from fc_assets.engine.tools import Tools
 from fc_assets.stages.prompts import scene_words
 from fc_assets.stages.provenance import generated_provenance, imported_provenance
-from imaging.errors import BackendError, NeedsReviewError
+from imaging.errors import BackendError
 from imaging.files.decode import DecodedImage
 from imaging.files.exif import clean_exif
 from imaging.files.making import Making
@@ -21,6 +22,7 @@ from resources.artifacts.records import PromptRecord
 from resources.generators.base import Generator, ImageTask, Outcome
 from resources.sources.photos import SourceInfo, load_source
 from resources.store.image_store import ImageStore
+from resources.writers.face_tags import whole_negative
 
 
 def _decides(item: Item, tools: Tools) -> Mapping[str, Any]:
@@ -81,25 +83,23 @@ def _task(item: Item) -> ImageTask:
         recipe,
         job_id=item.job.id,
         prompt=words.prompt(prompts.enhanced.pony_prompt),
-        negative_prompt=words.negative(prompts.enhanced.negative_prompt),
+        negative_prompt=words.negative(whole_negative(prompts.enhanced.negative_prompt)),
         size=(recipe.scene.width, recipe.scene.height),
     )
 
 
 def _generated(item: Item, task: ImageTask, outcome: Outcome, generator: Generator) -> Done | Exception:
+    outcome = as_picture(outcome, f"the generated image of job {item.job.id}")
     if isinstance(outcome, Exception):
         return outcome
     verdict = verify_output(outcome.pixels, (task.width, task.height))
     judged = judge(outcome.pixels, item.recipe.checks.gates["image"])
     turned_down = judged.turned_down(item.job.id, "generated image", "FC_GATE_IMAGE")
     if not verdict.passed:
-        turned_down = NeedsReviewError(
-            f"The generated image of job {item.job.id} was turned down: {'; '.join(verdict.reasons)}.",
-            "`fc approve JOB` takes it as it is; `fc retry JOB --seed N` or `--set pony_prompt=...` makes another.",
-        )
+        turned_down = not_usable(f"The generated image of job {item.job.id}", "; ".join(verdict.reasons))
     made_by = {**generator.describe(), **outcome.details}
     return Done(
-        ImageRecord(outcome.pixels, generated_provenance(item.job, task, generator.name, made_by)),
+        ImageRecord(outcome.pixels, generated_provenance(item.job, task, generator.name, made_by, outcome.texts)),
         {
             "generator": generator.name,
             "width": task.width,

@@ -46,11 +46,15 @@ _A1111_ORDER: Final = (
     "Size",
     "Model hash",
     "Model",
-    "Denoising strength",
+    "VAE hash",
+    "VAE",
+    "Clip skip",
 )
+_A1111_LAST: Final = ("Version", "Hashes")
 _A1111_KEY: Final = re.compile(r"\w[\w \-/]+")
-_A1111_PAIR: Final = re.compile(r'\s*(\w[\w \-/]+):\s*("(?:\\.|[^\\"])*"|[^,]*)(?:,|$)')
+_A1111_PAIR: Final = re.compile(r'\s*(\w[\w \-/]+):\s*("(?:\\.|[^\\"])*"|\{"[^{}]*"\}|[^,]*)(?:,|$)')
 _A1111_MIN_PAIRS: Final = 3
+_COMFYUI: Final = ("prompt", "workflow")
 _NEGATIVE: Final = "Negative prompt: "
 
 
@@ -71,7 +75,8 @@ class Provenance:
         record: our own record, JSON values only; the field `schema` is added.
         source_type: IPTC's term for how the pixels came to be, see `digital_source_type`; None says nothing.
         tool: program and version, for XMP's `CreatorTool`.
-        texts: what other tools' files said and others read, by keyword, such as ComfyUI's `prompt` and `workflow`.
+        texts: what a back end's own file said and others read, by keyword: ComfyUI's `prompt` and `workflow`. One that
+            is longer than `read_texts` takes is not written.
     """
 
     parameters: str
@@ -99,9 +104,10 @@ def digital_source_type(*, trained: bool, from_photo: bool) -> DigitalSourceType
 def a1111_parameters(prompt: str, negative_prompt: str, settings: Mapping[str, str | float]) -> str:
     r"""The `parameters` text as A1111's web UI writes and reads it.
 
-    The known settings come first, in A1111's order, the others as given, `Version` last. `parse_a1111` gives
-    everything back, except that a prompt with a line that starts with `Negative prompt:` is split there: the
-    format has no escape. Our own record keeps the exact words.
+    The known settings come first, in A1111's order, the others as given, `Version` and `Hashes` last. `parse_a1111`
+    gives everything back, except that a prompt with a line that starts with `Negative prompt:` is split there: the
+    format has no escape. Our own record keeps the exact words. `Hashes` is JSON without quotes around it, as Civitai's
+    extension writes it and its site reads it; A1111 itself reads as far as the first comma, hence its place.
 
     Args:
         prompt: may hold several lines.
@@ -115,9 +121,10 @@ def a1111_parameters(prompt: str, negative_prompt: str, settings: Mapping[str, s
         raise ValueError(f"A1111's format needs at least {_A1111_MIN_PAIRS} settings; got {len(settings)}.")
     if wrong := [key for key in settings if not _A1111_KEY.fullmatch(key) or key != key.strip()]:
         raise ValueError(f"A1111's format cannot hold these keys: {wrong}.")
-    others = [key for key in settings if key not in _A1111_ORDER and key != "Version"]
-    order = [*_A1111_ORDER, *others, "Version"]
-    pairs = ", ".join(f"{key}: {_quote(str(settings[key]))}" for key in order if key in settings)
+    others = [key for key in settings if key not in (*_A1111_ORDER, *_A1111_LAST)]
+    order = [key for key in (*_A1111_ORDER, *others, *_A1111_LAST) if key in settings]
+    values = {key: str(settings[key]) for key in order}
+    pairs = ", ".join(f"{key}: {_quote(value) if key != 'Hashes' else value}" for key, value in values.items())
     negative = f"\n{_NEGATIVE}{negative_prompt}" if negative_prompt else ""
     return f"{prompt}{negative}\n{pairs}"
 
@@ -140,7 +147,7 @@ def parse_a1111(text: str) -> A1111Parameters:
 
 
 def _quote(value: str) -> str:
-    plain = value == value.strip() and not re.search(r'[,:"\n\r]', value)
+    plain = value and value == value.strip() and not re.search(r'[,:"\n\r]', value)
     return value if plain else json.dumps(value, ensure_ascii=False)
 
 
@@ -202,20 +209,29 @@ def _chunk(kind: bytes, body: bytes) -> bytes:
 
 
 def _text_of(provenance: Provenance) -> list[tuple[bytes, bytes]]:
-    """The kinds and bodies of the text chunks, uncompressed (W3C PNG, 11.3.3.4)."""
+    """The kinds and bodies of the text chunks, uncompressed (W3C PNG, 11.3.3)."""
     record = json.dumps(
         {**provenance.record, "schema": RECORD_SCHEMA}, sort_keys=True, separators=(",", ":"), allow_nan=False
     )
     # PNG 11.3.3 forbids NUL in text; half surrogate pairs have no UTF-8. The record keeps both exactly.
-    others = {keyword: text.replace("\0", "\ufffd") for keyword, text in provenance.texts.items()}
-    texts = {**others, "parameters": provenance.parameters.replace("\0", "\ufffd"), "face-changer": record}
+    short = {
+        keyword: text
+        for keyword, text in provenance.texts.items()
+        if len(text.encode("utf-8", "replace")) < MOST_TEXT - 100
+    }
+    texts = {"parameters": provenance.parameters, **short}
+    texts = {keyword: text.replace("\0", "\ufffd") for keyword, text in texts.items()} | {"face-changer": record}
     if provenance.source_type is not None:
         texts["XML:com.adobe.xmp"] = _xmp(provenance.source_type, provenance.tool)
-    return [
-        (b"iTXt", keyword.encode() + b"\0\0\0\0\0" + text.encode("utf-8", "replace"))
-        for keyword, text in texts.items()
-        if text
-    ]
+    return [_text_chunk(keyword, text) for keyword, text in texts.items() if text]
+
+
+def _text_chunk(keyword: str, text: str) -> tuple[bytes, bytes]:
+    """As tEXt where Latin-1 holds it, else iTXt: as A1111 and ComfyUI write it, so what their readers are made for."""
+    try:
+        return b"tEXt", keyword.encode() + b"\0" + text.encode("latin-1")
+    except UnicodeEncodeError:
+        return b"iTXt", keyword.encode() + b"\0\0\0\0\0" + text.encode("utf-8", "replace")
 
 
 def _xmp(source_type: DigitalSourceType, tool: str) -> str:
@@ -235,7 +251,7 @@ def _xmp(source_type: DigitalSourceType, tool: str) -> str:
 
 
 def read_provenance(data: bytes, *, name: str = "The image") -> dict[str, Any] | None:
-    """Read what a PNG says about how it was made, ours or A1111's, without decoding its pixels.
+    """Read what a PNG says about how it was made, ours or A1111's, without decoding its pixels; see `read_texts`.
 
     Args:
         data: the whole file; may come from anyone.
@@ -248,13 +264,7 @@ def read_provenance(data: bytes, *, name: str = "The image") -> dict[str, Any] |
     Raises:
         InvalidImageError: not a PNG, damaged, or with text beyond the limits.
     """
-    texts: dict[str, str] = {}
-    for kind, body in _text_chunks(data, name):
-        try:
-            keyword, text = read_text(kind, body)
-        except (ValueError, IndexError, zlib.error) as error:
-            raise _damaged(name, f"a text chunk is broken: {error}") from None
-        texts.setdefault(keyword, text)
+    texts = read_texts(data, name=name)
     source_type = re.search(re.escape(_SOURCE_TYPE_URL) + "([A-Za-z]{1,64})", texts.get("XML:com.adobe.xmp", ""))
     found = {
         "parameters": texts.get("parameters"),
@@ -262,6 +272,28 @@ def read_provenance(data: bytes, *, name: str = "The image") -> dict[str, Any] |
         "digital_source_type": source_type[1] if source_type else None,
     }
     return found if any(value is not None for value in found.values()) else None
+
+
+def read_texts(data: bytes, *, name: str = "The image") -> dict[str, str]:
+    """The texts of a PNG, whoever wrote them, by their keywords; of several under one keyword, the first.
+
+    Raises:
+        InvalidImageError: not a PNG, damaged, or with text beyond the limits.
+    """
+    texts: dict[str, str] = {}
+    for kind, body in _text_chunks(data, name):
+        try:
+            keyword, text = read_text(kind, body)
+        except (ValueError, IndexError, zlib.error) as error:
+            raise _damaged(name, f"a text chunk is broken: {error}") from None
+        texts.setdefault(keyword, text)
+    return texts
+
+
+def back_end_texts(data: bytes) -> dict[str, str]:
+    """What ComfyUI's chunks `prompt` and `workflow` say, as far as a PNG has them; see `read_texts`."""
+    texts = read_texts(data)
+    return {keyword: texts[keyword] for keyword in _COMFYUI if keyword in texts}
 
 
 def _text_chunks(data: bytes, name: str) -> Iterator[tuple[bytes, bytes]]:

@@ -79,7 +79,9 @@ class PatchesCodec:
             data = encode_png(patch.pixels)
             files.append((f".face-{number}.png", data))
             index.append({"box": patch.box, "sha256": hashlib.sha256(data).hexdigest()})
-        text = json.dumps({"patches": index, "details": dict(value.details)}, indent=1, sort_keys=True)
+        whole = {"patches": index, "details": dict(value.details)}
+        whole |= {"texts": dict(value.texts)} if value.texts else {}
+        text = json.dumps(whole, indent=1, sort_keys=True)
         return [*files, (self.suffix, text.encode())]
 
     def decode(self, data: bytes, beside: Beside) -> PatchesRecord:
@@ -89,7 +91,7 @@ class PatchesCodec:
             Patch(tuple(entry["box"]), decode_png_exact(beside(f".face-{number}.png")))
             for number, entry in enumerate(index["patches"], start=1)
         ]
-        return PatchesRecord(tuple(patches), index["details"])
+        return PatchesRecord(tuple(patches), index["details"], index.get("texts", {}))
 
 
 Codec = JsonCodec[Any] | PngCodec | PatchesCodec

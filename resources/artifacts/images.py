@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -86,7 +86,11 @@ class Patch:
 
 @dataclass(frozen=True, slots=True)
 class PatchesRecord:
-    """The faces of one image made anew, in the order of the portrait record, and how."""
+    """The faces of one image made anew, in the order of the portrait record, and how.
+
+    `texts` is what the back end's own file said of the first, see `Generated.texts`.
+    """
 
     patches: tuple[Patch, ...]
     details: Mapping[str, Any]
+    texts: Mapping[str, str] = field(default_factory=dict)

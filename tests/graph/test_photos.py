@@ -22,6 +22,8 @@ from tests.support.graph import add_jobs, materialize
 
 PHOTO = np.ascontiguousarray(data.astronaut()[:320, 60:380])
 
+LEVELS = np.arange(4, 250, 6)
+
 
 def see_through() -> np.ndarray:
     """The astronaut, transparent at the left, half so at the right, with colours hidden below."""
@@ -177,6 +179,47 @@ def test_a_grey_photo_of_sixteen_bits_stays_grey(tmp_path, instance, queue, stor
     assert (final[..., :1] == final).all()
     assert np.array_equal(final[mask == 0][:, 0], np.rint(values / 257)[mask == 0])
     assert (final[mask > 0][:, 0] != np.rint(values / 257)[mask > 0]).any()
+
+
+def sepia(photo):
+    matrix = np.array([[0.393, 0.769, 0.189], [0.349, 0.686, 0.168], [0.272, 0.534, 0.131]])
+    return np.clip(photo @ matrix.T, 0, 255).astype(np.uint8)
+
+
+def grey(photo):
+    return np.repeat(cv2.cvtColor(photo, cv2.COLOR_RGB2GRAY)[..., None], 3, axis=2)
+
+
+def grainy(photo):
+    return np.clip(photo + np.random.default_rng(0).integers(-1, 2, photo.shape), 0, 255).astype(np.uint8)
+
+
+def stamped(photo):
+    return np.where(np.mgrid[:320, :320].min(axis=0)[..., None] > 300, np.array((255, 120, 20), np.uint8), photo)
+
+
+@pytest.mark.parametrize(
+    ("photo", "ending"),
+    [
+        (sepia(PHOTO), "png"),
+        (sepia(PHOTO), "jpg"),
+        (grey(PHOTO), "webp"),
+        (grainy(grey(PHOTO)), "png"),
+        (stamped(grey(PHOTO)), "png"),
+    ],
+    ids=["sepia", "sepia JPEG", "grey WebP", "grey scan", "grey with a stamp"],
+)
+def test_a_toned_photo_keeps_its_tone_in_the_new_face(tmp_path, instance, queue, store, photo, ending):
+    Image.fromarray(photo).save(tmp_path / f"a.{ending}", quality=80)
+    final = decode_png_exact(finished(instance, queue, store, tmp_path / f"a.{ending}", face_strength=1.0))
+    before = decode_png_exact(store.read("0-generated", "a.png"))
+    inside = decode_png_exact(store.read("3-masks", "a.png")) > 200
+    assert np.abs(final.astype(int) - before)[inside].max() > 20, "it is a new face"
+    tone = np.array([np.median(photo[np.abs(grey(photo)[..., 0].astype(int) - level) < 3], axis=0) for level in LEVELS])
+    curve = np.stack([np.interp(grey(final)[..., 0], LEVELS, channel) for channel in tone.T], axis=2)
+    off = np.abs(final - curve).max(axis=2)[inside]
+    assert off.mean() < 1.5
+    assert np.quantile(off, 0.9) < 2
 
 
 def test_on_white_by_hand():

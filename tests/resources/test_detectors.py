@@ -3,11 +3,13 @@
 import os
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from skimage import data
 
 from imaging.errors import SettingsError
+from imaging.geometry.align import upright_angle
 from resources.choose import make_detector
 from resources.detectors.haar import HaarDetector
 from resources.detectors.yunet import YuNetDetector
@@ -101,6 +103,37 @@ def test_yunet_finds_turned_faces_and_says_how_they_are_turned(yunet, turns, rol
     (face,) = yunet.detect(image)
     assert inside(face, image)
     assert abs((face.roll - roll + 180) % 360 - 180) < 5
+
+
+OWN_ROLL = 3.0  # of the astronaut, by her irises: (202.8, 101.3) and (246.5, 103.5)
+TURNS = (-40, -32, -24, -16, -8, -4, 0, 4, 8, 16, 24, 32, 40)
+
+
+def rolls_off(yunet, photo, size):
+    """By how many degrees each turned face is read wrongly."""
+    off = []
+    for angle in TURNS:
+        turned = cv2.warpAffine(photo, cv2.getRotationMatrix2D((224, 118), -angle, size / 90), (600, 600))
+        turned = np.roll(turned, (190, 90), axis=(0, 1))
+        (face,) = yunet.detect(turned)
+        off.append(abs(upright_angle(face) - angle - OWN_ROLL))
+    return off
+
+
+@pytest.mark.parametrize("size", [36, 60, 90, 150])
+def test_yunet_reads_how_a_face_is_turned_to_a_degree(yunet, size):
+    assert max(rolls_off(yunet, data.astronaut(), size)) < 1
+
+
+@pytest.mark.parametrize("size", [60, 90, 150])
+def test_a_face_in_sunglasses_is_read_to_a_few_degrees(yunet, size):
+    photo = data.astronaut()
+    for x, y in ((203, 101), (246, 103)):
+        cv2.ellipse(photo, (x, y), (14, 10), 3, 0, 360, (20, 20, 25), -1)
+    cv2.line(photo, (203, 99), (246, 101), (20, 20, 25), 2)
+    off = rolls_off(yunet, photo, size)
+    assert np.mean(off) < 3
+    assert max(off) < 8
 
 
 def test_yunet_clamps_a_face_at_the_border(yunet):
