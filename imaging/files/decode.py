@@ -15,7 +15,9 @@ from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
 
 from imaging.errors import InvalidImageError
 from imaging.files.alpha import on_white
+from imaging.files.color_space import ColorSpace, told_by_exif, told_by_nclx, told_by_png
 from imaging.files.exif import MOST_BYTES, upright_exif
+from imaging.files.jpeg_end import ends_too_early
 from imaging.files.making import Making, read_making
 from imaging.files.png_chunks import MAGIC, PngParts, read_png
 
@@ -26,6 +28,7 @@ ACCEPTED: Final = "PNG, JPEG, WebP or HEIF/HEIC"
 _EXPORT_AGAIN: Final = f"Export the picture again as {ACCEPTED}."
 
 _SIXTEEN_BITS: Final = 16  # per channel, in the 25th byte of a PNG
+_GREY: Final = 0  # its 26th byte: grey without alpha
 _PNG_XMP: Final = "XML:com.adobe.xmp"
 _PILLOW_READS: Final = {_PNG_XMP, "Raw profile type exif"}  # texts of a PNG that may hold EXIF data
 _HEIF_BRANDS: Final = (
@@ -102,7 +105,8 @@ def decode_image(data: bytes, *, name: str, max_pixels: int = MAX_PIXELS, colors
 
     The size in the header is checked before any pixel is decoded. Of an animation or a file of several images
     the first (HEIF: the primary) one is used. 16-bit channels are rounded to 8 bits. Colours are converted to
-    sRGB by the embedded ICC profile; a profile that cannot be used is noted and the colours count as sRGB.
+    sRGB by the embedded ICC profile, or by what else the file tells of them (PNG's cICP, gAMA and cHRM, HEIF's nclx,
+    EXIF); what cannot be used is noted, and the colours count as sRGB.
 
     Args:
         data: the whole file.
@@ -129,11 +133,16 @@ def decode_image(data: bytes, *, name: str, max_pixels: int = MAX_PIXELS, colors
         tags = Image.Exif() if notes else image.getexif()
         exif = b"" if notes else _exif(image, notes)
         making = read_making(parts.texts, _xmp(image), tags, notes)
+        space = _told_space(image, parts, tags, notes) if colors else None
         if kind == "PNG" and parts.data[24] == _SIXTEEN_BITS:
             notes.append("Channels of 16 bits are rounded to 8.")
-            image = _eight_bit(parts.data, image)
-        color, alpha = _split_alpha(image)
-        rgb, icc, color_notes = _to_srgb(color, image.info.get("icc_profile") if colors else None)
+            image = _eight_bit(parts.data, image, space)
+            color, alpha = _split_alpha(image)
+        else:
+            color, alpha = _split_alpha(image)
+            if space is not None and color.mode != "CMYK":
+                color = Image.fromarray(space.to_srgb(np.asarray(color)))
+        rgb, icc, color_notes = _to_srgb(color, image.info.get("icc_profile") if colors and space is None else None)
     except (InvalidImageError, MemoryError):
         raise
     except Image.DecompressionBombError:
@@ -143,10 +152,7 @@ def decode_image(data: bytes, *, name: str, max_pixels: int = MAX_PIXELS, colors
         ) from None
     except Exception as error:  # on a hostile file the decoders raise almost any type
         raise _damaged(name, kind, error) from error
-    notes += parts.notes + color_notes
-    if frames > 1:
-        which = "primary" if kind == "HEIF" else "first"
-        notes.append(f"The file holds {frames} images; only the {which} one is used.")
+    notes += parts.notes + color_notes + _left_out(data, kind, image, frames)
     if alpha is not None:
         rgb.putalpha(alpha)
         notes.append("Transparent parts are laid on white for all work, and are transparent again in the final image.")
@@ -172,6 +178,11 @@ def _sniff(data: bytes, name: str) -> str:
     if not data:
         raise InvalidImageError(f"{name} is empty.", f"Give a {ACCEPTED} file.")
     if data.startswith(MAGIC):
+        if data[12:16] == b"CgBI":
+            raise InvalidImageError(
+                f"{name} is one of Apple's own PNGs (CgBI), as Xcode puts them into apps; it is no PNG to others.",
+                "`xcrun pngcrush -revert-iphone-optimizations IN OUT` on a Mac makes it one; or take the original.",
+            )
         return "PNG"
     if data.startswith(b"\xff\xd8\xff"):
         return "JPEG"
@@ -223,6 +234,9 @@ def _open(parts: PngParts, kind: str) -> Image.Image:
     if kind == "HEIF":
         _register_heif()
     image = Image.open(io.BytesIO(parts.data), formats=[kind])
+    key = image.info.get("transparency")
+    if kind == "PNG" and isinstance(key, int) and parts.data[25] == _GREY and parts.data[24] in (2, 4):
+        image.info["transparency"] = key * 255 // (2 ** parts.data[24] - 1)  # Pillow widens the samples, not this
     if parts.icc is not None:
         image.info["icc_profile"] = parts.icc
     for keyword in _PILLOW_READS & parts.texts.keys():
@@ -274,8 +288,38 @@ def _exif(image: Image.Image, notes: list[str]) -> bytes:
     return exif
 
 
-def _eight_bit(data: bytes, image: Image.Image) -> Image.Image:
-    """A PNG of 16 bits per channel, rounded to 8: mode L, RGB or RGBA. Pillow itself only cuts colours to 8."""
+def _left_out(data: bytes, kind: str, image: Image.Image, frames: int) -> list[str]:
+    """Notes on what is missing in the picture, and on what is not looked at."""
+    notes = []
+    if kind == "JPEG" and ends_too_early(data, image):
+        notes.append("The JPEG is damaged: it ends before its picture does, and the rest is grey or coarse.")
+    if frames > 1:
+        which = "primary" if kind == "HEIF" else "first"
+        notes.append(f"The file holds {frames} images; only the {which} one is used.")
+    return notes
+
+
+def _told_space(image: Image.Image, parts: PngParts, exif: Image.Exif, notes: list[str]) -> ColorSpace | None:
+    """The colour space that the file tells in another way than by a profile that holds; None when it does not.
+
+    One that is converted from is noted.
+    """
+    has_icc = bool(image.info.get("icc_profile"))
+    space = told_by_png(parts.colors, has_icc=has_icc, notes=notes)
+    if space is None and not has_icc:
+        profile = image.info.get("nclx_profile")
+        space = told_by_nclx(profile, notes) if profile else None
+        space = space or told_by_exif(exif, notes)
+    if space is not None and not space.is_srgb:
+        notes.append(f"Colours are converted from {space.name!r} to sRGB.")
+    return space
+
+
+def _eight_bit(data: bytes, image: Image.Image, space: ColorSpace | None) -> Image.Image:
+    """A PNG of 16 bits per channel as 8: mode L, RGB or RGBA. Pillow itself only cuts them to 8.
+
+    Colours of a space of their own are brought to sRGB, before they are rounded.
+    """
     values = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION)
     if values is None or values.dtype != np.uint16 or values.shape[:2] != (image.height, image.width):
         raise OSError("its 16-bit channels cannot be read")
@@ -283,6 +327,11 @@ def _eight_bit(data: bytes, image: Image.Image) -> Image.Image:
     if values.ndim == 3:
         values = cv2.cvtColor(values, cv2.COLOR_BGRA2RGBA if values.shape[2] == 4 else cv2.COLOR_BGR2RGB)
     rounded = ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    if space is not None and not space.is_srgb:
+        if values.ndim == 2:
+            rounded = space.to_srgb(values)
+        else:
+            rounded[..., :3] = space.to_srgb(values[..., :3])
     if key is not None and rounded.ndim == 2:  # the one value that is transparent
         rounded = np.dstack([rounded, rounded, rounded, np.where(values == key, 0, 255).astype(np.uint8)])
     reduced = Image.fromarray(rounded)

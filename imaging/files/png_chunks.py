@@ -14,6 +14,7 @@ _MOST_UNPACKED: Final = 32 << 20  # bytes of all texts and the profile of a file
 _MOST_TEXTS: Final = 256
 _TEXTS: Final = (b"tEXt", b"zTXt", b"iTXt")
 _COLORS: Final = (b"cICP", b"sRGB", b"gAMA", b"cHRM")
+_NEEDED: Final = (b"tRNS", b"eXIf", b"acTL", b"fcTL", b"fdAT")
 _ANCILLARY: Final = 0x20  # in the first byte of a chunk's kind (W3C PNG, 5.4)
 
 
@@ -41,7 +42,7 @@ class PngParts:
     """A PNG taken apart.
 
     Attributes:
-        data: the file without its texts, its profile and what is broken and not needed.
+        data: the file without what its pixels do not need, and without what is broken and can be left out.
         texts: by their keywords; of several under one keyword, the first.
         icc: its ICC profile, if it has one that can be unpacked.
         colors: the bodies of cICP, sRGB, gAMA and cHRM, by their kinds.
@@ -88,10 +89,10 @@ def read_png(data: bytes) -> PngParts:
             parts.notes.append(f"The chunk {name[:4]!r} has a wrong checksum and is left out.")
         elif chunk.kind in _TEXTS or chunk.kind == b"iCCP":
             budget -= _unpack(chunk, parts, budget)
-        else:
+        elif chunk.kind in _COLORS:
+            parts.colors[chunk.kind] = bytes(chunk.body)
+        elif not chunk.kind[0] & _ANCILLARY or chunk.kind in _NEEDED:
             kept.append(memoryview(data)[chunk.start : chunk.end])
-            if chunk.kind in _COLORS:
-                parts.colors[chunk.kind] = bytes(chunk.body)
     if chunk is None or chunk.kind != b"IEND":
         raise OSError("the end of the file is missing")
     parts.data = b"".join(kept)

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 from pydantic import BaseModel
 
 from imaging.errors import BackendError
+from imaging.files.exif import fitted_exif
 from imaging.files.provenance import decode_png_exact, encode_png
 from resources.artifacts.images import ImageRecord, Patch, PatchesRecord, StoredImage
 from resources.store.image_store import ImageStore
@@ -54,7 +55,9 @@ class PngCodec:
         """The PNG."""
         if not isinstance(value, ImageRecord):
             return None
-        return [(self.suffix, encode_png(value.pixels, provenance=value.provenance, exif=value.exif))]
+        height, width = value.pixels.shape[:2]
+        exif = fitted_exif(value.exif, (width, height))
+        return [(self.suffix, encode_png(value.pixels, provenance=value.provenance, exif=exif))]
 
     def decode(self, data: bytes, beside: Beside) -> StoredImage:  # noqa: ARG002 - see `Codec`
         """The picture, not decoded yet."""

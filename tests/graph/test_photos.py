@@ -159,6 +159,18 @@ def test_exif_is_cleaned_or_kept_and_the_photo_turned_once(
     assert np.array_equal(merged[mask == 0], PHOTO[mask == 0])
 
 
+@pytest.mark.parametrize("setting", ["clean", "keep"])
+def test_exif_tells_the_size_that_the_picture_has(tmp_path, instance, queue, store, monkeypatch, setting):
+    monkeypatch.setenv("FC_EXIF", setting)
+    exif = Image.Exif()
+    exif.get_ifd(ExifTags.IFD.Exif).update({0xA002: 320, 0xA003: 320, 0xA001: 65_535})
+    Image.fromarray(PHOTO).save(tmp_path / "a.png", exif=exif.tobytes())
+    file = finished(instance, queue, store, tmp_path / "a.png", output_size=200)
+    for stored, side in ((file, 200), (store.read("0-generated", "a.png"), 320)):
+        with Image.open(io.BytesIO(stored)) as image:
+            assert image.getexif().get_ifd(ExifTags.IFD.Exif) == {0xA001: 1, 0xA002: side, 0xA003: side}
+
+
 def test_a_grey_photo_of_sixteen_bits_stays_grey(tmp_path, instance, queue, store):
     values = cv2.cvtColor(PHOTO, cv2.COLOR_RGB2GRAY).astype(np.uint16) * 256 + 200
     cv2.imwrite(str(tmp_path / "a.png"), values)
