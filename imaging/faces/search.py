@@ -137,7 +137,11 @@ class View:
 
     def pixels(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """What the look is given: RGB uint8, contiguous."""
-        return np.ascontiguousarray(np.rot90(resize(crop(image, self.window), self.size), self.turns))
+        return self.turned(resize(crop(image, self.window), self.size))
+
+    def turned(self, small: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """The window, brought to the size already, turned."""
+        return np.ascontiguousarray(np.rot90(small, self.turns))
 
     def to_picture(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
         """Points (n, 2) of the look in the picture."""
@@ -183,13 +187,13 @@ class DiagonalView:
     size: tuple[int, int]
     angle: int
 
-    def pixels(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """What the look is given: RGB uint8, grey beside the picture."""
+    def turned(self, small: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """What the look is given of a picture of that size: RGB uint8, grey beside the picture."""
         side = self._frame().side
         matrix = self._frame().matrix(round(side))
         matrix[:, 2] += matrix[:, :2] @ (0.5, 0.5) - 0.5
         how = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-        turned = cv2.warpAffine(resize(image, self.size), matrix, (round(side),) * 2, flags=how, borderValue=(128,) * 3)
+        turned = cv2.warpAffine(small, matrix, (round(side),) * 2, flags=how, borderValue=(128,) * 3)
         return np.asarray(turned, dtype=np.uint8)
 
     def face(self, seen: Sighting, size: tuple[int, int]) -> Face | None:
@@ -235,7 +239,7 @@ def search(
     if thorough is not None and not _any(faces, options.sure):
         faces += detect_in(image, whole(size, options), thorough, options.candidates)
     views = turned.views(size) if turned else []
-    seen = detect_in(image, views, quick or detect, options.confidence)
+    seen = _seen_in(resize(image, views[0].size), views, quick or detect, size, options.confidence) if views else []
     if not _any(faces, options.sure):
         more = [view for view in whole(size, options, TURNS) if view not in views]
         seen += detect_in(image, more, detect, options.confidence)
@@ -245,12 +249,22 @@ def search(
     return nms(faces)
 
 
-def detect_in(
-    image: NDArray[np.uint8], views: Iterable[View | DiagonalView], detect: Detect, least: float
-) -> list[Face]:
+def detect_in(image: NDArray[np.uint8], views: Iterable[View], detect: Detect, least: float) -> list[Face]:
     """What the looks see with a score of `least` or more, each face once, best first, in any order of views."""
     size = (image.shape[1], image.shape[0])
     faces = [view.face(seen, size) for view in views for seen in detect(view.pixels(image)) if seen.score >= least]
+    return nms(face for face in faces if face is not None)
+
+
+def _seen_in(
+    small: NDArray[np.uint8],
+    views: Iterable[View | DiagonalView],
+    detect: Detect,
+    size: tuple[int, int],
+    least: float,
+) -> list[Face]:
+    """`detect_in` for turned looks at one small copy of a picture of `size` (width, height)."""
+    faces = [view.face(seen, size) for view in views for seen in detect(view.turned(small)) if seen.score >= least]
     return nms(face for face in faces if face is not None)
 
 
