@@ -81,6 +81,13 @@ _NEGATIVES = (
     _Term("extra fingers", ("finger",)),
 )
 
+_MARK = re.compile(r",|\n\s*|\||\b(?:BREAK|AND|ADDCOL|ADDROW|ADDCOMM|ADDBASE)\b|\[(?:SEP|SKIP|STOP|CONCAT|PROMPT)\]")
+_PERSON = re.compile(
+    r"\b\d*\+?(?:girl|boy|man|men|woman|women|person|people|child|children|kid|lady|ladies|guy|male|female|other)s?\b",
+    re.IGNORECASE,
+)
+_APART = re.compile(r"\b(?:AND|ADDCOL|ADDROW|ADDCOMM|ADDBASE)\b|\|")  # between prompts that are whole by themselves
+
 # sRGB values of colour names that people use; the nearest one in CIELAB names a pixel.
 _COLOURS = {
     "black": (15, 15, 15),
@@ -209,17 +216,43 @@ class OfflineWriter:
 
 
 def tidy(prompt: str) -> str:
-    """One prompt with single spaces, no empty terms and no term twice; words and their order stay.
+    """One prompt with single spaces, no empty terms, and no term twice in a section; words and their order stay.
 
-    A comma inside brackets or between digits belongs to its term (`(red, blue:1.2)`, `1,000 stars`); terms
-    that differ in case only are the same.
+    A section ends at `BREAK`, `AND`, `|`, the end of a line, the regions' `ADDCOL`, `ADDROW`, `ADDCOMM`, `ADDBASE`, and
+    the tags of face prompts, which all stay; and where a person is named, whose words are that person's own. A comma
+    inside brackets or between digits belongs to its term (`(red, blue:1.2)`, `1,000 stars`); terms that differ in case
+    only are the same.
     """
-    kept: dict[str, str] = {}
-    for term in _terms(prompt):
-        spaced = " ".join(term.split())
-        if spaced:
-            kept.setdefault(spaced.casefold(), spaced)
-    return ", ".join(kept.values())
+    out, comma, space = "", False, False
+    seen: set[str] = set()
+    for text, mark in _pieces(prompt):
+        term = re.sub(r"[^\S\n]+", " ", text).strip()
+        if _PERSON.search(term):
+            seen.clear()
+        if term and term.casefold() not in seen:
+            seen.add(term.casefold())
+            out += _joint(out, comma=comma, space=space or text[0].isspace()) + term
+            comma, space = False, text[-1].isspace()
+        else:
+            comma, space = comma and not term, space or bool(text)
+        if mark == ",":
+            comma = True
+        elif mark:
+            joint = _joint(out, comma=comma, space=space)
+            if mark[0] != "\n":
+                out += joint + mark
+            elif out and not out.endswith("\n"):
+                out += joint.rstrip() + "\n"
+            comma = space = False
+            seen.clear()
+    return out.removesuffix("\n").removesuffix(",") if out.endswith("\n") else out
+
+
+def _joint(out: str, *, comma: bool, space: bool) -> str:
+    """What stands between the text so far and what comes next."""
+    if not out or out.endswith("\n"):
+        return ""
+    return ", " if comma else " " if space else ""
 
 
 def measure(pixels: NDArray[np.uint8]) -> Measurements:
@@ -245,20 +278,21 @@ def measure(pixels: NDArray[np.uint8]) -> Measurements:
     )
 
 
-def _terms(prompt: str) -> list[str]:
-    """Split at commas outside brackets and not between digits; text with unpaired brackets is one term."""
-    terms, depth, start = [], 0, 0
-    for at, character in enumerate(prompt):
-        if character in "([{<":
-            depth += 1
-        elif character in ")]}>":
-            depth -= 1
-        elif character == "," and depth == 0 and not _between_digits(prompt, at):
-            terms.append(prompt[start:at])
-            start = at + 1
+def _pieces(prompt: str) -> list[tuple[str, str]]:
+    """The text before each comma and mark outside brackets, with that; text with unpaired brackets is one piece."""
+    pieces: list[tuple[str, str]] = []
+    depth = start = at = 0
+    while at < len(prompt):
+        mark = _MARK.match(prompt, at) if depth == 0 else None
+        if mark and not (mark[0] == "," and _between_digits(prompt, at)):
+            pieces.append((prompt[start:at], mark[0]))
+            start = at = mark.end()
+            continue
+        depth += (prompt[at] in "([{<") - (prompt[at] in ")]}>")
         if depth < 0:
-            return [prompt]
-    return [prompt] if depth else [*terms, prompt[start:]]
+            return [(prompt, "")]
+        at += 1
+    return [(prompt, "")] if depth else [*pieces, (prompt[start:], "")]
 
 
 def _between_digits(text: str, at: int) -> bool:
@@ -266,14 +300,17 @@ def _between_digits(text: str, at: int) -> bool:
 
 
 def _extended(prompt: str, terms: Sequence[_Term]) -> tuple[str, list[str]]:
-    """The tidied prompt with the terms that fit, and which those are. An empty prompt stays empty."""
+    """The tidied prompt with the terms that fit, and which those are. An empty prompt stays empty.
+
+    Nothing is added to prompts for parts of the picture: it would belong to the last of them alone.
+    """
     own = tidy(prompt)
     if not own:
         return prompt.strip(), []
-    added = _wanted(terms, own)
+    added = [] if _APART.search(own) else _wanted(terms, own)
     if not added:
         return own, []
-    separator = " " if own.endswith((".", "!", "?")) else ", "
+    separator = " " if own.endswith((".", "!", "?", "BREAK", "]")) else ", "
     return own + separator + ", ".join(added), added
 
 
@@ -387,17 +424,21 @@ def _known(picture: Picture) -> list[str]:
     elif picture.generator:
         what = "It was made" if picture.origin == "generated" else "It was changed"
         known.append(f"{what} by the generator '{picture.generator}'.")
-    if prompt := tidy(picture.prompt):
+    if prompt := _one_line(picture.prompt):
         known.append(f'The prompt asked for "{_shortened(prompt, _PROMPT_CHARACTERS)}".')
-    if face_prompt := tidy(picture.face_prompt):
+    if face_prompt := _one_line(picture.face_prompt):
         asked = _shortened(face_prompt, _PROMPT_CHARACTERS)
         known.append(f'The faces were made anew; their prompt asked for "{asked}".')
     return known
 
 
+def _one_line(prompt: str) -> str:
+    return " ".join(tidy(prompt).split())
+
+
 def _title(picture: Picture, measured: Measurements) -> str:
     kind = _kind(picture).capitalize()
-    asked = tidy(picture.prompt)
+    asked = _one_line(picture.prompt)
     if asked and picture.origin == "generated":
         return _shortened(f"{kind}, asked for: {asked}", _TITLE_CHARACTERS)
     count = len(picture.faces)

@@ -19,7 +19,23 @@ WRITER = OfflineWriter()
 PROMPTS = st.one_of(
     st.text(max_size=200),
     st.lists(
-        st.sampled_from(["1girl", "Red Hat", "red hat", "(a, b:1.2)", "<lora:x:0.8>", "1,000 stars", "", " ", "A man."])
+        st.sampled_from(
+            [
+                "1girl",
+                "Red Hat",
+                "red hat",
+                "(a, b:1.2)",
+                "<lora:x:0.8>",
+                "1,000 stars",
+                "",
+                " ",
+                "A man.",
+                "BREAK",
+                "a AND b",
+                "\n",
+                "a | b",
+            ]
+        )
     ).map(",".join),
 )
 
@@ -51,10 +67,53 @@ def face(left: int, top: int, side: int) -> Face:
         ("", ""),
         (" ,, ", ""),
         (",1", "1"),
+        ("2girls, BREAK, red hair, smile, BREAK, blue hair, smile", None),
+        ("1girl, red hair, BREAK 1boy, red hair, hat", None),
+        ("1girl, red hair, 1boy, red hair, hat, hat", "1girl, red hair, 1boy, red hair, hat"),
+        ("a woman with a hat, smiling, a man in a coat, smiling", None),
+        ("a cat, hat :0.8 AND a dog, hat :1.2", None),
+        ("red hair, smile AND red hair, smile AND smile,smile", "red hair, smile AND red hair, smile AND smile"),
+        ("red eyes, smile [SEP] blue eyes, smile", None),
+        ("[SKIP] [SEP] [CONCAT] a, b [SEP] [PROMPT], a, [PROMPT], b", None),
+        (
+            "sky ADDCOMM tree, green ADDCOL house, green, green ADDROW green",
+            "sky ADDCOMM tree, green ADDCOL house, green ADDROW green",
+        ),
+        ("red hair, smile\nred hair, smile", None),
+        ("red hair,  smile,\n\n red hair , smile", "red hair, smile,\nred hair, smile"),
+        ("a, smile | b, smile|c, smile", None),
+        ("BREAK, BREAK BREAK,, a", "BREAK, BREAK BREAK, a"),
+        ("a, a BREAK a ,, a", "a BREAK a"),
+        ("(a BREAK a:1.2), (a BREAK a:1.2), BREAKFAST, BREAKFAST", "(a BREAK a:1.2), BREAKFAST"),
+        ("a BREAK", None),
     ],
 )
-def test_tidy(given_prompt: str, tidied: str) -> None:
-    assert tidy(given_prompt) == tidied
+def test_tidy(given_prompt: str, tidied: str | None) -> None:
+    """None: nothing is to be tidied."""
+    assert tidy(given_prompt) == (given_prompt if tidied is None else tidied)
+
+
+@pytest.mark.parametrize("word", ["BREAK", "AND", "ADDCOL", "ADDROW", "ADDCOMM", "[SEP]", "|", "\n"])
+@pytest.mark.parametrize("comma", ["", ","])
+def test_what_is_said_of_one_part_of_a_picture_is_not_taken_from_another(word: str, comma: str) -> None:
+    parted = f"red hair, smile{comma} {word} red hair, smile, hat".replace(" \n ", "\n")
+    answer = WRITER.enhance(draft(parted, "" if word == "[SEP]" else parted, parted))
+    for got in (answer.pony_prompt, answer.flux_prompt or parted, answer.negative_prompt):
+        assert got.startswith(parted)
+    assert answer.negative_prompt == parted
+    told = " ".join(parted.split())
+    described = WRITER.describe_image(solid((0, 0, 0), prompt=parted, face_prompt=parted))
+    assert described.text.count(f'asked for "{told}"') == 2
+
+
+def test_each_part_of_a_face_prompt_keeps_its_words() -> None:
+    answer = WRITER.enhance(draft("two men", "red eyes, smile [SEP] red eyes, smile [SEP] [SKIP]"))
+    parts = answer.flux_prompt.split(" [SEP] ")
+    assert [part.startswith("red eyes, smile") for part in parts] == [True, True, False]
+
+
+def test_nothing_is_added_behind_a_prompt_that_has_a_weight_of_its_own() -> None:
+    assert WRITER.enhance(draft("a cat :0.8 AND a dog :1.2")).pony_prompt == "a cat :0.8 AND a dog :1.2"
 
 
 def test_a_scene_and_a_face_get_different_terms_after_the_users_own_words() -> None:
