@@ -10,6 +10,7 @@ import pytest
 from imaging.errors import SettingsError
 from imaging.faces.mask_options import MaskOptions
 from imaging.faces.selection import FaceOptions
+from resources.database import open_database
 from resources.settings import PROJECT_ROOT, Settings, dagster_home, environment, load_settings
 
 
@@ -103,3 +104,12 @@ def test_every_mask_setting_reaches_the_mask(monkeypatch: pytest.MonkeyPatch) ->
     for name, value in values.items():
         monkeypatch.setenv(f"FC_MASK_{name.upper()}", str(value))
     assert load_settings().mask_options == MaskOptions(**values)
+
+
+@pytest.mark.parametrize("name", ["FC_BATCH_SIZE", "FC_GATE_FACE", "FC_DATABASE_URL", "FC_MASK_GROW", "FC_KEEP_DAYS"])
+@pytest.mark.parametrize("value", ["9" * 5000, "0x" + "f" * 5000, "x" * 100_000, "1e" + "9" * 5000])
+def test_a_hostile_value_is_named_and_not_repeated(env_file: Path, name: str, value: str) -> None:
+    env_file.write_text(f"{name}={value}\n")
+    with pytest.raises(SettingsError, match=name) as caught:
+        _ = load_settings().resolved_database_url, open_database(load_settings().resolved_database_url)
+    assert len(str(caught.value)) < 600
