@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -46,3 +47,12 @@ def test_every_package_says_that_it_carries_types() -> None:
     packages = {file.parent for file in PROJECT_ROOT.glob("*/__init__.py")} - {PROJECT_ROOT / "tests"}
     assert len(packages) >= 6
     assert [folder.name for folder in packages if not (folder / "py.typed").exists()] == []
+
+
+def test_data_files_of_the_packages_are_part_of_what_is_installed() -> None:
+    """Data files stand in packages of `resources`, whose patterns are relative to it."""
+    patterns = tomllib.loads((PROJECT_ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
+    shipped = {file for pattern in patterns["resources"] for file in (PROJECT_ROOT / "resources").glob(pattern)}
+    there = {file for file in (PROJECT_ROOT / "resources").rglob("*") if file.suffix in (".toml", ".mako")}
+    assert len(there) > 10
+    assert there == shipped
