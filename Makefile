@@ -1,4 +1,4 @@
-# make demo   installs what the product needs (no torch) and runs four jobs through the real daemon
+# make demo   installs what the product needs (no torch) and runs four jobs through the real daemon, in demo-home
 # make test   installs what the tests need and runs them all, with coverage
 # make lint   format, lint, types and file hygiene; puts right what it can, and fails if it had to
 # make docs   builds the documentation site into site/; a broken link is a fault

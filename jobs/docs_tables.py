@@ -33,7 +33,7 @@ HOME: Final = """\
 # Dagster's home: the folder that holds dagster.yaml; default: this clone. Dagster's own commands need it.
 #DAGSTER_HOME=/srv/face-changer
 """
-PLACED: Final = ("data_dir", "database_url", "inbox", "source_roots", "source_urls")
+PLACED: Final = ("data_dir", "database_url", "inbox", "inbox_template", "source_roots", "source_urls")
 CHOOSING: Final = ("generator", "writer", "detector")
 
 

@@ -10,7 +10,7 @@ import json
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -39,7 +39,7 @@ from sqlalchemy.types import TypeDecorator
 
 from imaging.errors import SettingsError, TransientError
 
-HEAD: Final = "0006"
+HEAD: Final = "0008"
 """The newest migration; a database at this version needs no Alembic."""
 
 BUSY_SECONDS: Final = 30
@@ -137,6 +137,21 @@ class JobRow(Base):
     faults: Mapped[dict[str, Any] | None]
     restored_at: Mapped[datetime | None]
     recipe: Mapped[dict[str, Any] | None]
+    stars: Mapped[int | None]
+    removing_at: Mapped[datetime | None]
+    alone_deaths: Mapped[int] = mapped_column(server_default="0")
+    idle_deaths: Mapped[int] = mapped_column(server_default="0")
+
+
+class PauseRow(Base):
+    """There is one row, of the id 1, while the queue is paused."""
+
+    __tablename__ = "queue_pause"
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    since: Mapped[datetime]
+    by: Mapped[str]
+    reason: Mapped[str | None] = mapped_column(FreeText)
 
 
 class ScheduleRow(Base):
@@ -333,6 +348,12 @@ class Database:
                 connection.execute(text("SELECT 1"))
         except DBAPIError as error:
             raise _unreachable(self.engine.url, error) from None
+
+    def checkpoint(self) -> None:
+        """Move SQLite's write-ahead log, which holds old rows too, into its file, unless a reader is in the way."""
+        if self.dialect == "sqlite":
+            with closing(sqlite3.connect(str(self.engine.url.database), timeout=BUSY_SECONDS)) as own:
+                own.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def dispose(self) -> None:
         """Close every connection of the pool."""

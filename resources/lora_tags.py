@@ -37,6 +37,17 @@ def take_loras(text: str) -> tuple[str, tuple[str, ...]]:
     return rest, tuple(entries)
 
 
+def lora_tag(name: str, weight: float, text_weight: float) -> str:
+    """The tag that says in a prompt: this LoRA, with these weights in the UNet and in the text encoders."""
+    return f"<lora:{name}:{text_weight:g}:{weight:g}>" if weight != text_weight else f"<lora:{name}:{weight:g}>"
+
+
+def tag_name(label: str) -> str:
+    """What a file, path or Hub id is called in tags and lists of hashes: its last part, without what ends a name."""
+    name = re.split(r"[\\/]", label)[-1].removesuffix(".safetensors")
+    return re.sub(r'[:,<>{}"]', "", name)
+
+
 def _joined(left: str, right: str) -> str:
     """What stood before and behind a tag, with one of the two gaps between them, or none at an end of the prompt."""
     before, behind = left.rstrip(_GAP), right.lstrip(_GAP)

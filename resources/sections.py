@@ -188,7 +188,8 @@ class Output(Section):
     """What the file to deliver is like."""
 
     exif: Literal["clean", "keep"] = Field(
-        "clean", description="EXIF data of a photo: clean: without place, owner and serial numbers; keep: all of them."
+        "clean",
+        description="EXIF data of a photo: clean: camera, settings and dates alone; keep: all that is still true.",
     )
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from dotenv import dotenv_values
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from imaging.errors import SettingsError
@@ -36,6 +36,14 @@ def environment() -> dict[str, str]:
     for file in ENV_FILES:
         found |= {name: value for name, value in dotenv_values(file).items() if value is not None}
     return found | os.environ
+
+
+def _hosts(value: object) -> object:
+    hosts = [part.strip().lower() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+    for host in hosts if isinstance(hosts, list) else ():
+        if not re.fullmatch(r"((\*\.)?[a-z0-9_-]+(\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\])(:\d{1,5})?", str(host)):
+            raise ValueError(f"{host} is no host: give names or addresses, such as faces.example.org or [fd00::1]")
+    return hosts
 
 
 class Settings(RecipeDefaults, BaseSettings):
@@ -71,6 +79,11 @@ class Settings(RecipeDefaults, BaseSettings):
         description="Folder in which a dropped JSON, JSONL, YAML or CSV file becomes jobs. Default: none.",
         examples=["/srv/face-changer/inbox"],
     )
+    inbox_template: Path | None = Field(
+        None,
+        description="Request file whose fields every photo takes that is dropped into FC_INBOX. Default: none.",
+        examples=["/srv/face-changer/photo.yaml"],
+    )
     source_roots: Annotated[list[Path], NoDecode] = Field(
         default_factory=list,
         description=f"Folders from which source images may be read, separated by '{os.pathsep}'. Default: anywhere.",
@@ -82,10 +95,18 @@ class Settings(RecipeDefaults, BaseSettings):
             "Whether source images may be fetched from http(s) URLs; only public addresses are. See docs/security.md."
         ),
     )
+    allowed_hosts: Annotated[list[str], NoDecode, BeforeValidator(_hosts)] = Field(
+        default_factory=list,
+        description=(
+            "Names under which the web UI may be opened besides localhost and the address it listens on, separated by "
+            "','; *.NAME for all below it. A proxy needs it. See docs/security.md."
+        ),
+        examples=["faces.example.org,*.lan.example.org,backup.example.org:8443"],
+    )
     batch_size: int = Field(
         64, ge=1, le=256, description="Most jobs that one run carries; fewer let an urgent job in sooner."
     )
-    max_attempts: int = Field(3, ge=1, le=20, description="How often a job is tried whose run dies.")
+    max_attempts: int = Field(3, ge=1, le=20, description="How often a job may kill its run, alone in it.")
     service_attempts: int = Field(
         6,
         ge=1,
@@ -175,7 +196,13 @@ class Settings(RecipeDefaults, BaseSettings):
     )
     forge_auth: SecretStr = Field(SecretStr(""), description="user:password of --api-auth.")
     forge_model: str = Field("", description="Checkpoint to use, by its title or name there; empty: the loaded one.")
+    forge_distilled_cfg: float = Field(
+        0.0, ge=0, le=30, description="Distilled CFG scale of Flux on Forge; 0: the server's own, 3.5."
+    )
     comfyui_url: str = Field("", description="Address of a ComfyUI server.", examples=["http://127.0.0.1:8188"])
+    comfyui_auth: SecretStr = Field(
+        SecretStr(""), description="user:password, or Bearer TOKEN, of a log-in before ComfyUI."
+    )
     comfyui_workflow: Path | None = Field(
         None,
         description="Workflow of the scene: JSON in API format, inputs marked.",
@@ -231,6 +258,7 @@ class Settings(RecipeDefaults, BaseSettings):
 
     @field_validator(
         "inbox",
+        "inbox_template",
         "yunet_model",
         "sface_model",
         "lora_dir",

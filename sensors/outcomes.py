@@ -9,9 +9,10 @@ from __future__ import annotations
 import dagster as dg
 
 from jobs.queue.job_queue import JobQueue
-from jobs.runs.lifecycle import settle_run, why_failed
+from jobs.runs.lifecycle import settle_run, was_interrupted, why_failed
 from resources.connections import DatabaseResource
 from resources.settings import load_settings
+from sensors.job_requests import INTERVAL_SECONDS
 
 
 def _outcome_sensor(name: str, status: dg.DagsterRunStatus, description: str) -> dg.SensorDefinition:
@@ -19,7 +20,7 @@ def _outcome_sensor(name: str, status: dg.DagsterRunStatus, description: str) ->
         run_status=status,
         name=name,
         description=description,
-        minimum_interval_seconds=5,
+        minimum_interval_seconds=INTERVAL_SECONDS,
         default_status=dg.DefaultSensorStatus.RUNNING,
     )
     def sensor(context: dg.RunStatusSensorContext, database: DatabaseResource) -> None:
@@ -27,6 +28,7 @@ def _outcome_sensor(name: str, status: dg.DagsterRunStatus, description: str) ->
             JobQueue(database.get()),
             context.dagster_run,
             reason=why_failed(context.instance, context.dagster_run) or _reason(context),
+            interrupted=was_interrupted(context.instance, context.dagster_run),
             max_attempts=load_settings().max_attempts,
         )
         for job_id, job_status in changed.items():

@@ -34,6 +34,17 @@ hypothesis_settings.load_profile("default")
 YUNET = Path(os.environ.get("FC_YUNET_MODEL", PROJECT_ROOT.parent / "shared/models/face_detection_yunet_2023mar.onnx"))
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say in one line what was left out for lack of YuNet's file, and how to get it."""
+    skipped = terminalreporter.getreports("skipped")
+    number = sum(isinstance(one.longrepr, tuple) and "YuNet" in one.longrepr[2] for one in skipped)
+    if number:
+        terminalreporter.write_line(
+            f"Left out, for YuNet's file is not at {YUNET}: {number} tests. "
+            "Get it: .venv/bin/fc models pull yunet; then set FC_YUNET_MODEL to the path that it prints."
+        )
+
+
 @pytest.fixture(autouse=True)
 def _clean_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test sees the settings of the machine it runs on."""

@@ -13,6 +13,7 @@ from fc_assets.engine.outcome import Done, Item
 from fc_assets.engine.step import Step
 from imaging.errors import FaceChangerError, TransientError
 from imaging.files.thumbnail import thumbnail_markdown
+from jobs.runs.shown import materialization_of, shown_value
 from resources.store.image_store import StoredFile
 
 
@@ -29,13 +30,12 @@ def show_materialization(step: Step, item: Item, file: StoredFile, metadata: Map
     Raises:
         TransientError: Dagster's storage did not take it.
     """
-    shown = {name: _shown(name, value) for name, value in metadata.items()}
-    shown["path"] = dg.MetadataValue.path(file.path)
-    tags = {"dagster/data_version": file.sha256[:16], "dagster/code_version": step.stage.code_version}
+    tags = {"dagster/code_version": step.stage.code_version}
     for stage, sha256 in item.input_hashes.items():
         tags[f"dagster/input_data_version/{stage}"] = sha256[:16]
         tags[f"dagster/input_event_pointer/{stage}"] = str(step.input_events[stage].get(item.job.id, "NULL"))
-    _show(step, dg.AssetMaterialization(step.context.asset_key, partition=item.job.id, metadata=shown, tags=tags))
+    output = {"path": file.path, "sha256": file.sha256, "metadata": metadata}
+    _show(step, materialization_of(step.name, item.job.id, output, tags=tags))
 
 
 def show_end(
@@ -48,7 +48,7 @@ def show_end(
     """
     step.context.log.warning(f"{job_id}: {error}")
     said = {"status": status, "why": error.what, "hint": error.hint, **(metadata or {})}
-    shown = {name: _shown(name, value) for name, value in said.items()}
+    shown = {name: shown_value(name, value) for name, value in said.items()}
     why = f"{status}: {error.what}"
     _show(step, dg.AssetObservation(step.context.asset_key, partition=job_id, description=why, metadata=shown))
 
@@ -61,13 +61,3 @@ def _show(step: Step, event: dg.AssetMaterialization | dg.AssetObservation) -> N
             f"Dagster's storage did not take the {step.name} of job {event.partition}: {type(error).__name__}.",
             "The job is tried again by itself; `fc doctor` says whether the storage answers.",
         ) from error
-
-
-def _shown(name: str, value: Any) -> Any:  # noqa: ANN401 - JSON in, Dagster metadata out
-    if name == "preview":
-        return dg.MetadataValue.md(value)
-    if isinstance(value, Mapping | list | tuple):
-        return dg.MetadataValue.json(value)
-    if value is None:
-        return dg.MetadataValue.null()
-    return value

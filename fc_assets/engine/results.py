@@ -13,6 +13,7 @@ from fc_assets.engine.step import Step
 from imaging.files.provenance import encode_png
 from jobs.model.job import ImageRow
 from resources.artifacts.artifact import File
+from resources.artifacts.images import ImageRecord
 from resources.store.image_store import ImageStore, StoredFile
 
 
@@ -31,9 +32,11 @@ class Result:
     images: Sequence[ImageRow]
 
     def write(self, store: ImageStore) -> None:
-        """Write every file; one that was there and differs is kept under `history`."""
+        """Write every file; one that was there and differs is kept under `history`. Equal ones share their bytes."""
+        written: dict[bytes, tuple[str, str]] = {}
         for folder, name, data in self.files:
-            store.replace(folder, name, data=data)
+            store.replace(folder, name, data=data, like=written.get(data))
+            written.setdefault(data, (folder, name))
 
 
 def encode_result(step: Step, job_id: str, done: Done) -> Result:
@@ -44,8 +47,12 @@ def encode_result(step: Step, job_id: str, done: Done) -> Result:
         ValueError: a picture would lie in a folder that the stage's artifact does not name.
     """
     artifact = step.stage.artifact
-    different = {id(extra.pixels): extra.pixels for extra in done.extras}  # one picture may be kept in two folders
-    pngs = {key: encode_png(pixels) for key, pixels in different.items()}
+    main = artifact.encode(job_id, done.value)
+    # One picture may be kept in two folders; what is the main file's own picture is the same file.
+    pngs = {id(done.value.pixels): main[-1][2]} if isinstance(done.value, ImageRecord) else {}
+    for extra in done.extras:
+        if id(extra.pixels) not in pngs:
+            pngs[id(extra.pixels)] = encode_png(extra.pixels)
     files, images = [], []
     for extra in done.extras:
         if extra.folder not in artifact.folders:
@@ -53,7 +60,7 @@ def encode_result(step: Step, job_id: str, done: Done) -> Result:
         data = pngs[id(extra.pixels)]
         files.append((extra.folder, extra.name, data))
         images.append(_image_row(step.store.as_stored(extra.folder, extra.name, data=data), step.name, extra.pixels))
-    files += artifact.encode(job_id, done.value)
+    files += main
     folder, name, data = files[-1]
     file = step.store.as_stored(folder, name, data=data)
     if done.picture is not None and artifact.is_picture:

@@ -21,25 +21,29 @@ from __future__ import annotations
 
 import hashlib
 import json
+import threading
 import time
 from collections import deque
-from collections.abc import Hashable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Hashable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import Any
 
 import cv2
 
 from fc_assets.engine.endings import close, settle
 from fc_assets.engine.events import metadata_of, show_end, show_materialization
+from fc_assets.engine.keys import before_hash
 from fc_assets.engine.limits import time_limit
 from fc_assets.engine.opening import open_jobs
 from fc_assets.engine.outcome import Done, Item
 from fc_assets.engine.results import encode_result
 from fc_assets.engine.step import StageOutput, Step
 from imaging.errors import BackendError
-from jobs.model.job import Job, StageResult
+from jobs.model.job import Job, JobBusyError, StageResult
 from jobs.model.job_types import JOB_TYPES
 from jobs.recipes.recipe import Recipe
+from resources.generators.in_hand import told_of_calls
 from resources.store.image_store import StoredFile
 
 
@@ -51,11 +55,49 @@ class Asked:
         item: what the stage is given.
         decides: what besides the inputs decides the result.
         content_key: SHA-256 over all that decides it.
+        earlier_key: the one that it had by `keys.before_hash`.
     """
 
     item: Item
     decides: Mapping[str, Any]
     content_key: str
+    earlier_key: str
+
+
+@dataclass(frozen=True, slots=True)
+class InHand:
+    """The jobs of a group whose stage has begun. A run that dies is held against these, so it is recorded first."""
+
+    step: Step
+    asked: Mapping[str, Asked]
+    _begun: set[str] = field(default_factory=set)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def begin(self, job_id: str) -> None:
+        """Record that the work on a job begins, unless it has.
+
+        Raises:
+            JobBusyError: the run does not have it any more.
+        """
+        with self._lock:
+            if job_id in self._begun:
+                return
+            asked = self.asked[job_id]
+            self.step.queue.begin_stage(
+                job_id,
+                self.step.name,
+                run_id=self.step.run_id,
+                content_key=asked.content_key,
+                input={"sha256": dict(asked.item.input_hashes)},
+                settings=asked.decides,
+            )
+            self._begun.add(job_id)
+
+    def begin_all(self, job_ids: Collection[str]) -> None:
+        """A call begins that works on these; one that the run has lost is told when its result is asked for."""
+        for job_id in job_ids:
+            with suppress(JobBusyError):
+                self.begin(job_id)
 
 
 def run(step: Step) -> Iterator[StageOutput]:
@@ -88,6 +130,7 @@ def _work_on(step: Step, waiting: deque[Asked]) -> dict[str, StoredFile]:
     """Make and store the results of a group; what cannot be made becomes the failure of its job."""
     stored: dict[str, StoredFile] = {}
     results: Iterator[Done | Exception] | None = None
+    in_hand = InHand(step, {asked.item.job.id: asked for asked in waiting})
     while waiting:
         if results is None:
             results = step.stage.work(tuple(asked.item for asked in waiting), step.tools)
@@ -95,7 +138,7 @@ def _work_on(step: Step, waiting: deque[Asked]) -> dict[str, StoredFile]:
         job_id = asked.item.job.id
         started = time.monotonic()
         try:
-            done = _next_result(step, asked, results)
+            done = _next_result(step, job_id, results, in_hand)
         except Exception as error:  # noqa: BLE001 - kept as this job's failure
             step.failures[job_id] = error
             results = None  # an iterator that raised is at its end
@@ -116,22 +159,20 @@ def _asked(step: Step, job: Job, recipe: Recipe, before: Mapping[str, StageResul
     decides = step.stage.decides(item, step.tools)
     # Not the request as a whole: `decides` has what of it matters here.
     inputs = {stage: sha256 for stage, sha256 in hashes.items() if stage != "job_request"}
-    parts: dict[str, Any] = {
-        "stage": step.name,
-        "code": step.stage.code_version,
-        "inputs": inputs,
-        "decides": decides,
-    }
+    parts: dict[str, Any] = {"stage": step.name, "code": step.stage.code_version, "inputs": inputs}
     if step.name in job.salts:
         parts["salt"] = job.salts[step.name]
-    text = json.dumps(parts, sort_keys=True)
-    return Asked(item, decides, hashlib.sha256(text.encode()).hexdigest())
+
+    def key(decides: Mapping[str, Any]) -> str:
+        return hashlib.sha256(json.dumps({**parts, "decides": decides}, sort_keys=True).encode()).hexdigest()
+
+    return Asked(item, decides, key(decides), key(before_hash(decides)))
 
 
 def _cached(step: Step, asked: Asked, result: StageResult | None) -> StoredFile | None:
     """The stored result, if it was made from the same inputs and settings and its file is whole."""
     job = asked.item.job
-    if result is None or result.status != "completed" or result.content_key != asked.content_key:
+    if result is None or result.status != "completed" or not _is_of(result, asked):
         return None
     output = dict(result.output or {})
     artifact, renew = step.stage.artifact, step.stage.renew
@@ -160,17 +201,19 @@ def _cached(step: Step, asked: Asked, result: StageResult | None) -> StoredFile 
     return file
 
 
-def _next_result(step: Step, asked: Asked, results: Iterator[Done | Exception]) -> Done | Exception:
-    job_id = asked.item.job.id
-    step.queue.begin_stage(
-        job_id,
-        step.name,
-        run_id=step.run_id,
-        content_key=asked.content_key,
-        input={"sha256": dict(asked.item.input_hashes)},
-        settings=asked.decides,
-    )
-    with time_limit(step.settings.stage_timeout, f"The stage {step.name} of job {job_id}"):
+def _is_of(result: StageResult, asked: Asked) -> bool:
+    """Whether a stored result was made from what is asked, be it before the server knew that checkpoint's hash."""
+    if result.content_key == asked.content_key or result.content_key != asked.earlier_key:
+        return result.content_key == asked.content_key
+    metadata = (result.output or {})["metadata"]
+    made = metadata["faces"] if "faces" in metadata else [metadata["made_by"]]  # of changed_face, or generated_image
+    return all(one.get("model_hash") == asked.decides["generator"]["model_hash"] for one in made)
+
+
+def _next_result(step: Step, job_id: str, results: Iterator[Done | Exception], in_hand: InHand) -> Done | Exception:
+    in_hand.begin(job_id)
+    limit = time_limit(step.settings.stage_timeout, f"The stage {step.name} of job {job_id}")
+    with told_of_calls(in_hand.begin_all), limit:
         done = next(results, None)
     if done is None:
         raise BackendError(

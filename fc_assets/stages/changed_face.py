@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fc_assets.checks.outputs import as_picture, not_usable
 from fc_assets.checks.quality_gates import judge
 from fc_assets.engine.asset import stage, together
 from fc_assets.engine.keys import options_key
@@ -18,13 +19,14 @@ from imaging.faces.mask import MASK_MARGIN, mask_bounds, part_of_face
 from imaging.geometry.align import Frame, coverage, cut, put_back
 from imaging.geometry.boxes import Box, Face
 from imaging.geometry.crop import crop, resize
+from imaging.quality.score import verify_face
 from jobs.recipes.face_rules import FacePlan, denoising_strength, plan_faces
 from jobs.recipes.recipe import Recipe
 from jobs.recipes.tasks import image_task, sampling_key
 from resources.artifacts.images import Patch, PatchesRecord
 from resources.artifacts.records import FaceRecord, PortraitRecord, PromptRecord
 from resources.generators.base import Generator, ImageTask, InpaintTask, Outcome
-from resources.writers.face_tags import part_of, prompt_parts
+from resources.writers.face_tags import negative_part, part_of, prompt_parts
 
 
 def _decides(item: Item, tools: Tools) -> Mapping[str, Any]:
@@ -61,7 +63,8 @@ def changed_face(items: Sequence[Item], tools: Tools) -> Iterator[Done | Excepti
 
     Each portrait is turned upright and brought to the generator's own resolution for the pass, so that a small face
     gets as much detail as a large one, and back. What differs between the faces of a picture is said by the tags in
-    `flux_prompt` and by `face_rules`. The faces of all jobs of a run are generated in batches.
+    `flux_prompt` and by `face_rules`. The faces of all jobs of a run are generated in batches. Each is
+    checked inside its mask: it has the size asked for, and is neither blank nor noise.
     """
     generator, why = tools.face_generator(items[0].recipe)
     size = generator.native_size()
@@ -74,8 +77,16 @@ def changed_face(items: Sequence[Item], tools: Tools) -> Iterator[Done | Excepti
 
 @dataclass(frozen=True, slots=True)
 class OnePass:
-    """One face of one picture on its way through the generator: what is asked, and the box that its mask needs."""
+    """One face of one picture on its way through the generator.
 
+    Attributes:
+        name: as people are told of it, by its number among the portraits.
+        record: the face.
+        task: what is asked.
+        used: the box that its mask needs.
+    """
+
+    name: str
     record: FaceRecord
     task: InpaintTask
     used: Box
@@ -107,7 +118,8 @@ def _passes(item: Item, size: int) -> list[OnePass]:
             ),
             face=_in_cut(shapes[number], frame, size),
         )
-        passes.append(OnePass(face, task, used.moved(box.left, box.top) if used else box))
+        name = f"face {place + 1} of {len(record.faces)}"
+        passes.append(OnePass(name, face, task, used.moved(box.left, box.top) if used else box))
     return passes
 
 
@@ -146,7 +158,8 @@ def _prompts(item: Item, number: int, plan: FacePlan) -> tuple[str, str]:
     words, asked = face_words(item.recipe.words), record.enhanced
     scene = asked.pony_prompt or DEFAULT_FACE_PROMPT
     usual = part_of(prompt_parts(asked.flux_prompt or scene), number).prompt(scene)
-    return words.prompt(plan.words(usual)), words.negative(plan.negative_prompt or asked.negative_prompt)
+    negative = plan.negative_prompt or negative_part(asked.negative_prompt, number)
+    return words.prompt(plan.words(usual)), words.negative(negative)
 
 
 def _in_cut(face: Face, frame: Frame, size: int) -> Face:
@@ -170,22 +183,28 @@ def _done(
 ) -> Done | Exception:
     original: NDArray[np.uint8] = item.needs("generated_image").pixels
     gate = item.recipe.checks.gates["face"]
-    patches, details, judgements = [], [], []
+    patches, details, judgements, wrong = [], [], [], []
+    texts: Mapping[str, str] = {}
     for face, outcome in zip(faces, outcomes, strict=True):
-        if isinstance(outcome, Exception):
-            return outcome
-        judged = judge(outcome.pixels, gate)
+        made = as_picture(outcome, f"{face.name} of job {item.job.id}")
+        if isinstance(made, Exception):
+            return made
+        texts = texts or made.texts
+        verdict = verify_face(made.pixels, face.task.image, face.task.mask)
+        wrong += [f"{face.name}: {reason}" for reason in verdict.reasons]
+        judged = judge(made.pixels, gate)
         judgements.append(judged)
-        patches.append(_back(original, outcome.pixels, face))
+        patches.append(_back(original, resize(made.pixels, (size, size)), face))
         asked = face.task.task
         details.append(
             {
-                **outcome.details,
+                **made.details,
                 "prompt": asked.prompt,
                 "negative_prompt": asked.negative_prompt,
                 "seed": asked.seed,
                 "strength": face.task.denoising_strength,
                 "angle": round(face.record.upright().angle, 2),
+                "checks": verdict.scores,
                 "quality": judged.quality,
             }
         )
@@ -200,9 +219,10 @@ def _done(
         "faces": details,
     }
     warnings = [text for judged in judgements for text in judged.warnings]
-    errors = [judged.turned_down(item.job.id, "new face", "FC_GATE_FACE") for judged in judgements]
+    unusable = [not_usable(f"A new face of job {item.job.id}", "; ".join(wrong))] if wrong else []
+    errors = unusable + [judged.turned_down(item.job.id, "new face", "FC_GATE_FACE") for judged in judgements]
     return Done(
-        PatchesRecord(tuple(patches), made_by),
+        PatchesRecord(tuple(patches), made_by, texts),
         {**made_by, "faces_changed": len(patches), "warnings": warnings},
         picture=_row([patch.pixels for patch in patches]) if patches else None,
         turned_down=next((error for error in errors if error is not None), None),

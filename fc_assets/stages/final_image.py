@@ -13,8 +13,9 @@ from fc_assets.engine.outcome import Done, ExtraImage, Item
 from fc_assets.engine.tools import Tools
 from fc_assets.stages.provenance import final_provenance
 from imaging.errors import BackendError
-from imaging.faces.blend import has_color, match_ring_color, merge_into, without_color
+from imaging.faces.blend import match_ring_color, merge_into, without_color
 from imaging.faces.mask import MASK_MARGIN, mask_bounds, part_of_face
+from imaging.faces.tone import Tone, find_tone
 from imaging.files.alpha import on_white, resize_rgba
 from imaging.geometry.boxes import Box
 from imaging.geometry.crop import crop, fit_within, resize
@@ -84,7 +85,7 @@ def final_image(item: Item, tools: Tools) -> Done:
     return Done(
         ImageRecord(
             finished,
-            final_provenance(item.job, item.recipe.sampling, before.details, patches.details, size),
+            final_provenance(item.job, item.recipe.sampling, before, patches, size),
             before.exif,
         ),
         {
@@ -125,7 +126,7 @@ def _where_opaque(mask: NDArray[np.uint8], alpha: NDArray[np.uint8]) -> NDArray[
 def merge_faces(
     original: NDArray[np.uint8], mask: NDArray[np.uint8], record: PortraitRecord, patches: PatchesRecord
 ) -> NDArray[np.uint8]:
-    """The image with every new face blended in; a picture without any colour gets faces without colour.
+    """The image with every new face blended in; a black-and-white or toned picture gets faces in its own tone.
 
     Beside the image and the result, only windows of it are held.
 
@@ -137,7 +138,7 @@ def merge_faces(
     """
     faces = [face.face() for face in record.faces_to_change()]
     merged = original.copy()
-    is_grey = bool(patches.patches) and not has_color(original)
+    tone = find_tone(original) if patches.patches else None
     for number, patch in enumerate(patches.patches):
         box = Box(*patch.box)
         own = part_of_face(mask, faces, number, box)
@@ -145,8 +146,15 @@ def merge_faces(
         if used is None:
             continue
         place = used.moved(box.left, box.top)
-        pixels = crop(patch.pixels, used)
-        pixels = without_color(pixels) if is_grey else pixels
         own = crop(own, used)
-        merge_into(merged, match_ring_color(pixels, crop(original, place), own), own, place)
+        merge_into(merged, _matched(crop(patch.pixels, used), crop(original, place), own, tone), own, place)
     return merged
+
+
+def _matched(
+    new: NDArray[np.uint8], old: NDArray[np.uint8], mask: NDArray[np.uint8], tone: Tone | None
+) -> NDArray[np.uint8]:
+    """A new face in the colours of the old pixels around it; in a toned photo in grey first, so as to keep the tone."""
+    if tone is None or not tone.holds_in(old, mask):
+        return match_ring_color(new, old, mask)
+    return tone.of(match_ring_color(without_color(new), without_color(old), mask))

@@ -3,24 +3,26 @@
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import Any
 
+from fc_assets.checks.outputs import as_picture, not_usable
 from fc_assets.checks.quality_gates import judge
 from fc_assets.engine.asset import stage, together
 from fc_assets.engine.keys import options_key
 from fc_assets.engine.outcome import Done, Item
 from fc_assets.engine.tools import Tools
 from fc_assets.stages.prompts import scene_words
-from fc_assets.stages.provenance import generated_provenance, imported_provenance, inherited_provenance
-from imaging.errors import BackendError, NeedsReviewError
-from imaging.files.decode import decode_image
+from fc_assets.stages.provenance import generated_provenance, imported_provenance
+from imaging.errors import BackendError
+from imaging.files.decode import DecodedImage
 from imaging.files.exif import clean_exif
-from imaging.files.provenance import read_provenance
+from imaging.files.making import Making
 from imaging.quality.score import verify_output
 from jobs.recipes.tasks import image_task, sampling_key
 from resources.artifacts.images import ImageRecord
 from resources.artifacts.records import PromptRecord
 from resources.generators.base import Generator, ImageTask, Outcome
-from resources.sources.photos import SourceInfo, read_source
+from resources.sources.photos import SourceInfo, load_source
 from resources.store.image_store import ImageStore
+from resources.writers.face_tags import whole_negative
 
 
 def _decides(item: Item, tools: Tools) -> Mapping[str, Any]:
@@ -81,25 +83,23 @@ def _task(item: Item) -> ImageTask:
         recipe,
         job_id=item.job.id,
         prompt=words.prompt(prompts.enhanced.pony_prompt),
-        negative_prompt=words.negative(prompts.enhanced.negative_prompt),
+        negative_prompt=words.negative(whole_negative(prompts.enhanced.negative_prompt)),
         size=(recipe.scene.width, recipe.scene.height),
     )
 
 
 def _generated(item: Item, task: ImageTask, outcome: Outcome, generator: Generator) -> Done | Exception:
+    outcome = as_picture(outcome, f"the generated image of job {item.job.id}")
     if isinstance(outcome, Exception):
         return outcome
     verdict = verify_output(outcome.pixels, (task.width, task.height))
     judged = judge(outcome.pixels, item.recipe.checks.gates["image"])
     turned_down = judged.turned_down(item.job.id, "generated image", "FC_GATE_IMAGE")
     if not verdict.passed:
-        turned_down = NeedsReviewError(
-            f"The generated image of job {item.job.id} was turned down: {'; '.join(verdict.reasons)}.",
-            "`fc approve JOB` takes it as it is; `fc retry JOB --seed N` or `--set pony_prompt=...` makes another.",
-        )
+        turned_down = not_usable(f"The generated image of job {item.job.id}", "; ".join(verdict.reasons))
     made_by = {**generator.describe(), **outcome.details}
     return Done(
-        ImageRecord(outcome.pixels, generated_provenance(item.job, task, generator.name, made_by)),
+        ImageRecord(outcome.pixels, generated_provenance(item.job, task, generator.name, made_by, outcome.texts)),
         {
             "generator": generator.name,
             "width": task.width,
@@ -119,18 +119,16 @@ def _generated(item: Item, task: ImageTask, outcome: Outcome, generator: Generat
 
 def _imported(item: Item, store: ImageStore) -> Done:
     source = SourceInfo.model_validate(item.job.source)
-    data = read_source(source, store)
-    decoded = decode_image(data, name=source.path)
-    made = read_provenance(data) if item.job.request.result_of else None
+    decoded = load_source(source, store)
     judged = judge(decoded.pixels, item.recipe.checks.gates["image"])
     return Done(
         ImageRecord(
             decoded.pixels if decoded.rgba is None else decoded.rgba,
-            inherited_provenance(item.job, source, made) if made else imported_provenance(item.job, source),
+            imported_provenance(item.job, source, decoded.making or Making()),
             decoded.exif if item.recipe.output.exif == "keep" else clean_exif(decoded.exif),
         ),
         {
-            "generator": "none: the picture of another job" if made else "none: imported photo",
+            "generator": f"none: {_kind_of(item, decoded)}",
             "source_image": source.path,
             "source_sha256": source.sha256,
             "transparent": decoded.had_alpha,
@@ -143,3 +141,9 @@ def _imported(item: Item, store: ImageStore) -> Done:
         quality=judged.quality,
         turned_down=judged.turned_down(item.job.id, "photo", "FC_GATE_IMAGE"),
     )
+
+
+def _kind_of(item: Item, decoded: DecodedImage) -> str:
+    if item.job.request.result_of:
+        return "the picture of another job"
+    return "imported photo" if decoded.making is None else f"imported picture, {decoded.making.origin} as its file says"

@@ -14,10 +14,13 @@ from fc_assets.engine.tools import Tools
 from imaging.errors import NeedsReviewError
 from imaging.faces.mask import draw_mask
 from imaging.faces.shapes import face_hull
+from imaging.files.mask_file import read_mask
+from imaging.geometry.boxes import Box
+from imaging.geometry.crop import crop
 from jobs.model.job import Job
 from resources.artifacts.images import ImageRecord
 from resources.artifacts.records import PortraitRecord
-from resources.sources.photos import SourceInfo, load_source
+from resources.sources.photos import SourceInfo, read_source
 from resources.store.image_store import ImageStore
 
 
@@ -41,8 +44,9 @@ def mask(item: Item, tools: Tools) -> Done:
     options = item.recipe.mask.mask_options
     made: dict[str, Any]
     if item.job.user_mask:
-        whole = _own(item.job, tools.store, shape)
-        made = {"origin": "the user's own"}
+        source = SourceInfo.model_validate(item.job.user_mask)
+        whole = _own(item.job, source, tools.store, record)
+        made = {"origin": "the user's own", "notes": list(source.notes)}
     else:
         pixels = item.needs("generated_image").pixels if options.skin else None
         whole = draw_mask(faces, shape, options, pixels)
@@ -64,13 +68,19 @@ def mask(item: Item, tools: Tools) -> Done:
     )
 
 
-def _own(job: Job, store: ImageStore, shape: tuple[int, int]) -> NDArray[np.uint8]:
-    """The user's mask: uint8 of `shape` (height, width)."""
-    pixels = load_source(SourceInfo.model_validate(job.user_mask), store).pixels[..., 0]
-    if pixels.shape != shape:
+def _own(job: Job, source: SourceInfo, store: ImageStore, record: PortraitRecord) -> NDArray[np.uint8]:
+    """The user's mask: uint8 of the picture's shape (height, width)."""
+    mask, _ = read_mask(read_source(source, store), name=source.path)
+    if mask.shape != (record.height, record.width):
         raise NeedsReviewError(
-            f"The user's mask of job {job.id} is {pixels.shape[1]}x{pixels.shape[0]}, "
-            f"but its image is {shape[1]}x{shape[0]} now.",
+            f"The user's mask of job {job.id} is {mask.shape[1]}x{mask.shape[0]}, "
+            f"but its image is {record.width}x{record.height} now.",
             "`fc retry JOB --mask FILE` gives it one of that size, `--mask auto` the automatic one.",
         )
-    return np.ascontiguousarray(pixels)
+    places = [Box(*face.crop) for face in record.faces_to_change()]
+    if places and not any(crop(mask, place).any() for place in places):
+        raise NeedsReviewError(
+            f"The user's mask of job {job.id} is black at every face, so nothing would be made anew.",
+            "White is made anew: if it is the wrong way round, invert it, and give it by `fc retry JOB --mask FILE`.",
+        )
+    return mask

@@ -117,11 +117,6 @@ def _smooth_colors(
     return np.stack(channels, axis=1).astype(np.float64)
 
 
-def has_color(image: NDArray[np.uint8]) -> bool:
-    """Whether any pixel of an RGB image of shape (height, width, 3) is not grey."""
-    return not all(np.array_equal(image[..., 0], image[..., channel]) for channel in (1, 2))
-
-
 def without_color(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """An RGB image of shape (height, width, 3) in grey, by its luma (ITU-R BT.601)."""
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)

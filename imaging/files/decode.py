@@ -15,7 +15,11 @@ from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
 
 from imaging.errors import InvalidImageError
 from imaging.files.alpha import on_white
+from imaging.files.color_space import ColorSpace, told_by_exif, told_by_nclx, told_by_png
 from imaging.files.exif import MOST_BYTES, upright_exif
+from imaging.files.jpeg_end import ends_too_early
+from imaging.files.making import Making, read_making
+from imaging.files.png_chunks import MAGIC, PngParts, read_png
 
 MIN_SIDE: Final = 64  # pixels; the smallest image that a request may ask for
 MAX_PIXELS: Final = 50_000_000
@@ -24,7 +28,9 @@ ACCEPTED: Final = "PNG, JPEG, WebP or HEIF/HEIC"
 _EXPORT_AGAIN: Final = f"Export the picture again as {ACCEPTED}."
 
 _SIXTEEN_BITS: Final = 16  # per channel, in the 25th byte of a PNG
-_PNG_END: Final = b"\0\0\0\0IEND\xae\x42\x60\x82"
+_GREY: Final = 0  # its 26th byte: grey without alpha
+_PNG_XMP: Final = "XML:com.adobe.xmp"
+_PILLOW_READS: Final = {_PNG_XMP, "Raw profile type exif"}  # texts of a PNG that may hold EXIF data
 _HEIF_BRANDS: Final = (
     b"heic",
     b"heix",
@@ -73,6 +79,7 @@ class DecodedImage:
         icc: description of the colour profile that was converted to sRGB; None without a usable one.
         orientation: the EXIF orientation that was applied, 1 to 8; 1 is upright.
         exif: the file's EXIF data without the orientation; empty when there are none.
+        making: what the file says of how it was made; None when it says nothing.
         notes: one sentence for everything that was changed, left out or assumed.
     """
 
@@ -84,6 +91,7 @@ class DecodedImage:
     icc: str | None
     orientation: int
     exif: bytes
+    making: Making | None
     notes: tuple[str, ...]
 
     @property
@@ -92,17 +100,19 @@ class DecodedImage:
         return self.rgba is not None
 
 
-def decode_image(data: bytes, *, name: str, max_pixels: int = MAX_PIXELS) -> DecodedImage:
+def decode_image(data: bytes, *, name: str, max_pixels: int = MAX_PIXELS, colors: bool = True) -> DecodedImage:
     """Decode a PNG, JPEG, WebP or HEIF image completely.
 
     The size in the header is checked before any pixel is decoded. Of an animation or a file of several images
     the first (HEIF: the primary) one is used. 16-bit channels are rounded to 8 bits. Colours are converted to
-    sRGB by the embedded ICC profile; a profile that cannot be used is noted and the colours count as sRGB.
+    sRGB by the embedded ICC profile, or by what else the file tells of them (PNG's cICP, gAMA and cHRM, HEIF's nclx,
+    EXIF); what cannot be used is noted, and the colours count as sRGB.
 
     Args:
         data: the whole file.
         name: what the errors call the file.
         max_pixels: most pixels, width x height, that are decoded.
+        colors: whether the numbers are colours, to be brought to sRGB; those of a mask are not.
 
     Raises:
         InvalidImageError: not an accepted format, damaged, truncated, or outside the size limits.
@@ -112,19 +122,27 @@ def decode_image(data: bytes, *, name: str, max_pixels: int = MAX_PIXELS) -> Dec
     if size is not None:
         _check_size(size, name, max_pixels)
     try:
-        image = _open(data, kind)
+        parts = read_png(data) if kind == "PNG" else PngParts(data)
+        image = _open(parts, kind)
         _check_size(image.size, name, max_pixels)
         frames = getattr(image, "n_frames", 1)
         stored_size, mode = image.size, image.mode
         image.load()
         _check_size(image.size, name, max_pixels)  # HEIF: the decoded size may differ from the header's
         orientation, notes = _orientation(image)
+        tags = Image.Exif() if notes else image.getexif()
         exif = b"" if notes else _exif(image, notes)
-        if kind == "PNG" and data[24] == _SIXTEEN_BITS:
+        making = read_making(parts.texts, _xmp(image), tags, notes)
+        space = _told_space(image, parts, tags, notes) if colors else None
+        if kind == "PNG" and parts.data[24] == _SIXTEEN_BITS:
             notes.append("Channels of 16 bits are rounded to 8.")
-            image = _eight_bit(data, image)
-        color, alpha = _split_alpha(image)
-        rgb, icc, color_notes = _to_srgb(color, image.info.get("icc_profile"))
+            image = _eight_bit(parts.data, image, space)
+            color, alpha = _split_alpha(image)
+        else:
+            color, alpha = _split_alpha(image)
+            if space is not None and color.mode != "CMYK":
+                color = Image.fromarray(space.to_srgb(np.asarray(color)))
+        rgb, icc, color_notes = _to_srgb(color, image.info.get("icc_profile") if colors and space is None else None)
     except (InvalidImageError, MemoryError):
         raise
     except Image.DecompressionBombError:
@@ -134,10 +152,7 @@ def decode_image(data: bytes, *, name: str, max_pixels: int = MAX_PIXELS) -> Dec
         ) from None
     except Exception as error:  # on a hostile file the decoders raise almost any type
         raise _damaged(name, kind, error) from error
-    notes += color_notes
-    if frames > 1:
-        which = "primary" if kind == "HEIF" else "first"
-        notes.append(f"The file holds {frames} images; only the {which} one is used.")
+    notes += parts.notes + color_notes + _left_out(data, kind, image, frames)
     if alpha is not None:
         rgb.putalpha(alpha)
         notes.append("Transparent parts are laid on white for all work, and are transparent again in the final image.")
@@ -153,6 +168,7 @@ def decode_image(data: bytes, *, name: str, max_pixels: int = MAX_PIXELS) -> Dec
         icc=icc,
         orientation=orientation,
         exif=exif,
+        making=making,
         notes=tuple(notes),
     )
 
@@ -161,7 +177,12 @@ def _sniff(data: bytes, name: str) -> str:
     """The format by the first bytes, never by a file's name."""
     if not data:
         raise InvalidImageError(f"{name} is empty.", f"Give a {ACCEPTED} file.")
-    if data.startswith(b"\x89PNG\r\n\x1a\n"):
+    if data.startswith(MAGIC):
+        if data[12:16] == b"CgBI":
+            raise InvalidImageError(
+                f"{name} is one of Apple's own PNGs (CgBI), as Xcode puts them into apps; it is no PNG to others.",
+                "`xcrun pngcrush -revert-iphone-optimizations IN OUT` on a Mac makes it one; or take the original.",
+            )
         return "PNG"
     if data.startswith(b"\xff\xd8\xff"):
         return "JPEG"
@@ -209,12 +230,24 @@ def _check_size(size: tuple[int, int], name: str, max_pixels: int) -> None:
         )
 
 
-def _open(data: bytes, kind: str) -> Image.Image:
+def _open(parts: PngParts, kind: str) -> Image.Image:
     if kind == "HEIF":
         _register_heif()
-    if kind == "PNG" and _PNG_END not in data:
-        raise OSError("the end of the file is missing")  # Pillow itself does not mind
-    return Image.open(io.BytesIO(data), formats=[kind])
+    image = Image.open(io.BytesIO(parts.data), formats=[kind])
+    key = image.info.get("transparency")
+    if kind == "PNG" and isinstance(key, int) and parts.data[25] == _GREY and parts.data[24] in (2, 4):
+        image.info["transparency"] = key * 255 // (2 ** parts.data[24] - 1)  # Pillow widens the samples, not this
+    if parts.icc is not None:
+        image.info["icc_profile"] = parts.icc
+    for keyword in _PILLOW_READS & parts.texts.keys():
+        image.info[keyword] = parts.texts[keyword]
+    return image
+
+
+def _xmp(image: Image.Image) -> str:
+    """The XMP packet; empty without one."""
+    packet = image.info.get(_PNG_XMP) or image.info.get("xmp") or ""
+    return packet.decode("utf-8", "replace") if isinstance(packet, bytes) else str(packet)
 
 
 @functools.cache
@@ -255,8 +288,38 @@ def _exif(image: Image.Image, notes: list[str]) -> bytes:
     return exif
 
 
-def _eight_bit(data: bytes, image: Image.Image) -> Image.Image:
-    """A PNG of 16 bits per channel, rounded to 8: mode L, RGB or RGBA. Pillow itself only cuts colours to 8."""
+def _left_out(data: bytes, kind: str, image: Image.Image, frames: int) -> list[str]:
+    """Notes on what is missing in the picture, and on what is not looked at."""
+    notes = []
+    if kind == "JPEG" and ends_too_early(data, image):
+        notes.append("The JPEG is damaged: it ends before its picture does, and the rest is grey or coarse.")
+    if frames > 1:
+        which = "primary" if kind == "HEIF" else "first"
+        notes.append(f"The file holds {frames} images; only the {which} one is used.")
+    return notes
+
+
+def _told_space(image: Image.Image, parts: PngParts, exif: Image.Exif, notes: list[str]) -> ColorSpace | None:
+    """The colour space that the file tells in another way than by a profile that holds; None when it does not.
+
+    One that is converted from is noted.
+    """
+    has_icc = bool(image.info.get("icc_profile"))
+    space = told_by_png(parts.colors, has_icc=has_icc, notes=notes)
+    if space is None and not has_icc:
+        profile = image.info.get("nclx_profile")
+        space = told_by_nclx(profile, notes) if profile else None
+        space = space or told_by_exif(exif, notes)
+    if space is not None and not space.is_srgb:
+        notes.append(f"Colours are converted from {space.name!r} to sRGB.")
+    return space
+
+
+def _eight_bit(data: bytes, image: Image.Image, space: ColorSpace | None) -> Image.Image:
+    """A PNG of 16 bits per channel as 8: mode L, RGB or RGBA. Pillow itself only cuts them to 8.
+
+    Colours of a space of their own are brought to sRGB, before they are rounded.
+    """
     values = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION)
     if values is None or values.dtype != np.uint16 or values.shape[:2] != (image.height, image.width):
         raise OSError("its 16-bit channels cannot be read")
@@ -264,6 +327,11 @@ def _eight_bit(data: bytes, image: Image.Image) -> Image.Image:
     if values.ndim == 3:
         values = cv2.cvtColor(values, cv2.COLOR_BGRA2RGBA if values.shape[2] == 4 else cv2.COLOR_BGR2RGB)
     rounded = ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    if space is not None and not space.is_srgb:
+        if values.ndim == 2:
+            rounded = space.to_srgb(values)
+        else:
+            rounded[..., :3] = space.to_srgb(values[..., :3])
     if key is not None and rounded.ndim == 2:  # the one value that is transparent
         rounded = np.dstack([rounded, rounded, rounded, np.where(values == key, 0, 255).astype(np.uint8)])
     reduced = Image.fromarray(rounded)

@@ -8,7 +8,7 @@ import re
 import struct
 import zlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Literal, TypedDict
 from xml.sax.saxutils import escape
 
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from imaging.errors import InvalidImageError
+from imaging.files.png_chunks import MAGIC, MOST_TEXT, read_text
 
 RECORD_SCHEMA: Final = 1  # raise it when a field of the record changes its meaning
 
@@ -33,8 +34,6 @@ _PNG_OPTIONS: Final = (
     cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_PAETH,
 )  # fmt: skip
 _HEADER: Final = 33  # bytes: signature and IHDR, which our chunks follow
-_MAGIC: Final = b"\x89PNG\r\n\x1a\n"
-_MAX_TEXT: Final = 1 << 20  # bytes of one text chunk, after decompression
 _MAX_TEXT_CHUNKS: Final = 64
 _MAX_PIXELS: Final = 8192 * 8192  # the largest output_size, squared
 
@@ -47,11 +46,15 @@ _A1111_ORDER: Final = (
     "Size",
     "Model hash",
     "Model",
-    "Denoising strength",
+    "VAE hash",
+    "VAE",
+    "Clip skip",
 )
+_A1111_LAST: Final = ("Version", "Hashes")
 _A1111_KEY: Final = re.compile(r"\w[\w \-/]+")
-_A1111_PAIR: Final = re.compile(r'\s*(\w[\w \-/]+):\s*("(?:\\.|[^\\"])*"|[^,]*)(?:,|$)')
+_A1111_PAIR: Final = re.compile(r'\s*(\w[\w \-/]+):\s*("(?:\\.|[^\\"])*"|\{"[^{}]*"\}|[^,]*)(?:,|$)')
 _A1111_MIN_PAIRS: Final = 3
+_COMFYUI: Final = ("prompt", "workflow")
 _NEGATIVE: Final = "Negative prompt: "
 
 
@@ -72,12 +75,15 @@ class Provenance:
         record: our own record, JSON values only; the field `schema` is added.
         source_type: IPTC's term for how the pixels came to be, see `digital_source_type`; None says nothing.
         tool: program and version, for XMP's `CreatorTool`.
+        texts: what a back end's own file said and others read, by keyword: ComfyUI's `prompt` and `workflow`. One that
+            is longer than `read_texts` takes is not written.
     """
 
     parameters: str
     record: Mapping[str, Any]
     source_type: DigitalSourceType | None
     tool: str = "face-changer"
+    texts: Mapping[str, str] = field(default_factory=dict)
 
 
 def digital_source_type(*, trained: bool, from_photo: bool) -> DigitalSourceType:
@@ -98,9 +104,10 @@ def digital_source_type(*, trained: bool, from_photo: bool) -> DigitalSourceType
 def a1111_parameters(prompt: str, negative_prompt: str, settings: Mapping[str, str | float]) -> str:
     r"""The `parameters` text as A1111's web UI writes and reads it.
 
-    The known settings come first, in A1111's order, the others as given, `Version` last. `parse_a1111` gives
-    everything back, except that a prompt with a line that starts with `Negative prompt:` is split there: the
-    format has no escape. Our own record keeps the exact words.
+    The known settings come first, in A1111's order, the others as given, `Version` and `Hashes` last. `parse_a1111`
+    gives everything back, except that a prompt with a line that starts with `Negative prompt:` is split there: the
+    format has no escape. Our own record keeps the exact words. `Hashes` is JSON without quotes around it, as Civitai's
+    extension writes it and its site reads it; A1111 itself reads as far as the first comma, hence its place.
 
     Args:
         prompt: may hold several lines.
@@ -114,9 +121,10 @@ def a1111_parameters(prompt: str, negative_prompt: str, settings: Mapping[str, s
         raise ValueError(f"A1111's format needs at least {_A1111_MIN_PAIRS} settings; got {len(settings)}.")
     if wrong := [key for key in settings if not _A1111_KEY.fullmatch(key) or key != key.strip()]:
         raise ValueError(f"A1111's format cannot hold these keys: {wrong}.")
-    others = [key for key in settings if key not in _A1111_ORDER and key != "Version"]
-    order = [*_A1111_ORDER, *others, "Version"]
-    pairs = ", ".join(f"{key}: {_quote(str(settings[key]))}" for key in order if key in settings)
+    others = [key for key in settings if key not in (*_A1111_ORDER, *_A1111_LAST)]
+    order = [key for key in (*_A1111_ORDER, *others, *_A1111_LAST) if key in settings]
+    values = {key: str(settings[key]) for key in order}
+    pairs = ", ".join(f"{key}: {_quote(value) if key != 'Hashes' else value}" for key, value in values.items())
     negative = f"\n{_NEGATIVE}{negative_prompt}" if negative_prompt else ""
     return f"{prompt}{negative}\n{pairs}"
 
@@ -139,7 +147,7 @@ def parse_a1111(text: str) -> A1111Parameters:
 
 
 def _quote(value: str) -> str:
-    plain = value == value.strip() and not re.search(r'[,:"\n\r]', value)
+    plain = value and value == value.strip() and not re.search(r'[,:"\n\r]', value)
     return value if plain else json.dumps(value, ensure_ascii=False)
 
 
@@ -201,19 +209,29 @@ def _chunk(kind: bytes, body: bytes) -> bytes:
 
 
 def _text_of(provenance: Provenance) -> list[tuple[bytes, bytes]]:
-    """The kinds and bodies of the text chunks, uncompressed (W3C PNG, 11.3.3.4)."""
+    """The kinds and bodies of the text chunks, uncompressed (W3C PNG, 11.3.3)."""
     record = json.dumps(
         {**provenance.record, "schema": RECORD_SCHEMA}, sort_keys=True, separators=(",", ":"), allow_nan=False
     )
     # PNG 11.3.3 forbids NUL in text; half surrogate pairs have no UTF-8. The record keeps both exactly.
-    texts = {"parameters": provenance.parameters.replace("\0", "\ufffd"), "face-changer": record}
+    short = {
+        keyword: text
+        for keyword, text in provenance.texts.items()
+        if len(text.encode("utf-8", "replace")) < MOST_TEXT - 100
+    }
+    texts = {"parameters": provenance.parameters, **short}
+    texts = {keyword: text.replace("\0", "\ufffd") for keyword, text in texts.items()} | {"face-changer": record}
     if provenance.source_type is not None:
         texts["XML:com.adobe.xmp"] = _xmp(provenance.source_type, provenance.tool)
-    return [
-        (b"iTXt", keyword.encode() + b"\0\0\0\0\0" + text.encode("utf-8", "replace"))
-        for keyword, text in texts.items()
-        if text
-    ]
+    return [_text_chunk(keyword, text) for keyword, text in texts.items() if text]
+
+
+def _text_chunk(keyword: str, text: str) -> tuple[bytes, bytes]:
+    """As tEXt where Latin-1 holds it, else iTXt: as A1111 and ComfyUI write it, so what their readers are made for."""
+    try:
+        return b"tEXt", keyword.encode() + b"\0" + text.encode("latin-1")
+    except UnicodeEncodeError:
+        return b"iTXt", keyword.encode() + b"\0\0\0\0\0" + text.encode("utf-8", "replace")
 
 
 def _xmp(source_type: DigitalSourceType, tool: str) -> str:
@@ -233,7 +251,7 @@ def _xmp(source_type: DigitalSourceType, tool: str) -> str:
 
 
 def read_provenance(data: bytes, *, name: str = "The image") -> dict[str, Any] | None:
-    """Read what a PNG says about how it was made, ours or A1111's, without decoding its pixels.
+    """Read what a PNG says about how it was made, ours or A1111's, without decoding its pixels; see `read_texts`.
 
     Args:
         data: the whole file; may come from anyone.
@@ -246,13 +264,7 @@ def read_provenance(data: bytes, *, name: str = "The image") -> dict[str, Any] |
     Raises:
         InvalidImageError: not a PNG, damaged, or with text beyond the limits.
     """
-    texts: dict[str, str] = {}
-    for kind, body in _text_chunks(data, name):
-        try:
-            keyword, text = _read_text(kind, body)
-        except (ValueError, IndexError, zlib.error) as error:
-            raise _damaged(name, f"a text chunk is broken: {error}") from None
-        texts.setdefault(keyword, text)
+    texts = read_texts(data, name=name)
     source_type = re.search(re.escape(_SOURCE_TYPE_URL) + "([A-Za-z]{1,64})", texts.get("XML:com.adobe.xmp", ""))
     found = {
         "parameters": texts.get("parameters"),
@@ -262,11 +274,33 @@ def read_provenance(data: bytes, *, name: str = "The image") -> dict[str, Any] |
     return found if any(value is not None for value in found.values()) else None
 
 
+def read_texts(data: bytes, *, name: str = "The image") -> dict[str, str]:
+    """The texts of a PNG, whoever wrote them, by their keywords; of several under one keyword, the first.
+
+    Raises:
+        InvalidImageError: not a PNG, damaged, or with text beyond the limits.
+    """
+    texts: dict[str, str] = {}
+    for kind, body in _text_chunks(data, name):
+        try:
+            keyword, text = read_text(kind, body)
+        except (ValueError, IndexError, zlib.error) as error:
+            raise _damaged(name, f"a text chunk is broken: {error}") from None
+        texts.setdefault(keyword, text)
+    return texts
+
+
+def back_end_texts(data: bytes) -> dict[str, str]:
+    """What ComfyUI's chunks `prompt` and `workflow` say, as far as a PNG has them; see `read_texts`."""
+    texts = read_texts(data)
+    return {keyword: texts[keyword] for keyword in _COMFYUI if keyword in texts}
+
+
 def _text_chunks(data: bytes, name: str) -> Iterator[tuple[bytes, bytes]]:
     """Kind and body of each text chunk; the layout is that of W3C PNG, 5.3."""
-    if not data.startswith(_MAGIC):
+    if not data.startswith(MAGIC):
         raise InvalidImageError(f"{name} is not a PNG.", "Give a PNG file; only those carry our record.")
-    at, count = len(_MAGIC), 0
+    at, count = len(MAGIC), 0
     while True:
         header = data[at : at + 8]
         if len(header) < 8:
@@ -279,33 +313,13 @@ def _text_chunks(data: bytes, name: str) -> Iterator[tuple[bytes, bytes]]:
             raise _damaged(name, "it ends too early")
         if kind in (b"tEXt", b"zTXt", b"iTXt"):
             count += 1
-            if length > _MAX_TEXT or count > _MAX_TEXT_CHUNKS:
+            if length > MOST_TEXT or count > _MAX_TEXT_CHUNKS:
                 raise _damaged(name, "it holds more text than is accepted")
             body = data[at + 8 : end]
             if zlib.crc32(body, zlib.crc32(kind)) != int.from_bytes(data[end : end + 4], "big"):
                 raise _damaged(name, "a text chunk has a wrong checksum")
             yield kind, body
         at = end + 4
-
-
-def _read_text(kind: bytes, body: bytes) -> tuple[str, str]:
-    """Keyword and text of a tEXt, zTXt or iTXt chunk (W3C PNG, 11.3.3)."""
-    keyword, _, rest = body.partition(b"\0")
-    if kind == b"tEXt":
-        return keyword.decode("latin-1"), rest.decode("latin-1")
-    if kind == b"zTXt":
-        return keyword.decode("latin-1"), _inflate(rest[1:]).decode("latin-1")
-    compressed = rest[0]
-    _, _, text = rest[2:].split(b"\0", 2)  # language, translated keyword
-    return keyword.decode("latin-1"), (_inflate(text) if compressed else text).decode("utf-8")
-
-
-def _inflate(data: bytes) -> bytes:
-    stream = zlib.decompressobj()
-    plain = stream.decompress(data, _MAX_TEXT)
-    if not stream.eof:
-        raise ValueError("its text is cut off or larger than is accepted")
-    return plain
 
 
 def _read_record(text: str, name: str) -> dict[str, Any]:
@@ -327,7 +341,7 @@ def decode_png_exact(data: bytes, *, name: str = "The stored image") -> NDArray[
     Raises:
         InvalidImageError: damaged, or a kind of PNG that `encode_png` does not write.
     """
-    if not data.startswith(_MAGIC) or len(data) < 29:
+    if not data.startswith(MAGIC) or len(data) < 29:
         raise _damaged(name, "it does not begin like a PNG")
     width, height, depth, color = struct.unpack(">IIBB", data[16:26])
     if depth != 8 or color not in (0, 2, 6) or width * height > _MAX_PIXELS:

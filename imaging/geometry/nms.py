@@ -32,11 +32,14 @@ def nms(faces: Iterable[Face], threshold: float = 0.35, contained: float = 0.7) 
     """
     kept: list[Face] = []
     for face in sorted(faces, key=lambda face: (-face.score, face.box.as_tuple(), face.landmarks or ())):
-        if all(
-            iou(face.box, other.box) <= threshold and containment(face.box, other.box) <= contained for other in kept
-        ):
+        if not any(is_same(face, other, threshold, contained) for other in kept):
             kept.append(face)
     return kept
+
+
+def is_same(face: Face, other: Face, threshold: float = 0.35, contained: float = 0.7) -> bool:
+    """Whether two boxes are one face seen twice, as `nms` says."""
+    return iou(face.box, other.box) > threshold or containment(face.box, other.box) > contained
 
 
 def _shared(first: Box, second: Box) -> int:

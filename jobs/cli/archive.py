@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from imaging.errors import FaceChangerError, RejectedError
+from imaging.errors import RejectedError
+from jobs.cli.each import Jobs, for_each
 from jobs.cli.opening import opened_queue
-from jobs.cli.output import FAILED, NOT_FOUND, err, exit_code, print_error, say
+from jobs.cli.output import FAILED, NOT_FOUND, counted, err, say
+from jobs.model.job import UnknownJobError
 from resources.settings import load_settings
 
 if TYPE_CHECKING:
@@ -34,7 +37,7 @@ def archive(
     if bool(job_ids) == (older_than is not None):
         raise RejectedError("Which jobs shall be archived is not clear.", "Name jobs, or give --older-than DAYS.")
     with opened_queue() as queue:
-        named = list(dict.fromkeys(job_ids or ())) if older_than is None else _older(queue, _days(older_than))
+        named = _named(queue, job_ids or ()) if older_than is None else _older(queue, _days(older_than))
         if dry_run:
             say("\n".join([f"{len(named)} jobs would be archived.", *named]))
             return
@@ -53,6 +56,18 @@ def archive(
         raise typer.Exit(FAILED if len(known) == len(named) else NOT_FOUND)
 
 
+def _named(queue: JobQueue, job_ids: Iterable[str]) -> list[str]:
+    """The whole ids, each once; one that stands for no job is told as it was given."""
+
+    def whole(text: str) -> str:
+        try:
+            return queue.resolve(text)
+        except UnknownJobError:
+            return text
+
+    return list(dict.fromkeys(map(whole, job_ids)))
+
+
 def _days(text: str) -> int:
     found = re.fullmatch(r"(\d{1,5})d?", text.strip())
     if not found:
@@ -68,39 +83,49 @@ def _older(queue: JobQueue, days: int) -> list[str]:
 
 def remove(
     *,
-    job_ids: Annotated[list[str], typer.Argument(metavar="JOB...", help="The jobs' ids.")],
+    job_ids: Jobs,
     yes: Annotated[bool, typer.Option("--yes", help="Do it. Without this, only what would go is told.")] = False,
 ) -> None:
-    """Remove jobs that have ended for good: files, records, history, partition. Without --yes, only tell what that is.
+    """Remove jobs that have ended for good, as if they had never been. Without --yes, only tell what would go.
 
-    What stays: imported photos, which other jobs may share; the lines of the log; Dagster's runs and materializations.
+    Files, records, history and log lines; imported photos that no other job has; and all that Dagster keeps of the job:
+    partition, thumbnails, prompts, runs. A run that had other jobs too stays, without what it told of this one.
     """
     from jobs.cli.dagster_side import open_instance
     from jobs.runs.retention import remove as remove_job
     from resources.store.image_store import ImageStore
 
     store = ImageStore(load_settings().resolved_data_dir)
-    worst = 0
     with opened_queue() as queue:
-        for job_id in dict.fromkeys(job_ids):
-            try:
-                _print_job(queue, store, job_id)
-                if yes:
-                    remove_job(open_instance(), queue, store, job_id)
-                    say(f"{job_id}: removed.")
-            except FaceChangerError as error:  # each job on its own: one that cannot be removed stops no other
-                print_error(error)
-                worst = max(worst, exit_code(error))
+
+        def remove_one(job_id: str) -> None:
+            _print_job(queue, store, job_id)
+            if yes:
+                remove_job(open_instance(), queue, store, job_id)
+                say(f"{job_id}: removed.")
+
+        for_each(queue, job_ids, remove_one)
     if not yes:
         say("Nothing was removed. `fc remove --yes` removes it, and nothing brings it back.", console=err)
-    if worst or not yes:
-        raise typer.Exit(worst or FAILED)
+        raise typer.Exit(FAILED)
 
 
 def _print_job(queue: JobQueue, store: ImageStore, job_id: str) -> None:
-    from resources.artifacts.records import JOB_FOLDERS
+    from jobs.runs.retention import belongings
+    from resources.store.image_store import SOURCES
 
-    job, attempts, files = queue.get(job_id), queue.attempts(job_id), store.files_of(job_id, JOB_FOLDERS)
-    say(f"{job_id}: {job.job_type}, {job.status}: its request, {len(attempts)} attempts, and {len(files)} files:")
+    job, attempts = queue.get(job_id), queue.attempts(job_id)
+    own = belongings(queue, store, job)
+    photos = [(SOURCES, photo) for photo in own.own_photos]
+    files = [*own.files, *photos]
+    told = (
+        f"its request, {counted(len(attempts), 'attempt')}, {counted(len(job.run_ids), 'run')} and what Dagster shows"
+    )
+    say(f"{job_id}: {job.job_type}, {job.status}: {told} of it, and {counted(len(files), 'file')}:")
     for place in files:
         say(f"    {store.path(*place)}")
+    for photo, users in own.users.items():
+        if users:
+            say(f"{store.path(SOURCES, photo)} stays: {', '.join(users)} has it too.")
+    if job.origin == "inbox":
+        say("The file that it came by stays in the inbox's folder `accepted`.")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,8 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 from PIL import Image
 
-from imaging.errors import RejectedError, SettingsError
-from jobs.cli.dagster_side import open_instance, prepare_home, sensors_work, service_logs
+from imaging.errors import SettingsError
+from jobs.cli.dagster_side import open_instance, sensors_work, service_logs
+from jobs.cli.demo_home import DEFAULT_HOME, command_that_opens, demo_environment, prepare
 from jobs.cli.opening import opened_queue
 from jobs.cli.output import FAILED, INTERRUPTED, err, out, reason, say, short, where
 from jobs.cli.processes import Services, StopRequested, stoppable
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from jobs.cli.contact_sheet import Row
     from jobs.model.job import Job
 
-MARKER: Final = ".face-changer-demo"
 START_SECONDS: Final = 120.0
 MOST_SECONDS: Final = 900.0
 STAGES_SHOWN: Final = {"before": "generated_image", "mask": "mask", "after": "final_image"}
@@ -40,9 +39,7 @@ ABOUT: Final = {
 
 def demo(
     *,
-    home: Annotated[Path, typer.Option("--home", metavar="DIR", help="The demo's own Dagster home.")] = Path(
-        "demo-home"
-    ),
+    home: Annotated[Path, typer.Option("--home", metavar="DIR", help="The demo's own Dagster home.")] = DEFAULT_HOME,
     keep: Annotated[
         bool, typer.Option("--keep", help="Keep what an earlier demo left in DIR; else it is wiped first.")
     ] = False,
@@ -69,46 +66,13 @@ def demo(
 
     out.print(result_table(jobs))
     say(f"Contact sheet: {sheet}", style="bold")
+    say(f"Its jobs in the web UI: {command_that_opens(home)}")
     bad = [job for job in jobs if job.status != "completed"]
     for job in bad:
         say(f"{job.id}: {where(job)}: {reason(job)}", style="bold red", console=err)
     if bad:
         say(f"Logs: {service_logs(home)}", console=err)
         raise typer.Exit(FAILED)
-
-
-def prepare(home: Path, *, keep: bool) -> None:
-    """Make the demo's home. An earlier demo's home is wiped, unless it is kept; any other folder is left alone.
-
-    Raises:
-        RejectedError: the folder holds something else.
-        SettingsError: it cannot be made.
-    """
-    if home.exists() and (not home.is_dir() or any(home.iterdir())):
-        if not (home / MARKER).is_file():
-            raise RejectedError(
-                f"--home: {home} is not empty and is no demo's home.",
-                "Give a new or empty folder; nothing was changed.",
-            )
-        if not keep:
-            shutil.rmtree(home)
-    prepare_home(home)
-    (home / "inbox").mkdir(exist_ok=True)
-    (home / MARKER).write_text("`fc demo` made this folder and wipes it when it runs again.\n", encoding="utf-8")
-
-
-def demo_environment(home: Path) -> dict[str, str]:
-    """The variables of a demo: everything inside `home`, and back ends that need nothing installed."""
-    chosen = load_settings().model_fields_set
-    variables = {
-        "DAGSTER_HOME": str(home),
-        "FC_DATA_DIR": str(home / "data"),
-        "FC_DATABASE_URL": f"sqlite:///{home / 'face-changer.sqlite'}",
-        "FC_INBOX": str(home / "inbox"),
-        "FC_SOURCE_ROOTS": str(home),
-    }
-    embedded = {"generator": "sketch", "writer": "offline"}
-    return variables | {f"FC_{name.upper()}": value for name, value in embedded.items() if name not in chosen}
 
 
 def _save_photo(home: Path) -> Path:

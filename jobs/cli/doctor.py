@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 from rich.text import Text
 
-from imaging.errors import FaceChangerError
+from imaging.errors import FaceChangerError, SettingsError
 from jobs.cli.output import FAILED, out, print_json, printable
 from resources.backends import Level
 from resources.plugins import Kind
@@ -30,6 +30,7 @@ STYLES: Final[dict[Level, str]] = {"OK": "green", "WARN": "yellow", "FAIL": "bol
 LOW_SPACE: Final = 2 * 1024**3  # bytes; some hundred jobs
 NO_SPACE: Final = 200 * 1024**2
 MOST_NAMED: Final = 5  # ids of a finding
+LYING_SECONDS: Final = 60.0  # a file is taken within two looks of the daemon
 PACKAGE: Final = "face-changer"
 
 
@@ -62,7 +63,7 @@ def doctor(
     checks = list(run_checks(fix=fix, all_jobs=all_jobs))
     worst_is_fail = any(check.level == "FAIL" for check in checks)
     if as_json:
-        print_json({"ok": not worst_is_fail, "checks": [asdict(check) for check in checks]})
+        print_json("checks", {"ok": not worst_is_fail, "checks": [asdict(check) for check in checks]})
     else:
         for check in checks:
             _print(check)
@@ -89,6 +90,7 @@ def run_checks(*, fix: bool = False, all_jobs: bool = False) -> Iterator[Check]:
         return
     yield Check("settings", "OK", "can be read")
     yield _guarded("database", lambda: check_database(settings))
+    yield _guarded("queue", check_queue)
     yield _guarded("data", lambda: check_data(settings))
     yield _guarded("inbox", lambda: check_inbox(settings))
     yield _guarded("source roots", lambda: check_source_roots(settings))
@@ -229,6 +231,18 @@ def check_database(settings: Settings) -> Check:
     return Check("database", "OK", f"{where} answers; schema {HEAD}")
 
 
+def check_queue() -> Check:
+    """Whether the queue is paused."""
+    from jobs.cli.by_hand import pause_text
+    from jobs.cli.opening import opened_queue
+
+    with opened_queue() as queue:
+        found = queue.paused()
+    if found is None:
+        return Check("queue", "OK", "goes on")
+    return Check("queue", "WARN", pause_text(found), "`fc resume`, when it shall go on.")
+
+
 def check_data(settings: Settings) -> Check:
     """The image store can be written, and there is space."""
     from resources.store.image_store import ImageStore
@@ -273,11 +287,36 @@ def check_inbox(settings: Settings) -> Check:
         )
     if not os.access(inbox, os.R_OK | os.W_OK | os.X_OK):
         return Check("inbox", "FAIL", f"FC_INBOX: {inbox} cannot be read and written", "Correct the folder's rights.")
+    problems, hints = _inbox_problems(inbox, settings)
+    if problems:
+        return Check("inbox", "WARN", f"{inbox}: {'; '.join(problems)}", " ".join(hints))
+    return Check("inbox", "OK", str(inbox))
+
+
+def _inbox_problems(inbox: Path, settings: Settings) -> tuple[list[str], list[str]]:
+    """What is wrong in the inbox, and what to do about each."""
+    from jobs.requests.inbox import lying
+    from jobs.requests.inbox_photos import read_template
+
+    problems, hints = [], []
+    if settings.inbox_template is not None:
+        try:
+            read_template(settings.inbox_template)
+        except SettingsError as error:
+            problems.append(error.what)
+            hints.append(error.hint)
     refused = inbox / "rejected"
     count = len(list(refused.glob("*.error.txt"))) if refused.is_dir() else 0
     if count:
-        return Check("inbox", "WARN", f"{inbox}: {count} files were rejected", f"Read the *.error.txt in {refused}.")
-    return Check("inbox", "OK", str(inbox))
+        problems.append(f"{count} files were rejected")
+        hints.append(f"Read the *.error.txt in {refused}.")
+    old = {name: why for name, (age, why) in sorted(lying(inbox, settings).items()) if age > LYING_SECONDS}
+    if old:
+        named = ", ".join(f"{name} ({why})" for name, why in list(old.items())[:MOST_NAMED])
+        more = f" and {len(old) - MOST_NAMED} more" if len(old) > MOST_NAMED else ""
+        problems.append(f"{len(old)} lie there for over {LYING_SECONDS:.0f} s: {named}{more}")
+        hints.append("Request files and photos are taken while the daemon runs (fc up); move away what is never taken.")
+    return problems, hints
 
 
 def check_source_roots(settings: Settings) -> Check:

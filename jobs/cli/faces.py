@@ -106,7 +106,7 @@ def faces(
         page.finish()
     pages = [str(file) for file in page.pages] if page else []
     if as_json:
-        print_json({"how": options_json(options), "pictures": reports, "sheet": pages})
+        print_json("faces", {"how": options_json(options), "pictures": reports, "sheet": pages})
     else:
         _print_end(reports, pages, to)
     if any(one["error"] for one in reports):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.text import Text
 
+from jobs.cli.each import JobId
 from jobs.cli.opening import opened_queue
 from jobs.cli.output import out, print_json, say, short, table
 from resources.settings import load_settings
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 def history(
     *,
-    job_id: Annotated[str, typer.Argument(metavar="JOB", help="The job's id.")],
+    job_id: JobId,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with the settings of each attempt.")] = False,
 ) -> None:
     """Show every attempt at every stage: hashes of inputs and output, verdict, time, and where its file lies now.
@@ -31,9 +32,10 @@ def history(
 
     store = ImageStore(load_settings().resolved_data_dir)
     with opened_queue() as queue:
+        job_id = queue.resolve(job_id)
         attempts = [_described(attempt, store) for attempt in queue.attempts(job_id)]
     if as_json:
-        print_json({"job_id": job_id, "attempts": attempts})
+        print_json("history", {"job_id": job_id, "attempts": attempts})
         return
     if not attempts:
         say(f"{job_id}: no stage has begun yet.")

@@ -8,7 +8,7 @@ import typer
 
 from imaging.errors import RejectedError
 from jobs.cli.opening import opened_queue
-from jobs.cli.output import ago, job_json, out, print_json, say, short, status_text, table, where
+from jobs.cli.output import ago, job_json, out, print_json, say, short, short_why, stars_text, status_text, table, where
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -28,6 +28,7 @@ def list_jobs(
     ] = None,
     everything: Annotated[bool, typer.Option("--all", "-a", help="Archived jobs too.")] = False,
     parent: Annotated[str | None, typer.Option("--parent", help="Only the jobs of this group.", metavar="JOB")] = None,
+    stars: Annotated[int | None, typer.Option(min=1, max=5, help="Only pictures with so many stars or more.")] = None,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="Most jobs shown, newest first.")] = 30,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
@@ -39,13 +40,20 @@ def list_jobs(
     statuses = _chosen("status", status, JOB_STATUSES) or shown
     job_types = _chosen("type", job_type, tuple(JOB_TYPES))
     with opened_queue() as queue:
-        jobs = queue.find(statuses=statuses, job_types=job_types, parent_id=parent, limit=limit)
+        group = None if parent is None else queue.resolve(parent)
+        jobs = queue.find(statuses=statuses, job_types=job_types, parent_id=group, least_stars=stars, limit=limit)
     if as_json:
-        print_json([job_json(job) for job in jobs])
+        print_json("jobs", [job_json(job) for job in jobs])
     elif jobs:
-        out.print(table(("job", "type", "status", "prio", "added", "what"), map(_row, jobs)))
+        rated = any(job.stars for job in jobs)
+        columns = ("job", "type", "status", "prio", *(["stars"] if rated else []), "added", "what")
+        out.print(table(columns, [_row(job, rated=rated) for job in jobs]))
     else:
-        say("No such job." if status or job_type or parent else "There is no job yet. `fc submit -p '...'` adds one.")
+        say(
+            "No such job."
+            if status or job_type or parent or stars
+            else "There is no job yet. `fc submit -p '...'` adds one."
+        )
 
 
 def _chosen(field: str, given: list[str] | None, known: tuple[T, ...]) -> list[T] | None:
@@ -57,8 +65,16 @@ def _chosen(field: str, given: list[str] | None, known: tuple[T, ...]) -> list[T
     return [value for value in known if value in given]
 
 
-def _row(job: Job) -> tuple[str | Text, ...]:
+def _row(job: Job, *, rated: bool) -> tuple[str | Text, ...]:
     status = status_text(job.status)
     status.append(where(job).removeprefix(job.status), style="dim")
-    what = job.error or job.request.pony_prompt or job.request.source_image or ""
-    return (job.id, job.job_type, status, str(job.priority), ago(job.created_at), short(what, 50))
+    what = short_why(job) or job.request.pony_prompt or job.request.source_image or ""
+    return (
+        job.id,
+        job.job_type,
+        status,
+        str(job.priority),
+        *([stars_text(job.stars)] if rated else []),
+        ago(job.created_at),
+        short(what, 50),
+    )

@@ -12,16 +12,18 @@ import typer
 
 from imaging.errors import FaceChangerError
 from jobs.cli.archive import archive, remove
+from jobs.cli.by_hand import pause, priority, release, resume
 from jobs.cli.demo import demo
 from jobs.cli.doctor import doctor
 from jobs.cli.faces import faces
 from jobs.cli.history import history
 from jobs.cli.list_jobs import list_jobs
 from jobs.cli.models import models
+from jobs.cli.once import give_once
 from jobs.cli.output import exit_code, print_error
 from jobs.cli.prune import prune, restore
 from jobs.cli.retry import cancel, retry
-from jobs.cli.review import approve, reject, review
+from jobs.cli.review import approve, rate, reject, review
 from jobs.cli.schedule import schedule
 from jobs.cli.show import show
 from jobs.cli.status import status
@@ -77,6 +79,11 @@ app.command("retry")(retry)
 app.command("review")(review)
 app.command("approve")(approve)
 app.command("reject")(reject)
+app.command("rate")(rate)
+app.command("release")(release)
+app.command("priority")(priority)
+app.command("pause")(pause)
+app.command("resume")(resume)
 app.command("archive")(archive)
 app.command("remove")(remove)
 app.command("faces")(faces)
@@ -86,6 +93,7 @@ app.add_typer(models, name="models")
 app.command("up")(up)
 app.command("worker")(worker)
 app.command("demo")(demo)
+give_once(app)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -40,7 +40,7 @@ def list_models(*, as_json: Json = False) -> None:
 
     found = named_models(load_settings())
     if as_json:
-        print_json([_as_json(model) for model in found])
+        print_json("models", [_as_json(model) for model in found])
     elif not found:
         say(NONE_NAMED)
     else:
@@ -79,7 +79,7 @@ def check(
     proofs = _prove(settings) if load and ok else None
     ok = ok and all(proof["ok"] for proof in proofs or ())
     if as_json:
-        print_json({"ok": ok, "models": results, "load": proofs})
+        print_json("model_checks", {"ok": ok, "models": results, "load": proofs})
     elif not found:
         say(NONE_NAMED)
     elif load and proofs is None:
@@ -127,7 +127,7 @@ def bench(
             say(f"batch {speed.batch}: {speed.images_per_second:g} images/s", console=err)
     told = {"generator": generator.describe(), "details": details, "first_image_seconds": loaded}
     if as_json:
-        print_json(told | {"size": side, "steps": steps, "speeds": [asdict(speed) for speed in speeds]})
+        print_json("model_speeds", told | {"size": side, "steps": steps, "speeds": [asdict(speed) for speed in speeds]})
         return
     rows = [
         (str(speed.batch), str(speed.images), f"{speed.warmup_seconds:.2f} s", f"{speed.seconds:.2f} s",

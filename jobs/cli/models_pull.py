@@ -81,7 +81,7 @@ def pull(
         }
     told["saved_in"] = str(_save(told["settings"])) if save else None
     if as_json:
-        print_json(told)
+        print_json("model_pull", told)
     else:
         _say(told)
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from rich.console import Console
 from rich.table import Table
@@ -23,7 +24,12 @@ NOT_FOUND: Final = 3
 ENVIRONMENT: Final = 4
 INTERRUPTED: Final = 130
 
+JSON_VERSION: Final = 1
+"""Of what `--json` prints: one higher when a name goes or means something else, the same when one comes."""
+
 _PIPE_WIDTH: Final = 160  # columns when nobody says how wide the reader's page is
+
+_ID_COLUMNS: Final = ("job", "schedule", "last job")
 
 STATUS_STYLES: Final = {
     "held": "dim",
@@ -51,9 +57,29 @@ err: Final = _console(stderr=True)
 """For errors, warnings and progress, so that they never mix with JSON."""
 
 
-def print_json(data: Any) -> None:  # noqa: ANN401 - any JSON value
-    """Print one JSON document on stdout; times become ISO 8601."""
-    sys.stdout.write(json.dumps(data, indent=2, default=_jsonable) + "\n")
+Kind = Literal[
+    "job",
+    "jobs",
+    "history",
+    "reviews",
+    "status",
+    "checks",
+    "prune",
+    "schedule",
+    "schedules",
+    "faces",
+    "models",
+    "model_checks",
+    "model_pull",
+    "model_speeds",
+]
+"""What `data` is of, in the JSON that a command prints."""
+
+
+def print_json(kind: Kind, data: Any) -> None:  # noqa: ANN401 - any JSON value
+    """Print one JSON document on stdout, in the one shape of all commands; times become ISO 8601."""
+    document = {"version": JSON_VERSION, "kind": kind, "data": data}
+    sys.stdout.write(json.dumps(document, indent=2, default=_jsonable) + "\n")
 
 
 def _jsonable(value: object) -> str:
@@ -106,15 +132,27 @@ def counted(number: int, what: str) -> str:
 
 def table(columns: Iterable[str], rows: Iterable[Iterable[str | Text]], *, title: str = "") -> Table:
     """A plain table; strings are printed as they are, without markup."""
-    plain = Table(*columns, title=title or None, title_justify="left", box=None, pad_edge=False, header_style="bold")
-    for row in rows:
-        plain.add_row(*(cell if isinstance(cell, Text) else Text(printable(cell)) for cell in row))
+    plain = Table(title=title or None, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    cells = [[cell if isinstance(cell, Text) else Text(printable(cell)) for cell in row] for row in rows]
+    for place, name in enumerate(columns):
+        longest = max((row[place].cell_len for row in cells), default=0)
+        if name in _ID_COLUMNS:  # never cut, whatever becomes of the others: it is typed again
+            plain.add_column(name, no_wrap=True, min_width=longest)
+        else:
+            plain.add_column(name)
+    for row in cells:
+        plain.add_row(*row)
     return plain
 
 
 def status_text(status: str) -> Text:
     """A job's status in its colour."""
     return Text(status, style=STATUS_STYLES.get(status, ""))
+
+
+def stars_text(stars: int | None) -> str:
+    """How a picture was rated: `***` for 3 of 5."""
+    return "*" * (stars or 0)
 
 
 def ago(moment: datetime | None) -> str:
@@ -151,7 +189,7 @@ def job_json(job: Job) -> dict[str, Any]:
     names = (
         "job_type", "status", "priority", "origin", "parent_id", "after_id", "children", "not_before",
         "attempts", "current_stage", "stages_completed", "final_image", "error", "error_stage", "error_hint",
-        "fault", "faults", "run_id", "run_ids", "created_at", "started_at", "finished_at", "source",
+        "fault", "faults", "stars", "run_id", "run_ids", "created_at", "started_at", "finished_at", "source",
     )  # fmt: skip
     request = job.request.model_dump(mode="json")
     return {"job_id": job.id} | {name: getattr(job, name) for name in names} | {"request": request}
@@ -174,3 +212,23 @@ def where(job: Job) -> str:
 def reason(job: Job) -> str:
     """Why a job is not well, in one text; empty when there is nothing to say."""
     return " ".join(part for part in (job.error, job.error_hint) if part)
+
+
+def short_why(job: Job) -> str:
+    """Why a job is not well, where its id stands already: without that, and what a check measured in front."""
+    text = job.error or ""
+    text = re.sub(rf"^Job {job.id}: |(?<=\w) (?:of|for) job {job.id}(?![\w-])", "", text)
+    text = re.sub(rf"(?<![\w-])([Tt]he )?[Jj]ob {job.id}(?![\w-])", "the job", text)
+    found = _MEASURED.search(text)
+    if found is not None:
+        limit = found["limit"] or ""
+        return f"{found['number'] or found['bare']}{limit}: {text[: found.start()]}{text[found.end() :]}"
+    return text[:1].upper() + text[1:]
+
+
+_MEASURED: Final = re.compile(
+    r"(?: is| by)? (?P<number>-?\d[\d.]*%?(?: px wide)?)(?: of it is white)?"
+    r"(?P<limit>, (?:under|over|at least|at most) -?[\d.]*\d%?(?: is (?:usual|asked))?)"
+    r"|(?<=luminance) (?P<bare>\d\.\d+)"
+)
+"""What a check measured, with its limit, as the gates and the checks of pictures, portraits and identity write it."""

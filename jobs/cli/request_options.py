@@ -5,13 +5,16 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Final, Literal, get_args, get_origin
 
 import typer
 from pydantic.fields import FieldInfo
 
 from jobs.model.request import JobRequest, field_kinds
 from jobs.recipes.sections import SECTION_OF
+
+REPEATED: Final = frozenset({"source_image"})
+"""Fields with one value each, whose option may be given several times: each value is for a job of its own."""
 
 _PANELS = {
     "scene": "The picture",
@@ -58,8 +61,9 @@ def _option(name: str, info: FieldInfo) -> inspect.Parameter:
         metavar=str(extra["metavar"]) if "metavar" in extra else None,
         rich_help_panel=_PANELS.get(SECTION_OF.get(name, ""), "The request"),
     )
+    kind = list[str] if name in REPEATED else _type(kinds)
     return inspect.Parameter(
-        name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[_type(kinds) | None, option]
+        name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, option]
     )
 
 

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from imaging.errors import FaceChangerError
+from imaging.errors import RejectedError
+from jobs.cli.each import Jobs, for_each
 from jobs.cli.opening import opened_queue
-from jobs.cli.output import FAILED, err, exit_code, print_error, say, warn, where
+from jobs.cli.output import FAILED, err, say, warn, where
 from jobs.model.stages import STAGES
 from resources.settings import dagster_home, load_settings
 
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
 
     from jobs.model.job import Job
     from jobs.queue.job_queue import JobQueue
-
-Jobs = Annotated[list[str], typer.Argument(metavar="JOB...", help="The jobs' ids.")]
 
 
 def cancel(*, job_ids: Jobs) -> None:
@@ -29,6 +28,7 @@ def cancel(*, job_ids: Jobs) -> None:
     group end all its jobs.
     """
     with opened_queue() as queue:
+        job_ids = [queue.resolve(job_id) for job_id in job_ids]
         before = queue.cancel(job_ids)
         queue.settle_waiting()
         now = queue.get_many(job_ids)
@@ -87,27 +87,18 @@ def retry(
     from jobs.requests.retry import retry as retry_job
     from resources.store.image_store import ImageStore
 
-    fields = read_changes(changes or []) | ({} if seed is None else {"seed": seed})
+    fields = read_changes(changes or [])
+    if seed is not None and fields.setdefault("seed", seed) != seed:
+        raise RejectedError(f"--seed: --set seed={fields['seed']} says another one.", "Give the seed once.")
     settings = load_settings()
     store = ImageStore(settings.resolved_data_dir)
-    worst = 0
     with opened_queue() as queue:
-        for job_id in dict.fromkeys(job_ids):
-            try:
-                job = retry_job(
-                    job_id,
-                    queue=queue,
-                    store=store,
-                    settings=settings,
-                    changes=fields,
-                    from_stage=from_stage,
-                    mask=mask,
-                )
-            except FaceChangerError as error:  # each job on its own: one that cannot be retried stops no other
-                print_error(error)
-                worst = max(worst, exit_code(error))
-            else:
-                at = where(job) if job.status == "waiting" else f"from {job.next_stage or 'its last stage'} on"
-                say(f"{job_id}: in the queue, {at}.")
-    if worst:
-        raise typer.Exit(worst)
+
+        def retry_one(job_id: str) -> None:
+            job = retry_job(
+                job_id, queue=queue, store=store, settings=settings, changes=fields, from_stage=from_stage, mask=mask
+            )
+            at = where(job) if job.status == "waiting" else f"from {job.next_stage or 'its last stage'} on"
+            say(f"{job_id}: in the queue, {at}.")
+
+        for_each(queue, job_ids, retry_one)

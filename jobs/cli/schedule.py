@@ -29,7 +29,7 @@ def list_schedules(*, as_json: AsJson = False) -> None:
     with opened_database() as database:
         found = find_schedules(database)
     if as_json:
-        print_json([schedule_json(one) for one in found])
+        print_json("schedules", [schedule_json(one) for one in found])
     elif found:
         out.print(schedule_table(found))
     else:
@@ -44,7 +44,7 @@ def show(*, schedule_id: ScheduleId, as_json: AsJson = False) -> None:
     with opened_database() as database:
         found = get_schedule(database, schedule_id)
     if as_json:
-        print_json(schedule_json(found))
+        print_json("schedule", schedule_json(found))
         return
     out.print(schedule_table([found]))
     if found.error:

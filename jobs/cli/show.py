@@ -11,16 +11,18 @@ import typer
 from rich.text import Text
 
 from imaging.errors import SettingsError
+from jobs.cli.each import JobId
 from jobs.cli.opening import opened_queue
 from jobs.cli.output import (
     ago,
     job_json,
     out,
     print_json,
-    reason,
     say,
     seconds_taken,
     short,
+    short_why,
+    stars_text,
     status_text,
     table,
     until,
@@ -40,13 +42,14 @@ if TYPE_CHECKING:
 
 def show(
     *,
-    job_id: Annotated[str, typer.Argument(metavar="JOB", help="The job's id.")],
+    job_id: JobId,
     log_lines: Annotated[int, typer.Option("--log", min=0, help="Most lines of the job's log, newest last.")] = 20,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Show one job: request, stages, images, runs, log, and why it is not well if it is not."""
     with opened_queue() as queue:
-        job = queue.get(job_id)
+        job = queue.get(queue.resolve(job_id))
+        job_id = job.id
         results = queue.stage_results(job_id)
         images = queue.images(job_id)
         log = queue.logs(job_id, log_lines) if log_lines else []
@@ -55,7 +58,7 @@ def show(
     recipe = _recipe(job)
     if as_json:
         related = {"child_ids": [child.id for child in children], "follower_ids": [one.id for one in followers]}
-        print_json(_as_json(job, results, images, log) | {"recipe": _recipe_json(recipe)} | related)
+        print_json("job", _as_json(job, results, images, log) | {"recipe": _recipe_json(recipe)} | related)
         return
     _print_state(job)
     _print_partition(job)
@@ -99,21 +102,24 @@ def _print_state(job: Job) -> None:
     taken = seconds_taken(job)
     failed = f"failed attempts: {counted(job.faults) or 'none'}"
     say(added if taken is None else f"{added}; {taken:.1f} s from its first start; {failed}")
-    why = reason(job)
-    if why and job.status != "completed":
-        say(f"{where(job)}: {job.error}", style="bold")
+    if job.error and job.status != "completed":
+        say(f"{where(job)}: {short_why(job)}", style="bold")
         if job.error_hint:
             say(f"Fix: {job.error_hint}")
     if job.status == "pending" and job.fault:
-        say(f"It is tried again in {until(job.not_before)}, alone.")
+        say(f"It is tried again in {until(job.not_before)}{', alone' if job.solo else ''}.")
     elif job.status in ("waiting", "pending") and where(job) != job.status:
         say(f"It is {where(job)}.")
     if job.status == "held":
         from jobs.cli.dagster_side import materialize_command
 
-        say(f"To run it by hand: {materialize_command(job)}")
+        say(f"`fc release {job.id}` puts it into the queue. To run it by hand: {materialize_command(job)}")
+    if job.removing_at:
+        say(f"Its removal was cut: `fc remove {job.id} --yes` ends it.")
     if job.final_image:
         say(f"Final image: {job.final_image}")
+    if job.stars:
+        say(f"Rated {job.stars} of 5: {stars_text(job.stars)}")
 
 
 def _print_partition(job: Job) -> None:
@@ -139,7 +145,7 @@ def _print_family(job: Job, children: Sequence[Job], followers: Sequence[Job]) -
         say(f"Comes after {job.after_id}")
     for title, jobs in (("Its jobs", children), ("Jobs that come after it", followers)):
         if jobs:
-            rows = [(one.id, one.job_type, where(one), one.final_image or short(one.error or "", 100)) for one in jobs]
+            rows = [(one.id, one.job_type, where(one), one.final_image or short(short_why(one), 100)) for one in jobs]
             out.print(table(("job", "type", "status", "result"), rows, title=f"\n{title}"))
     if len(children) < job.children:
         say(f"{job.children - len(children)} more: `fc list --parent {job.id}`, unless they were removed.")

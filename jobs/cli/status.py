@@ -13,13 +13,26 @@ from rich.live import Live
 from rich.text import Text
 
 from imaging.errors import SettingsError
+from jobs.cli.by_hand import pause_text
 from jobs.cli.opening import opened_database
-from jobs.cli.output import ago, job_json, out, print_json, short, status_text, table, until, where
+from jobs.cli.output import (
+    ago,
+    job_json,
+    out,
+    print_json,
+    printable,
+    short,
+    short_why,
+    status_text,
+    table,
+    until,
+    where,
+)
 from jobs.model.faults import counted
 from resources.settings import load_settings
 
 if TYPE_CHECKING:
-    from jobs.model.job import Job
+    from jobs.model.job import Job, Pause
     from resources.database import Database
     from resources.workers import Worker
 
@@ -39,7 +52,7 @@ def status(
         raise typer.BadParameter("--json prints one answer, so it cannot be combined with --watch.")
     with opened_database() as database:
         if as_json:
-            print_json(_as_json(_overview(database)))
+            print_json("status", _as_json(_overview(database)))
         elif not watch:
             out.print(_page(_overview(database)))
         else:
@@ -57,6 +70,7 @@ Daemons = dict[str, float | None] | str
 class Overview:
     """What there is to say. `waiting`: jobs that are tried again; `silence`: seconds after which a worker is lost."""
 
+    pause: Pause | None
     counts: dict[str, int]
     running: list[Job]
     waiting: list[Job]
@@ -72,6 +86,7 @@ def _overview(database: Database) -> Overview:
 
     queue = JobQueue(database)
     return Overview(
+        pause=queue.paused(),
         counts={str(name): number for name, number in queue.counts().items()},
         running=queue.find(statuses=["running"], limit=MOST_RUNNING, newest_first=False),
         waiting=queue.waiting_again(MOST_WAITING),
@@ -97,6 +112,7 @@ def _as_json(found: Overview) -> dict[str, Any]:
     daemons = found.daemons
     known = {} if isinstance(daemons, str) else daemons
     return {
+        "paused": None if found.pause is None else asdict(found.pause),
         "counts": found.counts,
         "running": [job_json(job) for job in found.running],
         "waiting": [job_json(job) for job in found.waiting],
@@ -112,7 +128,8 @@ def _as_json(found: Overview) -> dict[str, Any]:
 
 
 def _page(found: Overview) -> RenderableType:
-    parts = [_summary(found.counts), *_jobs(found)]
+    paused = [] if found.pause is None else [Text(printable(pause_text(found.pause)), style="yellow")]
+    parts = [*paused, _summary(found.counts), *_jobs(found)]
     if found.workers:
         workers = [(one.name, ", ".join(one.queues), _doing(one, found.silence), _silent(one)) for one in found.workers]
         parts.append(table(("worker", "queues", "at", "last sign of life"), workers, title="\nWorkers"))
@@ -133,13 +150,11 @@ def _jobs(found: Overview) -> Iterator[RenderableType]:
         more = found.counts["running"] - len(running)
         title = "\nRunning now" + (f" (and {more} more)" if more > 0 else "")
         yield table(("job", "type", "stage", "for"), running, title=title)
-    waiting = [
-        (job.id, until(job.not_before), counted(job.faults), short(job.error or "", 80)) for job in found.waiting
-    ]
+    waiting = [(job.id, until(job.not_before), counted(job.faults), short(short_why(job), 80)) for job in found.waiting]
     if waiting:
         yield table(("job", "in", "failed attempts", "why"), waiting, title="\nTried again later")
     failures = [
-        (job.id, where(job), job.fault or "", ago(job.updated_at), short(job.error or "", 80)) for job in found.failures
+        (job.id, where(job), job.fault or "", ago(job.updated_at), short(short_why(job), 80)) for job in found.failures
     ]
     if failures:
         yield table(("job", "how", "fault", "ago", "why"), failures, title="\nLast not well")

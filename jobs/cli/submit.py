@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import shlex
 import sys
 from collections.abc import Sequence
@@ -11,10 +12,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from imaging.errors import BackendError, RejectedError, SettingsError, TransientError
+from jobs.cli.by_hand import warn_if_paused
 from jobs.cli.opening import opened_database, opened_queue
-from jobs.cli.output import FAILED, INTERRUPTED, err, job_json, out, print_json, say, table, warn
+from jobs.cli.output import FAILED, INTERRUPTED, counted, err, job_json, out, print_json, say, table, warn
+from jobs.cli.picture_files import in_natural_order, pictures_of
 from jobs.cli.request_options import with_request_options
 from jobs.model.ids import check_job_id, new_job_id
+from jobs.model.job import JobIdTakenError, UnknownJobError
 from jobs.model.job_types import JOB_TYPES
 from jobs.model.request import RESULT_OF, JobRequest, parse_request
 from resources.settings import Settings, dagster_home, load_settings
@@ -28,6 +32,10 @@ if TYPE_CHECKING:
 def submit(
     *,
     fields: dict[str, Any],
+    more_pictures: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[PICTURE]...", help="More pictures behind -s, as a shell makes them of -s *.jpg."),
+    ] = None,
     job_id: Annotated[
         str | None, typer.Option("--id", help="The job's id: a-z, 0-9 and '-'. Empty: one is made.", metavar="ID")
     ] = None,
@@ -63,20 +71,31 @@ def submit(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Put jobs into the queue: one from flags, or many from a file. All are accepted, or none."""
-    _check_options(hold=hold, wait=wait, every=every, from_job=from_job, source_image=fields.get("source_image"))
+    """Put jobs into the queue: one from flags, or many from a file. All are accepted, or none.
+
+    Several pictures (-s A -s B, -s *.jpg, or -s FOLDER) make a group, with a job for each.
+    """
+    pictures = _pictures(fields, more_pictures or [])
+    _check_options(hold=hold, wait=wait, every=every, from_job=from_job, source_image=pictures or None)
     if from_job is not None:
         fields["source_image"] = f"{RESULT_OF}{from_job}"
-    requests = _read(fields, job_id, file, variants)
+    fields, pictures = _with_whole_ids(fields, pictures)
+    read = functools.partial(_read, fields, job_id, file, variants, pictures)
+    requests = read()
     if every is not None:
         _keep_schedules(requests, every, as_json=as_json)
         return
     with opened_queue() as queue:
-        jobs = _add(requests, queue, hold=hold)
+        try:
+            jobs = _add(requests, queue, hold=hold)
+        except JobIdTakenError:
+            if job_id is not None or file is not None:
+                raise
+            jobs = _add(read(), queue, hold=hold)  # another process made the same id for its group
         if wait:
             jobs = _wait(queue, jobs, quiet=as_json)
     if as_json:
-        print_json({"jobs": [_described(job) for job in jobs]})
+        print_json("jobs", [_described(job) for job in jobs])
     elif hold:
         _print_held(jobs)
     elif not wait:
@@ -86,7 +105,7 @@ def submit(
 
 
 def _check_options(
-    *, hold: bool, wait: bool, every: str | None, from_job: str | None, source_image: str | None
+    *, hold: bool, wait: bool, every: str | None, from_job: str | None, source_image: list[str] | None
 ) -> None:
     if hold and wait:
         raise typer.BadParameter("A held job waits for you, so --hold cannot be combined with --wait.")
@@ -96,16 +115,62 @@ def _check_options(
         raise typer.BadParameter("A job works on one picture: --from-job cannot be combined with --source-image.")
 
 
+def _pictures(fields: dict[str, Any], more: list[str]) -> list[str]:
+    """The pictures for a job each; a single one stays in the fields, which else have none."""
+    named = [*fields.get("source_image", ()), *more]
+    if more and "source_image" not in fields:
+        raise typer.BadParameter(
+            f"{more[0]!r} belongs to no option. Put a prompt of several words in quotes, and -s before pictures."
+        )
+    pictures, left_out = pictures_of(in_natural_order(named) if more else named)
+    if left_out:
+        warn(f"{counted(len(left_out), 'file')} left out, as no pictures by their names: {', '.join(left_out)}")
+    if pictures and pictures == named and len(pictures) == 1:
+        fields["source_image"] = pictures[0]
+    else:
+        fields.pop("source_image", None)
+    return pictures
+
+
+def _with_whole_ids(fields: dict[str, Any], pictures: list[str]) -> tuple[dict[str, Any], list[str]]:
+    """The same with whole ids of jobs in place of parts of them; what stands for none is left as it is."""
+    named = [name for name in ("parent", "after") if name in fields]
+    sources = [*pictures, *([fields["source_image"]] if "source_image" in fields else [])]
+    if not named and not any(source.startswith(RESULT_OF) for source in sources):
+        return fields, pictures
+    with opened_queue() as queue:
+
+        def whole(text: str) -> str:
+            try:
+                return queue.resolve(text)
+            except UnknownJobError:
+                return text
+
+        def of_source(source: str) -> str:
+            is_job = source.startswith(RESULT_OF)
+            return RESULT_OF + whole(source.removeprefix(RESULT_OF)) if is_job else source
+
+        changed: dict[str, Any] = {name: whole(fields[name]) for name in named}
+        if "source_image" in fields:
+            changed["source_image"] = of_source(fields["source_image"])
+        return fields | changed, [of_source(picture) for picture in pictures]
+
+
 def _read(
-    fields: dict[str, Any], job_id: str | None, file: str | None, variants: int | None
+    fields: dict[str, Any], job_id: str | None, file: str | None, variants: int | None, pictures: Sequence[str]
 ) -> list[tuple[str | None, JobRequest]]:
+    from jobs.requests.accept import grouped
     from jobs.requests.accept import variants as make_variants
 
     if file is not None:
         if variants is not None:
             raise typer.BadParameter("--variants is about one request; in a file, write a group and its jobs.")
-        return _from_file(file, fields, job_id)
+        return _from_file(file, fields | ({"source_image": pictures} if pictures else {}), job_id)
     fields = _with_tags(fields)
+    if pictures and "source_image" not in fields:
+        if variants is not None:
+            raise typer.BadParameter("--variants is about one request; with several pictures, each makes one job.")
+        return grouped(job_id or new_job_id(), fields, [{"source_image": picture} for picture in pictures])
     if variants is not None:
         return make_variants(job_id or new_job_id(), fields, variants)
     return [(job_id, parse_request(fields))]
@@ -122,7 +187,7 @@ def _keep_schedules(requests: Sequence[tuple[str | None, JobRequest]], every: st
         store = ImageStore(settings.resolved_data_dir)
         added = add_schedules(named, every=every, database=database, store=store, settings=settings)
     if as_json:
-        print_json({"schedules": [schedule_json(one) for one in added]})
+        print_json("schedules", [schedule_json(one) for one in added])
     else:
         out.print(schedule_table(added))
         say("Jobs are made while `fc up` runs; `fc schedule stop ID` ends it.")
@@ -130,11 +195,14 @@ def _keep_schedules(requests: Sequence[tuple[str | None, JobRequest]], every: st
 
 def _with_tags(fields: dict[str, Any]) -> dict[str, Any]:
     if "tags" in fields:
-        pairs = [text.partition("=") for text in fields["tags"]]
-        for key, equals, value in pairs:
+        tags: dict[str, str] = {}
+        for key, equals, value in (text.partition("=") for text in fields["tags"]):
             if not key or not equals:
                 raise RejectedError(f"tags: {key + equals + value!r} is not KEY=VALUE.", "Write --tag project=spring.")
-        fields = fields | {"tags": {key: value for key, _, value in pairs}}
+            if key in tags:
+                raise RejectedError(f"--tag: {key} is given twice: {tags[key]} and {value}.", "Give each tag once.")
+            tags[key] = value
+        fields = fields | {"tags": tags}
     return fields
 
 
@@ -196,6 +264,7 @@ def _wait(queue: JobQueue, jobs: Sequence[Job], *, quiet: bool) -> list[Job]:
     from jobs.cli.waiting import result_table, wait_until_over
 
     _warn_without_daemon()
+    warn_if_paused(queue)
     try:
         jobs = wait_until_over(queue, jobs)
     except KeyboardInterrupt:
@@ -227,7 +296,7 @@ def _described(job: Job) -> dict[str, Any]:
 def _print_held(jobs: Sequence[Job]) -> None:
     from jobs.cli.dagster_side import materialize_command
 
-    say(f"{_counted(jobs)} held. To run by hand:")
+    say(f"{counted(len(jobs), 'job')} held. `fc release JOB` puts one into the queue. To run by hand:")
     say(f"export DAGSTER_HOME={shlex.quote(str(dagster_home()))}")
     for job in jobs:
         say(materialize_command(job))
@@ -235,8 +304,6 @@ def _print_held(jobs: Sequence[Job]) -> None:
 
 def _print_added(jobs: Sequence[Job]) -> None:
     out.print(table(("job", "type", "priority"), [(job.id, job.job_type, str(job.priority)) for job in jobs]))
-    say(f"{_counted(jobs)} in the queue. It starts while `fc up` runs; `fc show JOB` says how far it is.")
-
-
-def _counted(jobs: Sequence[Job]) -> str:
-    return "1 job" if len(jobs) == 1 else f"{len(jobs)} jobs"
+    for group in (job for job in jobs if job.job_type == "group" and job.children):
+        say(f"{group.id} is a group of {counted(group.children, 'job')}.")
+    say(f"{counted(len(jobs), 'job')} in the queue. It starts while `fc up` runs; `fc show JOB` says how far it is.")

@@ -6,17 +6,22 @@ import http.client
 import ipaddress
 import json
 import socket
+import sys
 import time
 from collections.abc import Callable
 from contextlib import closing, suppress
+from pathlib import Path
 from typing import Annotated, Final
 
 import typer
 
 from imaging.errors import SettingsError
+from jobs.cli.by_hand import warn_if_paused
 from jobs.cli.dagster_side import DEFAULT_PORT, heartbeat_ages, open_instance, prepare_home, program, service_logs
+from jobs.cli.demo_home import DEFAULT_HOME, MARKER, command_that_opens
+from jobs.cli.opening import opened_queue
 from jobs.cli.output import INTERRUPTED, err, say, warn
-from jobs.cli.processes import Services, StopRequested, stoppable
+from jobs.cli.processes import Services, StopRequested, stoppable, take_over
 from resources.settings import PROJECT_ROOT, dagster_home, environment
 
 START_SECONDS: Final = 120.0
@@ -29,9 +34,9 @@ def daemon_command() -> list[str]:
 
 
 def webserver_command(host: str, port: int) -> list[str]:
-    """The command that runs the Dagster webserver on this project."""
+    """The command that runs the Dagster webserver on this project, guarded from foreign pages."""
     workspace = str(PROJECT_ROOT / "workspace.yaml")
-    return [program("dagster-webserver"), "-w", workspace, "--host", host, "--port", str(port)]
+    return [sys.executable, "-m", "web.server", "-w", workspace, "--host", host, "--port", str(port)]
 
 
 def daemon_has_started() -> Callable[[], bool]:
@@ -61,7 +66,10 @@ def up(
     """
     home = dagster_home()
     prepare_home(home)
+    if left := take_over(service_logs(home)):
+        say(f"Stopped what an `fc up` that was killed had left (processes {', '.join(map(str, left))}).", console=err)
     check_port_free(host, port)
+    demo = _hint_at_demo(home)
     if not _is_loopback(host):
         warn(f"--host {host}: Dagster's web UI has no log-in; whoever reaches it can run jobs and read the images.")
     commands = {"webserver": webserver_command(host, port), "daemon": daemon_command()}
@@ -81,6 +89,10 @@ def up(
             services.wait_until(started, seconds=START_SECONDS, what="The daemon's first heartbeat")
             say(f"face-changer is up: http://{_reachable(host)}:{port}", style="bold green")
             say(f"Logs: {services.logs}. Ctrl-C stops everything.")
+            with opened_queue() as queue:
+                warn_if_paused(queue)
+            if demo:
+                say(demo)
             while True:
                 services.check()
                 time.sleep(CHECK_SECONDS)
@@ -91,16 +103,27 @@ def up(
         say(f"Stopped by {signalled}.", console=err)
 
 
+def _hint_at_demo(home: Path) -> str:
+    """How to see the demo's jobs, for who looks for them in a home that has none; empty for others."""
+    demo = DEFAULT_HOME.resolve()
+    if home == demo or not (demo / MARKER).is_file():
+        return ""
+    with opened_queue() as queue:
+        if any(queue.counts().values()):
+            return ""
+    return f"There are no jobs in {home} yet. Those of the demo are in {demo}; to open them: {command_that_opens(demo)}"
+
+
 def print_trouble(name: str, line: str) -> None:
     """Show a line of a child's log that looks like an error."""
     say(f"[{name}] {line}", style="red", console=err)
 
 
-def answers(host: str, port: int) -> bool:
+def answers(host: str, port: int, *, path: str = "/server_info") -> bool:
     """Whether a Dagster webserver answers there."""
     connection = http.client.HTTPConnection(_reachable(host).strip("[]"), port, timeout=2)
     with closing(connection), suppress(OSError, http.client.HTTPException, ValueError):
-        connection.request("GET", "/server_info")
+        connection.request("GET", path)
         response = connection.getresponse()
         return response.status == 200 and "dagster_version" in json.loads(response.read())
     return False

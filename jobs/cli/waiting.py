@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.table import Table
 
 from imaging.errors import BackendError
-from jobs.cli.output import err, say, seconds_taken, short, status_text, table, where
+from jobs.cli.output import err, say, seconds_taken, short, short_why, status_text, table, where
 from jobs.model.job_types import JOB_TYPES
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def result_table(jobs: Sequence[Job]) -> Table:
     rows = []
     for job in jobs:
         taken = seconds_taken(job)
-        result = job.final_image or "" if job.status == "completed" else short(job.error or where(job), 100)
+        result = job.final_image or "" if job.status == "completed" else short(short_why(job) or where(job), 100)
         rows.append((job.id, job.job_type, status_text(job.status), "-" if taken is None else f"{taken:.1f}", result))
     ended = table(("job", "type", "status", "seconds", "result"), rows)
     ended.columns[-1].overflow = "fold"

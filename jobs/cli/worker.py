@@ -18,6 +18,7 @@ import threading
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
@@ -140,7 +141,8 @@ def _serve(launcher: WorkerRunLauncher, name: str, queues: Sequence[str], concur
 
     signals.worker_ready.connect(on_ready)
     signals.worker_shutting_down.connect(on_stop)
-    signals.worker_process_init.connect(_prepare_child)
+    prepare_child = partial(_prepare_child, os.getpid())
+    signals.worker_process_init.connect(prepare_child)  # which is held weakly: by this name alone
     signals.task_postrun.connect(_restore_signals)
     celery_worker = app.Worker(
         hostname=name,
@@ -158,11 +160,13 @@ def _serve(launcher: WorkerRunLauncher, name: str, queues: Sequence[str], concur
     return FAILED if celery_worker.exitcode and not stop_signals else 0
 
 
-def _prepare_child(**_: Any) -> None:  # noqa: ANN401 - Celery's
+def _prepare_child(worker_pid: int, **_: Any) -> None:  # noqa: ANN401 - Celery's
     """In a new child: a terminal's Ctrl-C does not reach its run, and it does not outlive the worker."""
     os.setpgid(0, 0)
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
+    if os.getppid() != worker_pid:  # it was killed before it could be asked for
+        os._exit(FAILED)
 
 
 def _restore_signals(**_: Any) -> None:  # noqa: ANN401 - Celery's

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
-from imaging.errors import FaceChangerError
+from imaging.errors import FaceChangerError, RejectedError
 from jobs.model.job_types import JobType
 from jobs.model.request import JobRequest
 from jobs.model.stages import next_stage
@@ -20,6 +20,21 @@ Origin = Literal["cli", "inbox", "ui", "api", "schedule"]
 
 class UnknownJobError(FaceChangerError):
     """There is no job with this id."""
+
+
+class JobIdTakenError(RejectedError):
+    """There are jobs with these ids already.
+
+    Attributes:
+        ids: which.
+    """
+
+    def __init__(self, ids: Sequence[str]) -> None:
+        self.ids = tuple(ids)
+        are = "is" if len(ids) == 1 else "are"
+        super().__init__(
+            f"job_id: {', '.join(ids[:5])} {are} taken.", "Choose another id, or leave it out and one is made."
+        )
 
 
 class JobBusyError(FaceChangerError):
@@ -48,6 +63,9 @@ class Job:
     `salts` says how often a person had a stage made anew, by stage; `user_mask` is a `SourceInfo` as JSON; `fault` is
     the kind of the last fault, None when it was fixed, and `faults` how often each kind ended an attempt; `children`
     counts the jobs that were ever added to a group. `recipe` is what was resolved for it, as JSON (`jobs.recipes`).
+    `stars` is what a person thinks of its picture, 1 to 5; `removing_at` is when its removal began, which was cut.
+    `alone_deaths` and `idle_deaths` count the runs that died since it last ended a stage: in one of its stages, with no
+    other job in the run; and with no job in a stage.
     """
 
     id: str
@@ -83,6 +101,10 @@ class Job:
     faults: Mapping[str, int] = field(default_factory=dict)
     restored_at: datetime | None = None
     recipe: dict[str, Any] | None = None
+    stars: int | None = None
+    removing_at: datetime | None = None
+    alone_deaths: int = 0
+    idle_deaths: int = 0
 
     @property
     def next_stage(self) -> str | None:
@@ -145,6 +167,15 @@ class ImageRow:
     face_count: int | None = None
     face_boxes: list[Any] | None = None
     quality_score: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Since when no job is claimed, who said so (`user@host`), and why."""
+
+    since: datetime
+    by: str
+    reason: str | None
 
 
 @dataclass(frozen=True, slots=True)

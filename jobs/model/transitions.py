@@ -30,7 +30,7 @@ _RUN: Final[frozenset[Actor]] = frozenset({"run"})
 _PERSON: Final[frozenset[Actor]] = frozenset({"person"})
 
 TRANSITIONS: Final[dict[JobStatus, dict[JobStatus, frozenset[Actor]]]] = {
-    "held": {"running": _PERSON, "cancelled": _PERSON},
+    "held": {"pending": _PERSON, "waiting": _PERSON, "running": _PERSON, "cancelled": _PERSON},
     "waiting": {
         "pending": _SENSOR,
         "completed": _SENSOR,
@@ -50,7 +50,13 @@ TRANSITIONS: Final[dict[JobStatus, dict[JobStatus, frozenset[Actor]]]] = {
         "held": _RUN | _SENSOR,
         "cancelled": _SENSOR | _PERSON,
     },
-    "completed": {"pending": _PERSON, "waiting": _PERSON, "running": _PERSON, "archived": _PERSON},
+    "completed": {
+        "pending": _PERSON,
+        "waiting": _PERSON,
+        "running": _PERSON,
+        "rejected": _PERSON,
+        "archived": _PERSON,
+    },
     "needs_review": {
         "pending": _PERSON,
         "waiting": _PERSON,

@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Sequence
 from datetime import timedelta
-from typing import Literal
 
 from sqlalchemy import and_, insert, or_, select
 from sqlalchemy.exc import IntegrityError
 
-from imaging.errors import RejectedError
-from jobs.model.job import Job, NewJob
+from jobs.model.job import Job, JobIdTakenError, NewJob
 from jobs.model.transitions import JobStatus
 from jobs.queue import families
-from jobs.queue.endings import settle
+from jobs.queue.deaths import Outcome, RunEnd, carried_one, settle
 from jobs.queue.job_rows import fresh_job, job_columns, select_jobs
+from jobs.queue.pausing import is_paused
 from jobs.queue.reading import JobReader
 from jobs.queue.rows import CLAIM_ORDER, can_become, lock, log, set_columns, set_status
+from jobs.queue.stage_rows import stages_in_hand
 from resources.database import JobRow, StateRow, utc_now
 
 
@@ -28,7 +28,8 @@ class JobClaims(JobReader):
         """Add jobs, all or none, in the order given: `held` or `waiting` where asked for, `pending` otherwise.
 
         Raises:
-            RejectedError: a `job_id` is taken or given twice, or a job that is named is unknown, no group, or waits for
+            JobIdTakenError: a `job_id` is taken or given twice; nothing was added.
+            RejectedError: a job that is named is unknown, no group, or waits for
                 the one that names it; nothing was added.
         """
         if not new:
@@ -36,7 +37,7 @@ class JobClaims(JobReader):
         ids = [one.job_id for one in new]
         twice = [job_id for job_id, times in Counter(ids).items() if times > 1]
         if twice:
-            raise _taken(twice)
+            raise JobIdTakenError(twice)
         first = utc_now()
         children = Counter(one.parent_id for one in new)
         jobs = [
@@ -54,16 +55,18 @@ class JobClaims(JobReader):
         except IntegrityError:
             known = self.get_many(ids)
             if known:
-                raise _taken(sorted(known)) from None
+                raise JobIdTakenError(sorted(known)) from None
             raise
         return jobs
 
     def claim(self, limit: int) -> list[Job]:
-        """Take up to `limit` pending jobs whose time has come: most urgent first, then oldest."""
+        """Take up to `limit` pending jobs whose time has come: most urgent first, then oldest; none in a pause."""
         if limit < 1:
             return []
         now = utc_now()
         with self._database.session() as session:
+            if is_paused(session):
+                return []
             rows = session.scalars(
                 select(JobRow)
                 .where(can_become("claimed", by="sensor"), or_(JobRow.not_before.is_(None), JobRow.not_before <= now))
@@ -106,16 +109,15 @@ class JobClaims(JobReader):
         run_id: str,
         *,
         batch_id: str | None,
-        outcome: Literal["success", "failure", "cancelled"],
+        outcome: Outcome,
         error: str,
         max_attempts: int,
     ) -> dict[str, JobStatus]:
-        """Decide about the jobs that an ended run left behind; safe to repeat. A failure is a `crash` of each.
+        """Decide about the jobs that an ended run left behind; safe to repeat. See `jobs.queue.deaths`.
 
-        Those it was running: cancelled with it; completed if every stage of their plan is; else after a
-        failure tried again alone, or failed at the limit, and after a success held for a person. Those of its
-        batch that it never started: cancelled with it, else pending again with one more attempt, or failed at
-        the limit.
+        Those it was running: cancelled with it; completed if every stage of their plan is; held for a person after a
+        success. Those of its batch that it never started: cancelled with it. What is left is pending again, alone if it
+        was in hand, or has failed at its limit.
 
         Returns:
             The new status of each job that was changed.
@@ -123,21 +125,13 @@ class JobClaims(JobReader):
         mine = and_(JobRow.status == "running", JobRow.run_id == run_id)
         if batch_id is not None:
             mine = or_(mine, and_(JobRow.status == "claimed", JobRow.batch_id == batch_id))
-        settled: dict[str, JobStatus] = {}
         with self._database.session() as session:
-            for row, state in lock(session, mine):
-                settled[row.id] = settle(
-                    session, row, state, run_id=run_id, outcome=outcome, error=error, max_attempts=max_attempts
-                )
-        return settled
+            found = lock(session, mine)
+            in_hand = stages_in_hand(session, [row.id for row, _ in found])
+            alone = bool(in_hand) and carried_one(session, run_id, batch_id)
+            end = RunEnd(run_id, outcome, error, max_attempts, in_hand, alone, utc_now())
+            return {row.id: settle(session, row, state, end) for row, state in found}
 
     def settle_waiting(self) -> dict[str, JobStatus]:
         """Let waiting jobs go on, or end, for which that is decided: see `jobs.queue.families.settle_waiting`."""
         return families.settle_waiting(self._database)
-
-
-def _taken(ids: Sequence[str]) -> RejectedError:
-    return RejectedError(
-        f"job_id: {', '.join(ids[:5])} {'is' if len(ids) == 1 else 'are'} taken.",
-        "Choose another id, or leave it out and one is made.",
-    )

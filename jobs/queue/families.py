@@ -190,7 +190,7 @@ def _wait_again(session: Session, row: JobRow) -> None:
 
 
 def descendants(session: Session, ids: Collection[str]) -> set[str]:
-    """The children of groups, and theirs; no group gets another one until the transaction ends."""
+    """The children of groups, and theirs; no group gets another one until the transaction ends, if it writes."""
     _one_at_a_time(session)
     found: set[str] = set()
     frontier = set(ids)

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from jobs.queue.claiming import JobClaims
 from jobs.queue.manual import ManualChanges
+from jobs.queue.pausing import QueuePause
+from jobs.queue.removal import JobRemoval
 from jobs.queue.running import JobRuns
 from jobs.queue.stage_records import StageRecords
 
 
-class JobQueue(JobClaims, JobRuns, ManualChanges, StageRecords):
+class JobQueue(JobClaims, JobRuns, ManualChanges, QueuePause, JobRemoval, StageRecords):
     """The queue and the records over one database. Cheap to make; safe to share between threads."""

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping
 from typing import Any, Final, cast
 
 from sqlalchemy import func, select, update
@@ -12,14 +11,17 @@ from sqlalchemy.orm import Session
 from jobs.model.job import Job, JobBusyError
 from jobs.model.job_types import JOB_TYPES, JobType
 from jobs.model.request import JobRequest
-from jobs.model.transitions import FINAL, JobStatus, sources
+from jobs.model.transitions import JobStatus, sources
 from jobs.queue import families
 from jobs.queue.endings import BY_HAND_HINT, end_job
 from jobs.queue.job_rows import get_job, take_request, to_job
-from jobs.queue.rows import BROUGHT_BACK, QueueAccess, can_become, chunks, lock, log, set_status
+from jobs.queue.rows import BROUGHT_BACK, QueueAccess, can_become, chunks, lock, log, set_columns, set_status
 from resources.database import AttemptRow, JobRow, ResultRow, StateRow, utc_now
 
 _REVIEWED: Final[tuple[JobStatus, ...]] = ("needs_review",)
+_SEEN: Final[tuple[JobStatus, ...]] = ("needs_review", "completed")
+_QUEUED: Final[tuple[JobStatus, ...]] = ("held", "waiting", "pending", "claimed")
+_RATED: Final[tuple[JobStatus, ...]] = ("completed", "rejected", "archived")
 
 
 class ManualChanges(QueueAccess):
@@ -51,6 +53,7 @@ class ManualChanges(QueueAccess):
         source: dict[str, Any] | None = None,
         from_stage: str | None = None,
         user_mask: dict[str, Any] | None = None,
+        missing_from: str | None = None,
     ) -> Job:
         """Put a job that has ended back into the queue, with no failed attempts.
 
@@ -61,6 +64,7 @@ class ManualChanges(QueueAccess):
             source: the imported source image of a changed request.
             from_stage: make this stage and those behind it anew, even where nothing that decides them changed.
             user_mask: a stored mask (`SourceInfo` as JSON) in place of the automatic one.
+            missing_from: the first stage whose file is gone: the run begins there at the latest.
 
         Raises:
             UnknownJobError: there is no such job.
@@ -73,7 +77,7 @@ class ManualChanges(QueueAccess):
             row, state, locked = _lock_for_person(
                 session, job_id, "pending", "retried", sources("pending", by="person")
             )
-            row.recipe = None  # a person tries again, perhaps after changing the settings
+            row.recipe = row.stars = None  # a person tries again, perhaps after changing the settings
             again = set[str]()
             plan = JOB_TYPES[cast("JobType", row.job_type)].stages
             if row.job_type == "group":
@@ -91,6 +95,8 @@ class ManualChanges(QueueAccess):
                 old = row.salts or {}
                 row.salts = old | {stage: old.get(stage, 0) + 1 for stage in anew}
                 again |= set(anew)
+            if missing_from is not None:
+                again |= set(plan[plan.index(missing_from) :])
             state.stages_completed = [stage for stage in state.stages_completed if stage not in again]
             _back_to_queue(session, row, locked, "retried" if from_stage is None else f"retried from {from_stage}")
             return to_job(row, state)
@@ -140,15 +146,64 @@ class ManualChanges(QueueAccess):
             return to_job(row, state)
 
     def turn_down(self, job_id: str, *, reason: str) -> None:
-        """End a job that waits for review as rejected, because a person says so.
+        """End a job that waits for review, or is completed, as rejected, because a person says so.
+
+        What went by its end and has not begun is decided anew: its group, and the jobs that come after it.
 
         Raises:
             UnknownJobError: there is no such job.
-            JobBusyError: it does not wait for review.
+            JobBusyError: it neither waits for review nor is completed, or is a group.
         """
         with self._database.session() as session:
-            row, _, _ = _lock_for_person(session, job_id, "rejected", "rejected", _REVIEWED)
+            row, _, locked = _lock_for_person(session, job_id, "rejected", "rejected", _SEEN)
+            if row.job_type == "group":
+                raise JobBusyError(f"Job {job_id} is a group.", f"`fc reject --group {job_id}` rejects its jobs.")
             end_job(session, row, "rejected", by="person", stage=row.error_stage, what=reason, hint=BY_HAND_HINT)
+            families.reopen_waiters(session, job_id, locked)
+
+    def release_held(self, job_id: str) -> list[str]:
+        """Put a held job into the queue; a group stands for its held jobs. Returns those that went.
+
+        Raises:
+            UnknownJobError: there is no such job.
+            JobBusyError: it is not held.
+        """
+        with self._database.session() as session:
+            rows = _with_descendants(session, job_id, ["held"], "released")
+            for row, _ in rows:
+                status: JobStatus = "waiting" if row.after_id and row.started_at is None else "pending"
+                set_status(row, utc_now(), status, by="person")
+            log(session, [row.id for row, _ in rows], "released by a person")
+            return [row.id for row, _ in rows]
+
+    def set_priority(self, job_id: str, priority: int) -> list[str]:
+        """Give a job that has not begun, or the jobs of a group, another priority; returns those that got it.
+
+        Raises:
+            UnknownJobError: there is no such job.
+            JobBusyError: it runs or has ended, so its priority decides nothing.
+        """
+        with self._database.session() as session:
+            rows = _with_descendants(session, job_id, _QUEUED, "given another priority")
+            for row, _ in rows:
+                set_columns(row, utc_now(), priority=priority, request={**row.request, "priority": priority})
+            log(session, [row.id for row, _ in rows], f"priority set to {priority} by a person")
+            return [row.id for row, _ in rows]
+
+    def rate(self, job_id: str, stars: int) -> None:
+        """Keep what a person thinks of a job's picture, 1 to 5; a retry takes it away.
+
+        Raises:
+            UnknownJobError: there is no such job.
+            JobBusyError: it has no picture that is final.
+        """
+        with self._database.session() as session:
+            job = get_job(session, job_id)
+            rows = lock(session, JobRow.id == job_id, JobRow.status.in_(_RATED))
+            if not rows or rows[0][1].final_image is None:
+                raise JobBusyError(f"Job {job_id} is {job.status} and has no final picture to rate.", "Rate it then.")
+            set_columns(rows[0][0], utc_now(), stars=stars)
+            log(session, [job_id], f"rated {stars} of 5 by a person")
 
     def archive(self, job_ids: Collection[str]) -> list[str]:
         """Put jobs that have ended away for good; returns those that it put away."""
@@ -175,33 +230,6 @@ class ManualChanges(QueueAccess):
                 row.restored_at = utc_now()
             log(session, [job_id], "partition restored")
 
-    @contextmanager
-    def lock_ended(self, ids: Collection[str]) -> Iterator[list[str]]:
-        """Those of the jobs that are over; nobody can start or retry them until the block ends. Keep it short."""
-        with self._database.session() as session:
-            yield [row.id for row, _ in lock(session, JobRow.id.in_(set(ids))) if row.status in FINAL]
-
-    @contextmanager
-    def removing(self, job_id: str) -> Iterator[None]:
-        """Remove a job that has ended, with all its records, when the block ends well; the log keeps its lines.
-
-        Nobody can start or retry the job inside the block. Keep it short.
-
-        Raises:
-            UnknownJobError: there is no such job.
-            JobBusyError: it has not ended.
-        """
-        with self._database.session() as session:
-            job = get_job(session, job_id)
-            rows = lock(session, JobRow.id == job_id, JobRow.status.in_(FINAL))
-            if not rows:
-                raise JobBusyError(
-                    f"Job {job_id} is {job.status}, so it cannot be removed.", "`fc cancel` it first, or wait."
-                )
-            yield
-            session.delete(rows[0][0])
-            log(session, [job_id], "removed by a person")
-
 
 def _lock_for_person(
     session: Session, job_id: str, status: JobStatus, done: str, before: Collection[JobStatus]
@@ -217,6 +245,23 @@ def _lock_for_person(
         }.get(job.status, f"`fc list` shows the jobs that are {' or '.join(before)}.")
         raise JobBusyError(f"Job {job_id} is {job.status}, so it cannot be {done}.", hint)
     return row, session.get_one(StateRow, job_id), locked
+
+
+def _with_descendants(
+    session: Session, job_id: str, before: Collection[JobStatus], done: str
+) -> list[tuple[JobRow, StateRow]]:
+    """A job and, of a group, all its jobs: those in one of the statuses, locked.
+
+    Raises:
+        UnknownJobError: there is no such job.
+        JobBusyError: none is.
+    """
+    job = get_job(session, job_id)
+    rows = lock(session, JobRow.id.in_({job_id} | families.descendants(session, [job_id])), JobRow.status.in_(before))
+    if not rows:
+        what = f"Job {job_id} is {job.status}, so it" if job.job_type != "group" else f"No job of the group {job_id}"
+        raise JobBusyError(f"{what} cannot be {done}.", f"Only what is {' or '.join(before)} can.")
+    return rows
 
 
 def _back_to_queue(session: Session, row: JobRow, locked: Mapping[str, JobRow], message: str) -> None:

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from datetime import datetime
-from typing import cast
+from typing import Final, cast
 
-from sqlalchemy import ColumnElement, func, select
+from sqlalchemy import ColumnElement, func, or_, select
 
+from imaging.errors import RejectedError
 from jobs.model.job import Job
 from jobs.model.job_types import JobType
 from jobs.model.transitions import FINAL, JOB_STATUSES, JobStatus
+from jobs.queue import families
 from jobs.queue.job_rows import get_job, select_jobs
 from jobs.queue.rows import CLAIM_ORDER, QueueAccess, chunks
 from resources.database import JobRow
+
+_LEAST_OF_AN_ID: Final = 4  # characters that stand for a whole id, where only one begins or ends with them
+_MOST_CANDIDATES: Final = 10
 
 
 class JobReader(QueueAccess):
@@ -27,6 +32,27 @@ class JobReader(QueueAccess):
         """
         with self._database.reader() as session:
             return get_job(session, job_id)
+
+    def resolve(self, text: str) -> str:
+        """The id of the job that a person means by it: the whole id, or its beginning or end, of 4 characters or more.
+
+        Raises:
+            UnknownJobError: there is none.
+            RejectedError: there are several; names them.
+        """
+        part = or_(JobRow.id.startswith(text, autoescape=True), JobRow.id.endswith(text, autoescape=True))
+        newest = (JobRow.created_at.desc(), JobRow.id.desc())
+        with self._database.reader() as session:
+            if len(text) < _LEAST_OF_AN_ID or session.scalar(select(JobRow.id).where(JobRow.id == text)):
+                return get_job(session, text).id
+            found = list(session.scalars(select(JobRow.id).where(part).order_by(*newest).limit(_MOST_CANDIDATES + 1)))
+            if len(found) > 1:
+                more = " and more" if len(found) > _MOST_CANDIDATES else ""
+                raise RejectedError(
+                    f"JOB: {text} is a part of several ids: {', '.join(found[:_MOST_CANDIDATES])}{more}.",
+                    "Give more of it.",
+                )
+            return found[0] if found else get_job(session, text).id
 
     def get_many(self, ids: Collection[str]) -> dict[str, Job]:
         """Read the jobs with these ids; an id without a job is left out."""
@@ -43,6 +69,7 @@ class JobReader(QueueAccess):
         job_types: Collection[JobType] | None = None,
         parent_id: str | None = None,
         after_id: str | None = None,
+        least_stars: int | None = None,
         limit: int | None = None,
         newest_first: bool = True,
     ) -> list[Job]:
@@ -56,6 +83,8 @@ class JobReader(QueueAccess):
             wanted.append(JobRow.parent_id == parent_id)
         if after_id is not None:
             wanted.append(JobRow.after_id == after_id)
+        if least_stars is not None:
+            wanted.append(JobRow.stars >= least_stars)
         order = (JobRow.created_at, JobRow.id)
         with self._database.reader() as session:
             return select_jobs(
@@ -64,6 +93,19 @@ class JobReader(QueueAccess):
                 order=[column.desc() for column in order] if newest_first else order,
                 limit=limit,
             )
+
+    def inside(self, group_id: str) -> set[str]:
+        """The jobs of a group, and those of the groups in it.
+
+        Raises:
+            UnknownJobError: there is no such job.
+            RejectedError: it is no group.
+        """
+        with self._database.reader() as session:
+            job = get_job(session, group_id)
+            if job.job_type != "group":
+                raise RejectedError(f"Job {group_id} is no group.", "Name the job itself, or the group it is in.")
+            return families.descendants(session, [group_id])
 
     def last_changed(self, statuses: Collection[JobStatus], limit: int) -> list[Job]:
         """The `limit` jobs of these statuses that changed last, the newest change first."""

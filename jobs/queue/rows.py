@@ -20,7 +20,8 @@ CLAIM_ORDER: Final = (JobRow.priority, JobRow.created_at, JobRow.id)
 # What is cleared when a job comes back, by what is over for it.
 NO_RUN: Final[Mapping[str, Any]] = {"batch_id": None, "run_id": None}
 NOT_OVER: Final[Mapping[str, Any]] = dict.fromkeys(("finished_at", "error", "error_stage", "error_hint", "fault"))
-NO_ATTEMPTS: Final[Mapping[str, Any]] = {"attempts": 0, "faults": {}}
+NO_DEATHS: Final[Mapping[str, Any]] = {"alone_deaths": 0, "idle_deaths": 0}
+NO_ATTEMPTS: Final[Mapping[str, Any]] = {"attempts": 0, "faults": {}, **NO_DEATHS}
 BROUGHT_BACK: Final[Mapping[str, Any]] = {**NO_RUN, **NOT_OVER, **NO_ATTEMPTS, "solo": False}
 """By a person, to be claimed again as if it were new."""
 

@@ -13,7 +13,7 @@ from jobs.model.job import Attempt, ImageRow, LogEntry, LogLevel, StageResult
 from jobs.model.stages import STAGES
 from jobs.model.transitions import FINAL
 from jobs.queue.job_rows import get_job, lock_running, to_image, to_result
-from jobs.queue.rows import QueueAccess, chunks, lock, log
+from jobs.queue.rows import NO_DEATHS, QueueAccess, chunks, lock, log, set_columns
 from jobs.queue.stage_rows import end_attempts, end_stages, put_images, put_result
 from resources.database import (
     AttemptRow,
@@ -87,8 +87,10 @@ class StageRecords(QueueAccess):
         """
         now = utc_now()
         with self._database.session() as session:
-            _, state = lock_running(session, job_id, run_id)
+            row, state = lock_running(session, job_id, run_id)
             write()
+            if not cached and (row.alone_deaths or row.idle_deaths):
+                set_columns(row, now, **NO_DEATHS)
             done = {
                 "status": "completed", "output": output, "error": None, "milliseconds": milliseconds,
                 "run_id": run_id, "content_key": content_key, "cached": cached, "finished_at": now,
@@ -177,7 +179,8 @@ class StageRecords(QueueAccess):
     def other_images(self, since: datetime | None) -> list[tuple[str, ImageRow]]:
         """(job, image) of every other image, of jobs that are over and changed since then; None: of all."""
         is_final = and_(ImageMetadataRow.path == StateRow.final_image, JobRow.status == "completed")
-        return self._images(since, not_(func.coalesce(is_final, false())), JobRow.status.in_(FINAL))
+        over = and_(JobRow.status.in_(FINAL), JobRow.removing_at.is_(None))
+        return self._images(since, not_(func.coalesce(is_final, false())), over)
 
     def _images(self, since: datetime | None, *wanted: ColumnElement[bool]) -> list[tuple[str, ImageRow]]:
         query = (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, cast
 
 from sqlalchemy import Table, delete, insert, select, update
@@ -17,11 +17,10 @@ from resources.database import AttemptRow, ImageMetadataRow, ResultRow, utc_now
 _RESULTS, _ATTEMPTS, _IMAGES = (cast("Table", row.__table__) for row in (ResultRow, AttemptRow, ImageMetadataRow))
 
 
-def running_stage(session: Session, job_id: str) -> str | None:
-    """The stage that the job is at; None when it is at none."""
-    return session.scalars(
-        select(ResultRow.stage).where(ResultRow.job_id == job_id, ResultRow.status == "running").limit(1)
-    ).first()
+def stages_in_hand(session: Session, job_ids: Collection[str]) -> dict[str, str]:
+    """Those of the jobs that are in a stage, which has begun and not ended, and in which."""
+    at_work = (ResultRow.job_id.in_(job_ids), ResultRow.status == "running")
+    return dict(session.execute(select(ResultRow.job_id, ResultRow.stage).where(*at_work)).tuples().all())
 
 
 def end_stages(

@@ -6,17 +6,15 @@ lets pass what another one refuses.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
-
 from imaging.errors import BackendError, FaceChangerError, RejectedError, SettingsError
 from jobs.model.ids import check_job_id, new_job_id
-from jobs.model.job import Job, NewJob, Origin
+from jobs.model.job import Job, JobIdTakenError, NewJob, Origin
 from jobs.model.job_types import JOB_TYPES
 from jobs.model.request import RESULT_OF, JobRequest, parse_request
 from jobs.queue.job_queue import JobQueue
@@ -27,8 +25,9 @@ from resources.backends import find
 from resources.choose import check_choice
 from resources.plugins import Kind, is_dotted_path
 from resources.settings import Settings
+from resources.sources import photos
 from resources.sources.names import is_url, without_secrets
-from resources.sources.photos import Fetch, SourceInfo, import_reference, import_source, load_source
+from resources.sources.photos import Fetch, import_reference, import_source
 from resources.store.image_store import ImageStore
 from resources.writers.safety import check_texts
 
@@ -132,27 +131,35 @@ def submit(
     """
     taken = queue.get_many([job_id for job_id, _ in requests if job_id is not None])
     if taken:
-        raise RejectedError(
-            f"job_id: {', '.join(sorted(taken)[:5])} {'is' if len(taken) == 1 else 'are'} taken.",
-            "Choose another id, or leave it out and one is made.",
-        )
+        raise JobIdTakenError(sorted(taken))
     accepted = accept(requests, Door(store, settings, base, fetch))
-    return queue.add(
-        [
-            NewJob(
-                one.job_id,
-                one.request,
-                one.source,
-                origin,
-                parent_id=one.asked.parent,
-                after_id=one.asked.waits_for,
-                not_before=one.asked.at,
-                hold=hold,
-                user_mask=one.user_mask,
-            )
-            for one in accepted
-        ]
-    )
+    new = [
+        NewJob(
+            one.job_id,
+            one.request,
+            one.source,
+            origin,
+            parent_id=one.asked.parent,
+            after_id=one.asked.waits_for,
+            not_before=one.asked.at,
+            hold=hold,
+            user_mask=one.user_mask,
+        )
+        for one in accepted
+    ]
+    return _add(queue, new, made={one.job_id for one, (given, _) in zip(accepted, requests, strict=True) if not given})
+
+
+def _add(queue: JobQueue, new: Sequence[NewJob], made: Collection[str]) -> list[Job]:
+    """Add jobs; an id that was made, and that another process made too, is made once more."""
+    try:
+        return queue.add(new)
+    except JobIdTakenError as error:
+        if not set(error.ids) <= set(made):
+            raise
+        others = {job_id: new_job_id() for job_id in error.ids}
+    renamed = [replace(one, job_id=others.get(one.job_id, one.job_id)) for one in new]
+    return _add(queue, renamed, {others.get(job_id, job_id) for job_id in made})
 
 
 def variants(group_id: str, fields: Mapping[str, Any], number: int) -> list[tuple[str | None, JobRequest]]:
@@ -161,12 +168,23 @@ def variants(group_id: str, fields: Mapping[str, Any], number: int) -> list[tupl
     Raises:
         RejectedError: names the field that is wrong.
     """
-    own = {name: value for name, value in fields.items() if name in _OF_THE_GROUP}
-    group = parse_request({**own, "job_type": "group"})
-    drawn = parse_request({**fields, "parent": group_id}).with_seed()
-    children = [
-        drawn.model_copy(update={"seed": ((drawn.seed or 0) + index) % (MAX_SEED + 1)}) for index in range(number)
-    ]
+    first = parse_request({**fields, "parent": group_id}).with_seed().seed or 0
+    seeds = [(first + index) % (MAX_SEED + 1) for index in range(number)]
+    return grouped(group_id, fields, [{"seed": seed} for seed in seeds])
+
+
+def grouped(
+    group_id: str, fields: Mapping[str, Any], own: Sequence[Mapping[str, Any]]
+) -> list[tuple[str | None, JobRequest]]:
+    """A group, and in it a job of one request for each of the fields in `own`: `GROUP-1`, `GROUP-2`, and so on.
+
+    Raises:
+        RejectedError: names the field that is wrong.
+    """
+    group = parse_request(
+        {name: value for name, value in fields.items() if name in _OF_THE_GROUP} | {"job_type": "group"}
+    )
+    children = [parse_request({**fields, "parent": group_id, **one}) for one in own]
     return [(group_id, group), *((f"{group_id}-{index}", child) for index, child in enumerate(children, start=1))]
 
 
@@ -351,7 +369,7 @@ def import_mask(job_id: str, field: str, path: str, size: tuple[int, int] | None
     Args:
         job_id: whose mask it is.
         field: what named it, for errors: `mask`, or the option of a command.
-        path: a grey image, white where the picture is made anew.
+        path: a grey image, white where the picture is made anew, or strokes on a transparent layer.
         size: (width, height) of the picture; None while nobody knows it.
         door: where.
 
@@ -359,22 +377,13 @@ def import_mask(job_id: str, field: str, path: str, size: tuple[int, int] | None
         RejectedError: it cannot be used; names the job and the field.
     """
     with _naming(job_id, field):
-        info = import_source(path, settings=door.settings, store=door.store, fetch=door.fetch)
+        info = photos.import_mask(path, settings=door.settings, store=door.store, fetch=door.fetch)
         if size is not None and (info.width, info.height) != size:
             raise RejectedError(
                 f"{path} is {info.width}x{info.height}, but the generated image is {size[0]}x{size[1]}.",
                 "Draw it on that image.",
             )
-        _check_mask(path, info, door.store)
     return info.model_dump(mode="json")
-
-
-def _check_mask(path: str, info: SourceInfo, store: ImageStore) -> None:
-    pixels = load_source(info, store).pixels
-    if np.any(pixels != pixels[..., :1]):
-        raise RejectedError(f"{path} has colours.", "Save it as greyscale: white is made anew, black is kept.")
-    if not pixels.any():
-        raise RejectedError(f"{path} is all black, so nothing would be made anew.", "Paint the faces white.")
 
 
 @contextmanager

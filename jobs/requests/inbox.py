@@ -3,7 +3,8 @@
 The safe way to drop a file is to write it under another name, such as `.part`, and then rename it. For files that are
 written in place: JSON is taken as soon as it is whole, for half a JSON document never parses. YAML, CSV and JSON Lines
 can look whole when they are not, so they are taken once they have been left alone for `QUIET_SECONDS`. A photo must
-be in place before the file that names it.
+be in place before the file that names it. Photos that no request file names become jobs by a template, if there is
+one; they are looked at when no request file is left.
 
 A file is submitted first and moved second, and its jobs' ids come from the file itself. So when the process dies in
 between, the next look finds the jobs in the queue and only moves the file: nothing is lost and nothing runs twice.
@@ -15,7 +16,7 @@ import hashlib
 import os
 import stat
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +28,14 @@ from jobs.model.request import JobRequest
 from jobs.queue.job_queue import JobQueue
 from jobs.requests.accept import anchored, for_storage, submit
 from jobs.requests.files import REQUEST_SUFFIXES, UnreadableFileError, parse_entries, read_entries, read_limited
+from jobs.requests.inbox_photos import (
+    PATIENCE_SECONDS,
+    is_photo,
+    named_photos,
+    note_named,
+    read_template,
+    request_of,
+)
 from resources.settings import Settings
 from resources.sources.names import is_url
 from resources.sources.photos import fetcher
@@ -36,10 +45,12 @@ QUIET_SECONDS: Final = 1.0
 UNREADABLE_SECONDS: Final = 5.0
 """How long after its last change a file that cannot be read may still be one that is being written."""
 LOOK_SECONDS: Final = 20.0
-"""A look that has taken this long leaves further files for the next one: a sensor's tick ends after 60 s."""
+"""A look that has taken this long leaves further files for the next one."""
 FETCH_SECONDS: Final = 30.0
 """For all photos that one file names by URL."""
 _SKEW_SECONDS: Final = 60.0  # a change further in the future than this is a wrong date, not a clock that is ahead
+_MOST_NAME_BYTES: Final = 255  # of a name in a folder, on every usual file system
+_NOTE: Final = ".error.txt"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +68,20 @@ class InboxReport:
     waiting: list[str] = field(default_factory=list)
 
 
+Requests = Sequence[tuple[str, JobRequest]]
+"""Requests, each with its id."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Dropped:
     path: Path
     status: os.stat_result
-    age: float  # seconds since the last change
+    now: float
+
+    @property
+    def age(self) -> float:
+        """Seconds since the last change of what it holds."""
+        return self.now - self.status.st_mtime
 
     @property
     def may_be_half_written(self) -> bool:
@@ -71,6 +91,11 @@ class _Dropped:
     def may_be_unfinished(self) -> bool:
         return -_SKEW_SECONDS < self.age < UNREADABLE_SECONDS
 
+    @property
+    def has_lain_long(self) -> bool:
+        """A photo may be older than its way into the folder, so this goes by the change of its entry."""
+        return self.now - self.status.st_ctime > PATIENCE_SECONDS
+
     def has_changed(self) -> bool:
         """Whether the file was written to since it was found."""
         try:
@@ -79,84 +104,172 @@ class _Dropped:
             return False  # whoever moves it next will see
         return (now.st_size, now.st_mtime_ns) != (self.status.st_size, self.status.st_mtime_ns)
 
+    def job_id(self, content: bytes, index: int) -> str:
+        """The id of a job of this file, the same at every look."""
+        name = f"{self.path.name}\n{self.status.st_ctime_ns}\n".encode("utf-8", "surrogateescape")
+        return f"inbox-{hashlib.sha256(name + content).hexdigest()[:24]}-{index}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """One look into the inbox: where its files go, and what it has done."""
+
+    queue: JobQueue
+    store: ImageStore
+    settings: Settings
+    report: InboxReport = field(default_factory=InboxReport)
+    faults: dict[str, OSError] = field(default_factory=dict)  # by file; the other files go on
+
 
 def take_inbox(folder: Path, *, queue: JobQueue, store: ImageStore, settings: Settings, limit: int = 50) -> InboxReport:
     """Submit up to `limit` request files of a folder, oldest first, and move each to `accepted` or `rejected` in it.
 
-    Hidden files, links, and names that do not end as a request file does are left alone. Beside a rejected file stands
-    `<its name>.error.txt`. Nothing is overwritten: a taken name gets a number.
+    When no request file is left, photos become jobs by `settings.inbox_template`. Hidden files, links, and names that
+    do not end as a request file or a photo does are left alone. Beside a rejected file stands `<its name>.error.txt`.
+    Nothing is overwritten: a taken name gets a number; one that is too long for that is shortened.
 
     Raises:
-        SettingsError: the folder cannot be read or written; names FC_INBOX.
+        SettingsError: the folder cannot be read or written, or the template is wrong, once all other files are done;
+            names FC_INBOX or FC_INBOX_TEMPLATE.
         BackendError: the store failed; the file stays and is taken the next time.
     """
-    report = InboxReport()
-    end = time.monotonic() + LOOK_SECONDS
+    look = _Look(queue, store, settings)
     try:
-        for dropped in sorted(_dropped(folder), key=lambda one: (one.status.st_mtime_ns, one.path.name))[:limit]:
-            if time.monotonic() > end:
-                break
-            _take(dropped, report, queue=queue, store=store, settings=settings)
+        dropped = sorted(_dropped(folder), key=lambda one: (one.status.st_mtime_ns, one.path.name))
     except OSError as error:
-        raise SettingsError(
-            f"The inbox {folder} cannot be used: {error}.",
-            "Make it a folder in which this process may read, write and make folders, or correct FC_INBOX.",
-        ) from error
-    return report
+        raise _unusable(folder, error) from error
+    files = [one for one in dropped if one.path.suffix.lower() in REQUEST_SUFFIXES]
+    done = _take_each(files[:limit], _requests, look)
+    if done == len(files) and not look.report.waiting and not look.faults:
+        _take_photos(folder, [one for one in dropped if is_photo(one.path.name)][:limit], look)
+    for fault in look.faults.values():
+        raise _unusable(folder, fault) from fault
+    return look.report
+
+
+def lying(folder: Path, settings: Settings) -> dict[str, tuple[float, str]]:
+    """What lies in an inbox and is not hidden: its age in seconds, and why it lies there, by name.
+
+    Raises:
+        OSError: the folder cannot be read.
+    """
+    found, named, now = {}, named_photos(folder), time.time()
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name in ("accepted", "rejected") or entry.name.startswith((".", "~")) or entry.name in named:
+                continue
+            with suppress(FileNotFoundError):
+                status = entry.stat(follow_symlinks=False)
+                found[entry.name] = (now - status.st_ctime, _why_lying(entry.name, status, settings))
+    return found
+
+
+def _why_lying(name: str, status: os.stat_result, settings: Settings) -> str:
+    if stat.S_ISDIR(status.st_mode):
+        return "folder; only what request files name in it is read"
+    if not stat.S_ISREG(status.st_mode):
+        return "no regular file; it is never taken"
+    if Path(name).suffix.lower() in REQUEST_SUFFIXES:
+        return "request file; the daemon takes it"
+    if not is_photo(name):
+        return f"neither a request file ({', '.join(REQUEST_SUFFIXES)}) nor a photo; it is never taken"
+    if settings.inbox_template is None:
+        return "photo that no request file has named; FC_INBOX_TEMPLATE, which makes jobs of photos, is not set"
+    return "photo; the daemon takes it by FC_INBOX_TEMPLATE"
+
+
+def _unusable(folder: Path, error: OSError) -> SettingsError:
+    return SettingsError(
+        f"The inbox {folder} cannot be used: {error}.",
+        "Make it a folder in which this process may read, write and make folders, or correct FC_INBOX.",
+    )
 
 
 def _dropped(folder: Path) -> Iterator[_Dropped]:
     now = time.time()
     with os.scandir(folder) as entries:
         for entry in entries:
-            path = Path(entry.path)
-            if entry.name.startswith((".", "~")) or path.suffix.lower() not in REQUEST_SUFFIXES:
+            if entry.name.startswith((".", "~")):
                 continue
             with suppress(FileNotFoundError):  # taken by another process
                 status = entry.stat(follow_symlinks=False)
                 if stat.S_ISREG(status.st_mode):
-                    yield _Dropped(path, status, now - status.st_mtime)
+                    yield _Dropped(Path(entry.path), status, now)
 
 
-def _take(dropped: _Dropped, report: InboxReport, *, queue: JobQueue, store: ImageStore, settings: Settings) -> None:
-    path = dropped.path
+def _take_each(dropped: Sequence[_Dropped], read: Callable[[_Dropped], Requests | None], look: _Look) -> int:
+    """Take one file after the other while there is time; how many were looked at."""
+    end = time.monotonic() + LOOK_SECONDS
+    for number, one in enumerate(dropped):
+        if time.monotonic() > end:
+            return number
+        try:
+            _take(one, read, look)
+        except OSError as fault:
+            look.faults[one.path.name] = fault
+    return len(dropped)
+
+
+def _take(dropped: _Dropped, read: Callable[[_Dropped], Requests | None], look: _Look) -> None:
+    path, report = dropped.path, look.report
     if dropped.may_be_half_written:
         report.waiting.append(path.name)
         return
     try:
-        content = read_limited(path)
-        if dropped.has_changed():
+        requests = read(dropped)
+        if requests is None:
             report.waiting.append(path.name)
             return
-        requests = _requests(dropped, content)
-        ids = _submit_once(requests, queue=queue, store=store, settings=settings)
+        ids = _submit_once(requests, queue=look.queue, store=look.store, settings=look.settings)
     except RejectedError as error:
         if not path.exists():
             return  # taken by another process
-        if isinstance(error, UnreadableFileError) and dropped.may_be_unfinished:
+        # A photo's faults come from the door, which cannot tell half a picture from a damaged one.
+        unreadable = isinstance(error, UnreadableFileError) or is_photo(path.name)
+        if unreadable and dropped.may_be_unfinished:
             report.waiting.append(path.name)
             return
         if _move(path, "rejected", error=str(error)):
             report.rejected[path.name] = str(error)
         return
+    if not is_photo(path.name):
+        note_named(path.parent, [request for _, request in requests])
     if _move(path, "accepted"):
         report.accepted[path.name] = ids
 
 
-def _requests(dropped: _Dropped, content: bytes) -> list[tuple[str, JobRequest]]:
-    """The file's requests, each with its id; what they name by a relative path lies beside the file."""
+def _requests(dropped: _Dropped) -> Requests | None:
+    """The file's requests; what they name by a relative path lies beside the file. None: it is being written."""
     path = dropped.path
-    drop = hashlib.sha256(f"{path.name}\n{dropped.status.st_ctime_ns}\n".encode("utf-8", "surrogateescape") + content)
+    content = read_limited(path)
+    if dropped.has_changed():
+        return None
     parsed = parse_entries(path.name, read_entries(path.name, content))
     return [
-        (job_id or f"inbox-{drop.hexdigest()[:24]}-{index}", anchored(request, path.parent))
+        (job_id or dropped.job_id(content, index), anchored(request, path.parent))
         for index, (job_id, request) in enumerate(parsed)
     ]
 
 
-def _submit_once(
-    requests: Sequence[tuple[str, JobRequest]], *, queue: JobQueue, store: ImageStore, settings: Settings
-) -> list[str]:
+def _take_photos(folder: Path, photos: Sequence[_Dropped], look: _Look) -> None:
+    named = named_photos(folder)
+    unnamed = [one for one in photos if one.path.name not in named]
+    if look.settings.inbox_template is None:
+        _take_each([one for one in unnamed if one.has_lain_long], _no_template, look)
+    elif unnamed:
+        template = read_template(look.settings.inbox_template)
+        _take_each(unnamed, lambda one: [(one.job_id(b"", 0), request_of(one.path.resolve(), template))], look)
+
+
+def _no_template(dropped: _Dropped) -> Requests:
+    raise RejectedError(
+        f"{dropped.path.name}: no request file has named this photo.",
+        "Drop a request file that names it as its source_image, or set FC_INBOX_TEMPLATE to one whose fields every "
+        "photo takes.",
+    )
+
+
+def _submit_once(requests: Requests, *, queue: JobQueue, store: ImageStore, settings: Settings) -> list[str]:
     """Submit the requests, unless these very ones are in the queue already."""
     ids = [job_id for job_id, _ in requests]
     if not _all_known(requests, queue.get_many(ids)):
@@ -170,7 +283,7 @@ def _submit_once(
     return ids
 
 
-def _all_known(requests: Sequence[tuple[str, JobRequest]], known: dict[str, Job]) -> bool:
+def _all_known(requests: Requests, known: dict[str, Job]) -> bool:
     return all(job_id in known and _same(known[job_id], request) for job_id, request in requests)
 
 
@@ -187,7 +300,7 @@ def _move(path: Path, to: str, *, error: str | None = None) -> bool:
     folder = path.parent / to
     folder.mkdir(exist_ok=True)
     target = _reserve(folder, path)
-    note = target.with_name(f"{target.name}.error.txt")
+    note = target.with_name(target.name + _NOTE)
     try:
         if error is not None:
             note.write_text(f"{error}\n", encoding="utf-8", errors="backslashreplace")
@@ -202,10 +315,13 @@ def _move(path: Path, to: str, *, error: str | None = None) -> bool:
 
 
 def _reserve(folder: Path, path: Path) -> Path:
-    """Make an empty file under the first free name: `a.json`, `a-1.json`, and so on."""
+    """Make an empty file under the first free name: `a.json`, `a-1.json`, and so on, with room for a note's name."""
     number = 0
     while True:
-        target = folder / (f"{path.stem}-{number}{path.suffix}" if number else path.name)
+        tail = f"-{number}{path.suffix}" if number else path.suffix
+        room = _MOST_NAME_BYTES - len(os.fsencode(tail + _NOTE))
+        stem = os.fsencode(path.stem)
+        target = folder / ((path.stem if len(stem) <= room else stem[:room].decode("utf-8", "ignore")) + tail)
         with suppress(FileExistsError):
             target.touch(exist_ok=False)
             return target

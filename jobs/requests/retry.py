@@ -35,7 +35,10 @@ def read_changes(pairs: Sequence[str]) -> dict[str, Any]:
                 f"--set: {text!r} is no FIELD=VALUE of a request.",
                 f"The fields are {', '.join(JobRequest.model_fields)}.",
             )
-        changes[name] = cell_value("--set", name, value) if value.strip() else None
+        new = cell_value("--set", name, value) if value.strip() else None
+        if name in changes:
+            raise RejectedError(f"--set: {name} is given twice: {changes[name]} and {new}.", "Give it once.")
+        changes[name] = new
     return changes
 
 
@@ -80,11 +83,17 @@ def retry(
         )
     user_mask = None if mask is None else {} if mask == AUTOMATIC else _own_mask(job, mask, queue, store, settings)
     if not changes:
-        return queue.retry(job_id, from_stage=from_stage, user_mask=user_mask)
+        return queue.retry(job_id, from_stage=from_stage, user_mask=user_mask, missing_from=_missing_from(job, store))
     new = changed(job, changes, store, settings)
     if user_mask is None and new.user_mask != job.user_mask:
         user_mask = new.user_mask or {}
     return queue.retry(job_id, request=new.request, source=new.source, from_stage=from_stage, user_mask=user_mask)
+
+
+def _missing_from(job: Job, store: ImageStore) -> str | None:
+    """The first stage that is done and whose file is gone, as after `fc prune --thin`; None: all are there."""
+    done = (stage for stage in JOB_TYPES[job.job_type].stages if stage in job.stages_completed)
+    return next((stage for stage in done if not store.exists(*ARTIFACTS[stage].place(job.id))), None)
 
 
 def _retry_group(group: Job, queue: JobQueue, *, changed: bool) -> Job:

@@ -4,26 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Final, Literal
+from typing import Final
 
 import dagster as dg
+from dagster._core.events import JobFailureData, RunFailureReason
 from dagster._core.storage.tags import GRPC_INFO_TAG
 
 from jobs.model.job import Job
 from jobs.model.transitions import JobStatus
+from jobs.queue.deaths import Outcome
 from jobs.queue.job_queue import JobQueue
-from jobs.runs.run_process import is_dead
+from jobs.runs.run_process import is_dead, server_is_gone
 from resources.settings import Settings
 
 BATCH_TAG: Final = "face-changer/batch"
 PARTITION_TAG: Final = "dagster/partition"
 RANGE_START_TAG: Final = "dagster/asset_partition_range_start"
 RANGE_END_TAG: Final = "dagster/asset_partition_range_end"
+_OUTSIDE_TAG: Final = "face-changer/ended-from-outside"
 _TASK_TAG: Final = "dagster-celery/task_id"  # a run that a worker has, or will have
 
 _AT_WORK: Final = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
-
-Outcome = Literal["success", "failure", "cancelled"]
 
 OUTCOMES: Final[dict[dg.DagsterRunStatus, Outcome]] = {
     dg.DagsterRunStatus.SUCCESS: "success",
@@ -32,8 +33,17 @@ OUTCOMES: Final[dict[dg.DagsterRunStatus, Outcome]] = {
 }
 
 
-def settle_run(queue: JobQueue, run: dg.DagsterRun, *, reason: str = "", max_attempts: int) -> dict[str, JobStatus]:
+def settle_run(
+    queue: JobQueue, run: dg.DagsterRun, *, reason: str = "", interrupted: bool = False, max_attempts: int
+) -> dict[str, JobStatus]:
     """Bring the end of a run to the jobs that it left unfinished; does nothing for a run that goes on.
+
+    Args:
+        queue: where the jobs are.
+        run: the run.
+        reason: why it ended, for people.
+        interrupted: whether a failed run was ended from outside, as `was_interrupted` tells.
+        max_attempts: how often a job may be alone with its run as that dies.
 
     Returns:
         The new status of each job that was changed. Settling a run twice changes nothing the second time.
@@ -45,6 +55,8 @@ def settle_run(queue: JobQueue, run: dg.DagsterRun, *, reason: str = "", max_att
     if outcome == "failure" and BATCH_TAG not in run.tags and PARTITION_TAG in run.tags:
         # Started by hand, and perhaps over before a stage of ours began: a batch's jobs are settled, this one is not.
         queue.note_failure(run.tags[PARTITION_TAG], run_id=run.run_id, stage=None, what=error, fault="crash")
+    if outcome == "failure" and interrupted:
+        outcome = "interrupted"
     return queue.settle_run(
         run.run_id, batch_id=run.tags.get(BATCH_TAG), outcome=outcome, error=error, max_attempts=max_attempts
     )
@@ -52,16 +64,32 @@ def settle_run(queue: JobQueue, run: dg.DagsterRun, *, reason: str = "", max_att
 
 def why_failed(instance: dg.DagsterInstance, run: dg.DagsterRun) -> str:
     """What a failed run ended with, as Dagster recorded it, without Dagster's own wrapping; empty if it is unknown."""
-    if run.status != dg.DagsterRunStatus.FAILURE:
-        return ""
-    for record in reversed(instance.all_logs(run.run_id, of_type=dg.DagsterEventType.RUN_FAILURE)):
-        event = record.get_dagster_event()
-        error = event.job_failure_data.error if event.event_specific_data else None  # none from run monitoring
+    for event in _failures(instance, run):
+        data = _failure_data(event)
+        error = data.error if data else None  # none from run monitoring
         while error is not None and error.cause is not None and str(error.cls_name).startswith("Dagster"):
             error = error.cause
         said = (event.message or "") if error is None else error.message
         return f"The Dagster run {run.run_id} failed: {' '.join(said.split())}"
     return ""
+
+
+def was_interrupted(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
+    """Whether a failed run was ended from outside: stopped by a signal, or killed together with its code server."""
+    reasons = [data.failure_reason for data in map(_failure_data, _failures(instance, run)) if data]
+    return _OUTSIDE_TAG in run.tags or RunFailureReason.UNEXPECTED_TERMINATION in reasons
+
+
+def _failures(instance: dg.DagsterInstance, run: dg.DagsterRun) -> list[dg.DagsterEvent]:
+    """How Dagster recorded that a run failed, the newest first."""
+    if run.status != dg.DagsterRunStatus.FAILURE:
+        return []
+    records = reversed(instance.all_logs(run.run_id, of_type=dg.DagsterEventType.RUN_FAILURE))
+    return [record.get_dagster_event() for record in records]
+
+
+def _failure_data(event: dg.DagsterEvent) -> JobFailureData | None:
+    return event.job_failure_data if event.event_specific_data else None
 
 
 def settle_if_over(
@@ -74,7 +102,7 @@ def settle_if_over(
     """
     run = instance.get_run_by_id(run_id)
     if run is not None:
-        return settle_run(queue, run, reason=why_failed(instance, run), max_attempts=settings.max_attempts)
+        return _settle_recorded(instance, queue, run, settings)
     if not _is_silent(queue, run_id, settings.stage_timeout):
         return {}
     return queue.settle_run(
@@ -112,9 +140,15 @@ def settle_lost_runs(instance: dg.DagsterInstance, queue: JobQueue, settings: Se
         changed |= settle_if_over(instance, queue, run_id, settings)
     for batch_id in queue.open_batches():
         for run in instance.get_runs(dg.RunsFilter(tags={BATCH_TAG: batch_id})):
-            reason = why_failed(instance, run)
-            changed |= settle_run(queue, run, reason=reason, max_attempts=settings.max_attempts)
+            changed |= _settle_recorded(instance, queue, run, settings)
     return changed
+
+
+def _settle_recorded(
+    instance: dg.DagsterInstance, queue: JobQueue, run: dg.DagsterRun, settings: Settings
+) -> dict[str, JobStatus]:
+    why, interrupted = why_failed(instance, run), was_interrupted(instance, run)
+    return settle_run(queue, run, reason=why, interrupted=interrupted, max_attempts=settings.max_attempts)
 
 
 def fail_dead_runs(instance: dg.DagsterInstance) -> list[str]:
@@ -125,7 +159,11 @@ def fail_dead_runs(instance: dg.DagsterInstance) -> list[str]:
     """
     failed = []
     for run in dead_runs(instance):
-        instance.report_run_failed(run, "The process of this run is gone: it was killed, or the machine was restarted.")
+        why = "The process of this run is gone: it was killed."
+        if server_is_gone(run):
+            why = "The process of this run is gone, and its code server too: killed, or the machine was restarted."
+            instance.add_run_tags(run.run_id, {_OUTSIDE_TAG: "true"})
+        instance.report_run_failed(run, why)
         failed.append(run.run_id)
     return failed
 

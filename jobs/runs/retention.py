@@ -7,21 +7,26 @@ are another matter: `resources.dagster_events`.
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
 import dagster as dg
 
-from jobs.model.job import JobBusyError
+from jobs.model.job import Job, JobBusyError
 from jobs.model.stages import PARTITIONS
 from jobs.queue.job_queue import JobQueue
 from jobs.runs.lifecycle import OUTCOMES, PARTITION_TAG, RANGE_END_TAG, RANGE_START_TAG
-from resources.artifacts.records import JOB_FOLDERS
+from resources.artifacts.records import ARTIFACTS, JOB_FOLDERS
+from resources.dagster_events import forget_partition
 from resources.database import utc_now
-from resources.store.image_store import ImageStore
+from resources.store.image_store import SOURCES, ImageStore
 
 _UNFINISHED: Final = [status for status in dg.DagsterRunStatus if status not in OUTCOMES]
+_PHOTO: Final = re.compile(rb"[0-9a-f]{64}\.[a-z]{3,4}(?![a-z0-9])")  # a name in `sources`
 _AT_ONCE: Final = 20  # partitions removed while the queue is locked, which on SQLite keeps all other writers waiting
 
 
@@ -70,26 +75,71 @@ def restore(instance: dg.DagsterInstance, queue: JobQueue, job_id: str) -> bool:
     return True
 
 
-def remove(instance: dg.DagsterInstance, queue: JobQueue, store: ImageStore, job_id: str) -> None:
-    """Remove a job that has ended: its files, its partition, its records. Imported photos, which jobs share, stay.
+@dataclass(frozen=True, slots=True)
+class Belongings:
+    """What goes with a job.
 
-    The records go last: after a crash the job is still there, to be removed again.
+    Attributes:
+        files: what its stages stored, with what was replaced.
+        photos: the names in `sources` of its photo, mask and reference face, of now and of before its retries.
+        users: by photo, the other jobs that have it, so that it stays.
+    """
+
+    files: list[tuple[str, ...]]
+    photos: list[str]
+    users: dict[str, list[str]]
+
+    @property
+    def own_photos(self) -> list[str]:
+        """The photos that no other job has."""
+        return [photo for photo in self.photos if not self.users[photo]]
+
+
+def belongings(queue: JobQueue, store: ImageStore, job: Job) -> Belongings:
+    """Find what goes with a job."""
+    files = store.files_of(job.id, JOB_FOLDERS)
+    told = [json.dumps([job.source, job.user_mask, job.request.reference_face]).encode()]
+    told += [store.read(*place) for place in files if _tells_of_photos(place)]
+    names = sorted({name.decode() for text in told for name in _PHOTO.findall(text)})
+    photos = [name for name in names if store.exists(SOURCES, name)]
+    return Belongings(files, photos, {photo: queue.photo_users(job.id, photo) for photo in photos})
+
+
+def _tells_of_photos(place: tuple[str, ...]) -> bool:
+    return ARTIFACTS["job_request"].folders[0] in place
+
+
+def remove(instance: dg.DagsterInstance, queue: JobQueue, store: ImageStore, job_id: str) -> None:
+    """Remove a job that has ended: files, photos that no other job has, what Dagster keeps of it, its records.
+
+    It is put away first, so that nothing starts it, and its records go last: after a crash, at any place, the job is
+    still there, to be removed again, and `fc doctor` names it.
 
     Raises:
         UnknownJobError: there is no such job.
         JobBusyError: it has not ended, or a run that is not over has its partition.
-        BackendError: a file cannot be removed; the job stays.
+        BackendError: a file cannot be removed, or Dagster's storage is unknown; the job stays, archived.
     """
-    with queue.removing(job_id):
-        if job_id in _in_use(instance, instance.get_dynamic_partitions(PARTITIONS)):
-            raise JobBusyError(
-                f"Job {job_id} cannot be removed: a Dagster run that is not over has its partition.",
-                "Wait for the run, or terminate it in the Dagster UI.",
-            )
-        for place in store.files_of(job_id, JOB_FOLDERS):
+    if job_id in _in_use(instance, instance.get_dynamic_partitions(PARTITIONS)):
+        raise JobBusyError(
+            f"Job {job_id} cannot be removed: a Dagster run that is not over has its partition.",
+            "Wait for the run, or terminate it in the Dagster UI.",
+        )
+    job = queue.begin_removal(job_id)
+    own = belongings(queue, store, job)
+    for place in own.files:
+        if not _tells_of_photos(place):
             store.remove(*place)
-        if instance.has_dynamic_partition(PARTITIONS, job_id):
-            instance.delete_dynamic_partition(PARTITIONS, job_id)
+    runs = {*job.run_ids, *(attempt.run_id for attempt in queue.attempts(job_id) if attempt.run_id)}
+    forget_partition(instance, job_id, runs=runs, shared=queue.shared_runs(job_id, runs))
+    if instance.has_dynamic_partition(PARTITIONS, job_id):
+        instance.delete_dynamic_partition(PARTITIONS, job_id)
+    with queue.removing(job_id):
+        for photo in own.photos:
+            if not queue.photo_users(job_id, photo):  # asked now, as jobs may have come
+                store.remove(SOURCES, photo)
+        for place in filter(_tells_of_photos, own.files):  # last: they name photos of before a retry
+            store.remove(*place)
 
 
 def _in_use(instance: dg.DagsterInstance, keys: Sequence[str]) -> set[str]:

@@ -6,6 +6,7 @@ Runs of other launchers, and of code servers at an address, are never called dea
 from __future__ import annotations
 
 import json
+import socket
 from typing import Final
 
 import dagster as dg
@@ -13,6 +14,15 @@ import psutil
 from dagster._core.storage.tags import GRPC_INFO_TAG
 
 _CLOCK_SECONDS: Final = 2.0  # by which a process may seem younger than its first event
+
+
+def server_is_gone(run: dg.DagsterRun) -> bool:
+    """Whether the code server on this machine that started the run, and would have told its death, is gone too."""
+    where = json.loads(run.tags.get(GRPC_INFO_TAG, "{}"))
+    if "socket" not in where:
+        return False
+    with socket.socket(socket.AF_UNIX) as asked:
+        return asked.connect_ex(where["socket"]) != 0
 
 
 def is_dead(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:

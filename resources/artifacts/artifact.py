@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 from pydantic import BaseModel
 
 from imaging.errors import BackendError
+from imaging.files.exif import fitted_exif
 from imaging.files.provenance import decode_png_exact, encode_png
 from resources.artifacts.images import ImageRecord, Patch, PatchesRecord, StoredImage
 from resources.store.image_store import ImageStore
@@ -54,7 +55,9 @@ class PngCodec:
         """The PNG."""
         if not isinstance(value, ImageRecord):
             return None
-        return [(self.suffix, encode_png(value.pixels, provenance=value.provenance, exif=value.exif))]
+        height, width = value.pixels.shape[:2]
+        exif = fitted_exif(value.exif, (width, height))
+        return [(self.suffix, encode_png(value.pixels, provenance=value.provenance, exif=exif))]
 
     def decode(self, data: bytes, beside: Beside) -> StoredImage:  # noqa: ARG002 - see `Codec`
         """The picture, not decoded yet."""
@@ -76,7 +79,9 @@ class PatchesCodec:
             data = encode_png(patch.pixels)
             files.append((f".face-{number}.png", data))
             index.append({"box": patch.box, "sha256": hashlib.sha256(data).hexdigest()})
-        text = json.dumps({"patches": index, "details": dict(value.details)}, indent=1, sort_keys=True)
+        whole = {"patches": index, "details": dict(value.details)}
+        whole |= {"texts": dict(value.texts)} if value.texts else {}
+        text = json.dumps(whole, indent=1, sort_keys=True)
         return [*files, (self.suffix, text.encode())]
 
     def decode(self, data: bytes, beside: Beside) -> PatchesRecord:
@@ -86,7 +91,7 @@ class PatchesCodec:
             Patch(tuple(entry["box"]), decode_png_exact(beside(f".face-{number}.png")))
             for number, entry in enumerate(index["patches"], start=1)
         ]
-        return PatchesRecord(tuple(patches), index["details"])
+        return PatchesRecord(tuple(patches), index["details"], index.get("texts", {}))
 
 
 Codec = JsonCodec[Any] | PngCodec | PatchesCodec

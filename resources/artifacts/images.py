@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from imaging.files.alpha import on_white
+from imaging.files.making import carried_texts
+from imaging.files.png_chunks import read_png
 from imaging.files.provenance import Provenance, decode_png_exact, read_exif, read_provenance
 
 
@@ -56,7 +58,17 @@ class StoredImage:
     @property
     def details(self) -> dict[str, Any]:
         """How it was made: our record in the PNG; empty for a working image."""
-        return (read_provenance(self.data) or {}).get("record") or {}
+        return self.made["record"] or {}
+
+    @property
+    def made(self) -> dict[str, Any]:
+        """All that `read_provenance` finds in it; of a working image, nothing under each name."""
+        return read_provenance(self.data) or {"parameters": None, "record": None, "digital_source_type": None}
+
+    @property
+    def texts(self) -> dict[str, str]:
+        """What the file of another tool said of how the picture was made, by keyword."""
+        return carried_texts(read_png(self.data).texts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +86,11 @@ class Patch:
 
 @dataclass(frozen=True, slots=True)
 class PatchesRecord:
-    """The faces of one image made anew, in the order of the portrait record, and how."""
+    """The faces of one image made anew, in the order of the portrait record, and how.
+
+    `texts` is what the back end's own file said of the first, see `Generated.texts`.
+    """
 
     patches: tuple[Patch, ...]
     details: Mapping[str, Any]
+    texts: Mapping[str, str] = field(default_factory=dict)

@@ -16,15 +16,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imaging.errors import BackendError
-from imaging.faces.search import Search, Sighting, search
+from imaging.faces.roll import level
+from imaging.faces.search import Search, Sighting, Turned, search
 from imaging.geometry.boxes import Face
 from resources.detectors.base import largest_first
+from resources.detectors.eyes import EYES_FILE, KNOWN, Irises, find_irises, load_cascade
 from resources.models.weights import check_known_file
 
 MODEL_SHA256: Final = "8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4"
 MODEL_URL: Final = (
     "https://github.com/opencv/opencv_zoo/raw/main/models/face_detection_yunet/face_detection_yunet_2023mar.onnx"
 )
+TURNED: Final = Turned(320, (90, 180, 270))  # a face that lies between two of them is seen in both
 NMS_THRESHOLD: Final = 0.3  # inside the model
 CANDIDATES: Final = 5000
 
@@ -63,6 +66,7 @@ class YuNetDetector:
         hint = "Run: fc models pull yunet --save. It fetches face_detection_yunet_2023mar.onnx."
         check_known_file(model_path, "FC_YUNET_MODEL", MODEL_SHA256, hint)
         self._how = how_to_search(confidence, confidence if candidates is None else candidates)
+        self._eyes = load_cascade(EYES_FILE)
         self._model = cv2.FaceDetectorYN.create(
             str(model_path), "", (640, 640), self._how.candidates, NMS_THRESHOLD, CANDIDATES
         )
@@ -79,7 +83,14 @@ class YuNetDetector:
 
     def detect(self, image: NDArray[np.uint8]) -> list[Face]:
         """Find the faces in an RGB image; see `Detector.detect`."""
-        return largest_first(search(image, self.look, self._how))
+        faces = search(image, self.look, self._how, turned=TURNED)
+        return largest_first(
+            level(image, face, self.look, self._irises) if face.score >= self._how.confidence else face
+            for face in faces
+        )
+
+    def _irises(self, grey: NDArray[np.uint8]) -> Irises | None:
+        return find_irises(self._eyes, grey, KNOWN)
 
     def look(self, image: NDArray[np.uint8]) -> Iterator[Sighting]:
         """What the model sees in an RGB image. It names the landmarks in `Face`'s order."""

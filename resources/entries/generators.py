@@ -102,7 +102,7 @@ FORGE: Final = BackEnd[Generator](
     place="network",
     key="forge_url",
     rank=20,
-    settings=("forge_url", "forge_auth", "forge_model"),
+    settings=("forge_url", "forge_auth", "forge_model", "forge_distilled_cfg"),
     chooses_model=True,
     inspection=Inspection("image server", _check_forge),
 )
@@ -115,7 +115,7 @@ COMFYUI: Final = BackEnd[Generator](
     place="network",
     key="comfyui_url",
     rank=30,
-    settings=("comfyui_url", "comfyui_workflow", "comfyui_face_workflow", "comfyui_pack"),
+    settings=("comfyui_url", "comfyui_auth", "comfyui_workflow", "comfyui_face_workflow", "comfyui_pack"),
     chooses_model=True,
     inspection=Inspection("image server", _check_comfyui),
 )

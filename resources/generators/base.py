@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -49,7 +49,7 @@ class ImageTask:
     """One image to generate from text.
 
     Attributes:
-        job_id: whose image it is; for messages only.
+        job_id: whose image it is; for messages, and to tell who is in hand (`resources.generators.in_hand`).
         prompt: what to show; never empty.
         negative_prompt: what to avoid; may be empty.
         seed: 0 to 2**32 - 1.
@@ -102,11 +102,14 @@ class Generated:
 
     Attributes:
         pixels: RGB, uint8, shape (height, width, 3), exactly the size asked for.
-        details: what the record should keep: device, dtype, batch size, seconds. JSON values only.
+        details: what the record should keep: device, dtype, batch size, seconds. JSON values only. Under `infotext`,
+            what A1111's text is to say of the model's files, by its keys.
+        texts: what the back end's own PNG says and others read: ComfyUI's `prompt` and `workflow`.
     """
 
     pixels: NDArray[np.uint8]
     details: Mapping[str, Any]
+    texts: Mapping[str, str] = field(default_factory=dict)
 
 
 Outcome = Generated | BackendError | NeedsReviewError
@@ -135,7 +138,8 @@ class Generator(Protocol):
         """Yield one outcome per task, in order, as each is finished.
 
         A task that fails yields its error; the tasks beside it are not touched. Only a fault that stops the whole
-        back end is raised.
+        back end is raised. One that makes several images in one call tells of each call before it begins
+        (`resources.generators.in_hand`), so that a call that kills its process is held against all of its jobs.
         """
         ...
 

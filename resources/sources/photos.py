@@ -15,6 +15,8 @@ from pydantic import BaseModel, ConfigDict
 
 from imaging.errors import InvalidImageError
 from imaging.files.decode import ACCEPTED, DecodedImage, decode_image
+from imaging.files.mask_file import read_mask
+from imaging.files.provenance import encode_png
 from resources.settings import Settings
 from resources.sources.names import is_url, without_secrets
 from resources.store.image_store import SOURCES, ImageStore
@@ -69,13 +71,28 @@ def import_source(path: str, *, settings: Settings, store: ImageStore, fetch: Fe
         InvalidImageError: not allowed, not a regular file, too large, or not an image that can be used.
         BackendError: the store cannot be written.
     """
+    return keep_source(*_file(path, settings, fetch), store)
+
+
+def import_mask(path: str, *, settings: Settings, store: ImageStore, fetch: Fetch | None = None) -> SourceInfo:
+    """Read a mask as `import_source` reads a photo, and keep the grey PNG that it means.
+
+    Raises:
+        InvalidImageError: as for a photo, or no mask: see `read_mask`.
+        BackendError: the store cannot be written.
+    """
+    found, name, data = _file(path, settings, fetch)
+    mask, notes = read_mask(data, name=name)
+    return keep_source(found, name, encode_png(mask), store).model_copy(update={"notes": notes})
+
+
+def _file(path: str, settings: Settings, fetch: Fetch | None) -> tuple[str, str, bytes]:
+    """Where a picture is, for people; the same as the request has it; and its file."""
     if is_url(path):
-        found = name = without_secrets(path)
-        data = _fetch(path, settings, fetch)
-    else:
-        found, name = str(_resolve(path, settings)), path
-        data = _read(Path(found), path)
-    return keep_source(found, name, data, store)
+        name = without_secrets(path)
+        return name, name, _fetch(path, settings, fetch)
+    found = _resolve(path, settings)
+    return str(found), path, _read(found, path)
 
 
 def read_picture(path: str, settings: Settings) -> DecodedImage:

@@ -20,7 +20,7 @@ from typing import Final
 from upath import UPath
 
 from imaging.errors import BackendError, SettingsError, TransientError
-from resources.store.whole_file import write_whole
+from resources.store.whole_file import link_whole, write_whole
 
 SOURCES: Final = "sources"
 HISTORY: Final = "history"
@@ -93,21 +93,26 @@ class ImageStore:
         """What `write` and `replace` will return for the same file; nothing is written."""
         return StoredFile(_shown(str(self.path(*parts))), hashlib.sha256(data).hexdigest(), len(data))
 
-    def write(self, *parts: str, data: bytes) -> StoredFile:
+    def write(self, *parts: str, data: bytes, like: tuple[str, ...] | None = None) -> StoredFile:
         """Store a whole file, or none.
+
+        Args:
+            parts: its place.
+            data: its bytes.
+            like: the place of a file of the same bytes that was just written; a local one shares them by a hard link.
 
         Raises:
             BackendError: no permission, no space, or the store cannot be reached (`TransientError`).
         """
         path = self.path(*parts)
         with _naming(path, "written"):
-            if self._local:
-                write_whole(Path(path.path), data)
-            else:
+            if not self._local:
                 path.fs.pipe_file(path.path, data)
+            elif like is None or not link_whole(Path(self.path(*like).path), Path(path.path)):
+                write_whole(Path(path.path), data)
         return self.as_stored(*parts, data=data)
 
-    def replace(self, *parts: str, data: bytes) -> StoredFile:
+    def replace(self, *parts: str, data: bytes, like: tuple[str, ...] | None = None) -> StoredFile:
         """Store a whole file as `write` does; a different one that was there is put away first (`history_place`).
 
         Raises:
@@ -119,7 +124,7 @@ class ImageStore:
             old = data
         if old != data:
             self.write(*history_place(*parts, sha256=hashlib.sha256(old).hexdigest()), data=old)
-        return self.write(*parts, data=data)
+        return self.write(*parts, data=data, like=like)
 
     def read(self, *parts: str) -> bytes:
         """The bytes of a file.
@@ -149,16 +154,23 @@ class ImageStore:
             BackendError: the store cannot be reached.
         """
         self.path(name)  # refuses what is no name
-        found: list[tuple[str, ...]] = []
         in_use = [(folder,) for folder in folders]
-        for folder in [*in_use, *((HISTORY, *place) for place in in_use)]:
-            path = self.path(*folder)
-            with _naming(path, "looked up"):
-                if path.is_dir():
-                    found += sorted(
-                        (*folder, file.name) for file in path.iterdir() if file.name.partition(".")[0] == name
-                    )
-        return found
+        return [
+            (*folder, file)
+            for folder in [*in_use, *((HISTORY, *place) for place in in_use)]
+            for file in self.names(*folder)
+            if file.partition(".")[0] == name
+        ]
+
+    def names(self, *folder: str) -> list[str]:
+        """The names of all files in a folder, sorted; none when it is not there.
+
+        Raises:
+            BackendError: the store cannot be reached.
+        """
+        path = self.path(*folder)
+        with _naming(path, "looked up"):
+            return sorted(file.name for file in path.iterdir() if file.is_file()) if path.is_dir() else []
 
     def remove(self, *parts: str) -> None:
         """Remove a file; one that is gone is no error.
@@ -178,6 +190,16 @@ class ImageStore:
             while piece := file.read(1 << 20):
                 digest.update(piece)
             return digest.hexdigest()
+
+    def bytes_of(self, *parts: str) -> int:
+        """The size of a file in bytes; 0 when it is gone.
+
+        Raises:
+            BackendError: the store cannot be reached.
+        """
+        path = self.path(*parts)
+        with _naming(path, "looked up"):
+            return int(path.stat().st_size) if path.is_file() else 0
 
     def remove_temp_leftovers(self, older_than: float = _LEFTOVER_AGE) -> int:
         """Remove the temporary files of writers that were killed. Other files are not touched.

@@ -29,3 +29,22 @@ def write_whole(path: Path, data: bytes, *, mode: int | None = None) -> None:
     except BaseException:
         temp.unlink(missing_ok=True)
         raise
+
+
+def link_whole(existing: Path, path: Path) -> bool:
+    """Make a file a second name of an existing one; False where the file system has no hard links: nothing was done.
+
+    Its folder is made when it is missing. A file that is there is replaced. Both names last on their own: neither is
+    ever written in place.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temp = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+    try:
+        temp.hardlink_to(existing)
+    except OSError:
+        return False
+    try:
+        temp.replace(path)  # does nothing when both are the same file already
+    finally:
+        temp.unlink(missing_ok=True)
+    return True

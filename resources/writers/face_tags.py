@@ -3,7 +3,7 @@
 The tags are those that users of ADetailer and of Impact Pack know. `[SEP]` parts a face prompt, one part per face in
 the faces' order; when there are more faces than parts, the last part goes on. A part may be `[SKIP]` (leave this
 face), `[STOP]` (leave this one and all behind it), begin with `[CONCAT]` (put behind the scene's prompt), or hold
-`[PROMPT]` (the scene's prompt goes there). An empty part is the scene's prompt.
+`[PROMPT]` (the scene's prompt goes there). An empty part is the scene's prompt. A negative prompt may have `[SEP]` too.
 """
 
 from __future__ import annotations
@@ -51,6 +51,18 @@ def part_of(parts: Sequence[PromptPart], number: int) -> PromptPart:
         if part.stop:
             return part
     return parts[min(number, len(parts) - 1)]
+
+
+def negative_part(text: str, number: int) -> str:
+    """What a negative prompt says of face `number`, counted from 0: the last part goes on for all further faces."""
+    parts = text.split("[SEP]")
+    return parts[min(number, len(parts) - 1)].strip(_EDGE) if len(parts) > 1 else text
+
+
+def whole_negative(text: str) -> str:
+    """What a negative prompt says of all faces, for the scene."""
+    parts = text.split("[SEP]")
+    return ", ".join(part.strip(_EDGE) for part in parts if part.strip(_EDGE)) if len(parts) > 1 else text
 
 
 def tags_in(text: str) -> list[str]:

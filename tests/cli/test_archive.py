@@ -47,7 +47,7 @@ def test_archived_jobs_are_listed_only_when_asked_for(database: Database, queue:
     assert fc("archive", "c")[0] == 1
 
     def listed(*arguments: str) -> list[str]:
-        return sorted(job["job_id"] for job in json.loads(fc("list", "--json", *arguments)[1]))
+        return sorted(job["job_id"] for job in json.loads(fc("list", "--json", *arguments)[1])["data"])
 
     assert listed() == ["b", "c"]
     assert listed("--all") == ["a", "b", "c"]
@@ -128,7 +128,8 @@ def test_remove_tells_first_and_then_leaves_nothing_of_the_job(
     assert (queue.stage_results("a"), queue.images("a")) == ([], [])
     assert instance.get_dynamic_partitions(PARTITIONS) == ["b"]
     assert {place: store.read(*place) for place in store.files_of("b", JOB_FOLDERS)} == neighbour
-    assert queue.logs("a", 1)[0].message == "removed by a person"
+    assert queue.logs("a", 1) == [], "the id may be used again"
+    assert queue.logs(None, 1)[0].message == "a was removed by a person"
     assert fc("remove", "a", "--yes")[0] == 3
 
 

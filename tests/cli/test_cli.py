@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from dotenv import dotenv_values
 from PIL import Image
 
 from imaging.errors import BackendError, RejectedError
-from jobs.cli import demo, doctor
+from jobs.cli import demo_home, doctor
 from jobs.cli.dagster_side import heartbeat_ages, is_alive, materialize_command, prepare_home, selection
 from jobs.cli.main import main
 from jobs.cli.output import printable, short
@@ -32,6 +33,7 @@ from jobs.model.stages import STAGES
 from jobs.model.transitions import JobStatus
 from jobs.queue.job_queue import JobQueue
 from jobs.recipes.sections import SECTION_OF
+from resources.settings import load_settings
 
 
 @dataclass
@@ -42,7 +44,7 @@ class Result:
 
     @property
     def json(self) -> Any:
-        return json.loads(self.out)
+        return json.loads(self.out)["data"]
 
 
 Fc = Callable[..., Result]
@@ -233,7 +235,7 @@ def test_submit_from_stdin_and_as_json(fc, queue):
     requests = [{"pony_prompt": "x", "job_id": "first"}, {"pony_prompt": "y", "seed": 3}]
     result = fc("submit", "-f", "-", "--json", stdin=json.dumps(requests))
     assert result.code == 0
-    first, second = result.json["jobs"]
+    first, second = result.json
     assert (first["job_id"], first["status"], second["request"]["seed"]) == ("first", "pending", 3)
     assert {job.id for job in queue.find()} == {"first", second["job_id"]}
 
@@ -257,7 +259,7 @@ def test_hold_leaves_the_queue_alone_and_prints_a_command_that_runs(fc, queue, h
 
 
 def test_hold_as_json_has_the_command(fc, queue):
-    described = fc("submit", "--hold", "--id", "mine", "-p", "x", "--json").json["jobs"][0]
+    described = fc("submit", "--hold", "--id", "mine", "-p", "x", "--json").json[0]
     assert described["command"] == materialize_command(queue.get("mine"))
     assert "--select '*' --partition mine" in described["command"]
 
@@ -295,7 +297,7 @@ def test_waiting_ends_with_1_unless_every_job_completed(fc, queue, monkeypatch):
     assert "No Dagster daemon runs" in good.err
     monkeypatch.setattr("jobs.cli.waiting.wait_until_over", end("failed"))
     bad = fc("submit", "--wait", "--json", "-p", "x", "--id", "bad")
-    assert (bad.code, bad.json["jobs"][0]["error"]) == (1, "The disk is full.")
+    assert (bad.code, bad.json[0]["error"]) == (1, "The disk is full.")
 
 
 # ---- waiting
@@ -498,6 +500,22 @@ def test_doctor_fails_where_nothing_can_work(fc, monkeypatch, tmp_path):
     assert result.out.count("Fix: ") >= 6
 
 
+def test_doctor_tells_what_lies_in_the_inbox_and_why(fc, tmp_path, monkeypatch):
+    inbox = tmp_path / "inbox"
+    inbox.mkdir()
+    monkeypatch.setenv("FC_INBOX", str(inbox))
+    (inbox / "ada.jpg").write_bytes(b"")
+    (inbox / "a.json").write_text("{}")
+    assert doctor.check_inbox(load_settings()).level == "OK", "what came just now is taken soon"
+    monkeypatch.setattr(doctor, "LYING_SECONDS", 0.0)
+    monkeypatch.setenv("FC_INBOX_TEMPLATE", str(tmp_path / "none.yaml"))
+    found = doctor.check_inbox(load_settings())
+    assert found.level == "WARN"
+    assert "a.json (request file; the daemon takes it)" in found.found
+    assert "ada.jpg (photo; the daemon takes it by FC_INBOX_TEMPLATE)" in found.found
+    assert "FC_INBOX_TEMPLATE: none.yaml: cannot be read" in found.found
+
+
 def test_doctor_never_prints_the_key(fc, monkeypatch):
     monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-very-secret")
     result = fc("doctor")
@@ -601,25 +619,44 @@ def test_demo_leaves_a_folder_alone_that_is_not_its_own(fc, tmp_path):
 
 def test_demo_wipes_its_own_home_unless_it_shall_keep_it(tmp_path):
     home = tmp_path / "demo"
-    demo.prepare(home, keep=False)
+    demo_home.prepare(home, keep=False)
     (home / "old.png").write_text("x")
-    demo.prepare(home, keep=True)
+    demo_home.prepare(home, keep=True)
     assert (home / "old.png").exists()
-    demo.prepare(home, keep=False)
+    demo_home.prepare(home, keep=False)
     assert not (home / "old.png").exists()
     assert (home / "dagster.yaml").exists()
     with pytest.raises(RejectedError):
-        demo.prepare(home / "dagster.yaml", keep=False)
+        demo_home.prepare(home / "dagster.yaml", keep=False)
 
 
 def test_demo_keeps_to_its_home_and_to_what_the_user_chose(home, tmp_path, monkeypatch):
     monkeypatch.delenv("FC_WRITER")
     monkeypatch.setenv("FC_GENERATOR", "sdxl")
-    variables = demo.demo_environment(tmp_path / "demo")
+    variables = demo_home.demo_environment(tmp_path / "demo")
     assert variables["FC_WRITER"] == "offline"
     assert "FC_GENERATOR" not in variables
     places = [value for name, value in variables.items() if name != "FC_WRITER"]
     assert all(str(tmp_path / "demo") in value for value in places)
+
+
+def test_a_demos_home_is_opened_by_its_name_alone_or_from_inside(home, tmp_path, monkeypatch):
+    made = tmp_path / "a demo"
+    demo_home.prepare(made, keep=False)
+    monkeypatch.setenv("DAGSTER_HOME", str(made))
+    for name in ("FC_DATA_DIR", "FC_DATABASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+    settings, variables = load_settings(), demo_home.demo_environment(made)
+    assert (settings.resolved_data_dir, settings.resolved_database_url) == (
+        variables["FC_DATA_DIR"],
+        variables["FC_DATABASE_URL"],
+    )
+    program = Path(sys.executable).parent / "face-changer"
+    assert demo_home.command_that_opens(made) == f"DAGSTER_HOME='{made}' {program} up"
+    monkeypatch.setenv("FC_DATABASE_URL", "postgresql://127.0.0.1:1/other")
+    command = demo_home.command_that_opens(made)
+    assert command == f"DAGSTER_HOME='{made}' FC_DATABASE_URL='{variables['FC_DATABASE_URL']}' {program} up"
+    assert dotenv_values(made / ".env") == variables
 
 
 # ---- the installed command, as a process of its own

@@ -69,7 +69,7 @@ def looked_at(fc: Fc, *arguments: str | Path) -> list[dict[str, Any]]:
     """The pictures of a run that ends well."""
     code, out, err = fc("faces", *map(str, arguments), "--json")
     assert (code, err) == (0, "")
-    return json.loads(out)["pictures"]
+    return json.loads(out)["data"]["pictures"]
 
 
 def green_boxes(picture: np.ndarray) -> bool:
@@ -82,7 +82,7 @@ def green_boxes(picture: np.ndarray) -> bool:
 def test_json_has_all_numbers_in_this_shape(fc: Fc, astronaut: Path) -> None:
     code, out, err = fc("faces", str(astronaut), "--json")
     assert (code, err) == (0, "")
-    told = json.loads(out)
+    told = json.loads(out)["data"]
     assert set(told) == {"how", "pictures", "sheet"}
     assert set(told["how"]) == {"detector", "why", "choice", "mask", "padding", "align", "reference"}
     assert (told["how"]["detector"]["detector"], told["how"]["padding"], told["how"]["reference"]) == (
@@ -247,7 +247,7 @@ def test_a_corrupt_file_is_told_and_the_others_go_on(fc: Fc, astronaut: Path, tm
         "faces", str(folder), "--json", "--out", str(tmp_path / "out"), "--sheet", str(tmp_path / "s.png")
     )
     assert code == 1
-    broken, good, gif = json.loads(out)["pictures"]
+    broken, good, gif = json.loads(out)["data"]["pictures"]
     assert set(broken) == {"path", "error"}
     assert "is a damaged or truncated JPEG file" in broken["error"]["what"]
     assert broken["error"]["hint"].startswith("Export the picture again")
@@ -341,7 +341,7 @@ def test_a_long_sheet_has_pages(fc: Fc, plain: Path, tmp_path: Path, monkeypatch
         Image.open(plain).save(folder / f"{name}.png")
     code, out, _err = fc("faces", str(folder), "--json", "--sheet", str(tmp_path / "s.png"))
     pages = [str(tmp_path / name) for name in ("s.png", "s-2.png", "s-3.png")]
-    assert (code, json.loads(out)["sheet"]) == (0, pages)
+    assert (code, json.loads(out)["data"]["sheet"]) == (0, pages)
     first, second, last = (pixels(page).shape for page in pages)
     assert first == second
     assert first[0] > last[0]
@@ -366,7 +366,7 @@ def sface_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_faces_are_compared_with_a_reference(fc: Fc, astronaut: Path, three: Path, sface_model: Path) -> None:
     code, out, err = fc("faces", str(astronaut), "--reference", str(astronaut), "--json")
     assert (code, err) == (0, "")
-    told = json.loads(out)
+    told = json.loads(out)["data"]
     (face,) = told["pictures"][0]["faces"]
     assert (face["similarity"], face["same_person"]) == (1.0, True)
     reference = told["how"]["reference"]
@@ -458,4 +458,4 @@ def test_progress_is_shown_on_a_terminal_and_never_in_the_json(home: Path, astro
     os.close(ours)
     assert run.returncode == 0
     assert "/2" in shown
-    assert [len(one["faces"]) for one in json.loads(out)["pictures"]] == [1, 0]
+    assert [len(one["faces"]) for one in json.loads(out)["data"]["pictures"]] == [1, 0]

@@ -48,7 +48,7 @@ class Result:
 
     @property
     def json(self) -> Any:
-        return json.loads(self.out)
+        return json.loads(self.out)["data"]
 
 
 Fc = Callable[..., Result]

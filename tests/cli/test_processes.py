@@ -7,12 +7,15 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import pytest
 
 from imaging.errors import BackendError, SettingsError
-from jobs.cli.processes import ServiceDiedError, Services, _group_lives
+from jobs.cli.processes import ServiceDiedError, Services, _group_lives, take_over
+from jobs.cli.service_output import LOG_FILES, Output
 
 # A child with a child of its own; both tell their ids. `trap '' X` makes a shell and all below it deaf to a signal.
 FAMILY = "{before} sleep 600 & echo $! > {pids}.new; echo $$ >> {pids}.new; mv {pids}.new {pids}; wait"
@@ -149,6 +152,9 @@ echo 10:05 ERROR again
 printf 'daemon - \033[34mERROR\033[0m - lost\nTraceback:\n  raise ValueError\n'
 echo dagster.core.BadError: no
 printf 'ValueError: half'
+echo > half
+until [ -e go ]; do sleep 0.02; done
+echo ' and whole'
 exec sleep 600
 """
 
@@ -158,16 +164,15 @@ def test_trouble_in_a_log_is_told_once_line_by_line(tmp_path):
     with Services(
         {"daemon": ("sh", "-c", TROUBLE)}, logs=tmp_path, on_trouble=lambda *trouble: told.append(trouble)
     ) as services:
-        services.wait_until(lambda: "half" in services.log_path("daemon").read_text(), seconds=20, what="It")
+        services.wait_until(lambda: (tmp_path / "half").exists() and len(told) >= 3, seconds=20, what="It")
         services.check()
         assert told == [
             ("daemon", "10:00 ERROR again"),
             ("daemon", "daemon - ERROR - lost"),
             ("daemon", "dagster.core.BadError: no"),
         ]
-        with services.log_path("daemon").open("a") as log:
-            log.write(" and whole\n")
-        services.check()
+        (tmp_path / "go").touch()
+        services.wait_until(lambda: len(told) > 3, seconds=20, what="The rest of the line")
         assert told[3:] == [("daemon", "ValueError: half and whole")]
         services.log_path("daemon").unlink()  # somebody tidies up
         services.check()
@@ -246,17 +251,109 @@ def test_a_second_interrupt_kills_at_once(tmp_path):
     assert not lives(int(ready.read_text()))
 
 
-def test_what_a_killed_program_left_keeps_others_away_and_is_named(tmp_path, family):
-    command = (sys.executable, "-c", PROGRAM, str(tmp_path), str(tmp_path / "family.pids"), *family("family"))
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as program:
+@contextmanager
+def killed(tmp_path: Path, *command: str, with_its_keeper: bool) -> Iterator[None]:
+    """A program over such a child, which is killed as soon as it runs; alone, or with the keeper of its children."""
+    line = (sys.executable, "-c", PROGRAM, str(tmp_path), str(tmp_path / "family.pids"), *command)
+    with subprocess.Popen(line, stdout=subprocess.PIPE, text=True) as program:
         assert program.stdout is not None
         assert program.stdout.readline() == "ready\n"
+        child = pids(tmp_path / "family.pids")[-1]
+        keepers = [one for one in psutil.Process(program.pid).children() if one.pid != child]
+        assert len(keepers) == 1
+        for keeper in keepers if with_its_keeper else ():
+            keeper.kill()
         program.kill()
-    sleeper, child = pids(tmp_path / "family.pids")
-    with pytest.raises(SettingsError, match=rf"process {program.pid}\) or, .* \(processes {child}\)"):
-        Services({}, logs=tmp_path).__enter__()
-    os.killpg(child, signal.SIGKILL)
-    with Services({}, logs=tmp_path / "other") as clock:
-        clock.wait_until(lambda: not lives(child) and not lives(sleeper), seconds=20, what="The end")
+        program.wait()
+        yield
+
+
+@pytest.mark.parametrize("deaf", ["", "trap '' INT TERM;"])
+def test_all_end_with_a_program_that_is_killed(tmp_path, family, deaf):
+    with killed(tmp_path, *family("family", deaf), with_its_keeper=False):
+        started = pids(tmp_path / "family.pids")
+        with Services({}, logs=tmp_path / "other") as clock:
+            clock.wait_until(lambda: not any(map(lives, started)), seconds=30, what="The end")
     with Services({}, logs=tmp_path):
         pass
+
+
+@pytest.mark.parametrize("with_its_keeper", [False, True])
+def test_the_next_start_takes_over_what_a_killed_program_left(tmp_path, family, with_its_keeper):
+    with killed(tmp_path, *family("family", "trap '' INT TERM;"), with_its_keeper=with_its_keeper):
+        started = pids(tmp_path / "family.pids")
+        assert all(map(lives, started))
+        with Services({}, logs=tmp_path, grace_seconds=0.2):
+            assert not any(map(lives, started))
+
+
+def test_what_is_left_can_be_stopped_before_a_start(tmp_path, family):
+    with killed(tmp_path, *family("family"), with_its_keeper=True):
+        sleeper, child = pids(tmp_path / "family.pids")
+        assert take_over(tmp_path) == [child]
+        assert not lives(sleeper)
+        assert take_over(tmp_path) == []
+
+
+def test_a_program_that_lives_keeps_what_it_started(tmp_path, family):
+    with Services({"family": family("family")}, logs=tmp_path, grace_seconds=0.3) as services:
+        wait_for(services, tmp_path / "family.pids")
+        assert take_over(tmp_path) == []
+        with pytest.raises(SettingsError, match=rf"already runs on {tmp_path.parent} \(process {os.getpid()}\)"):
+            Services({}, logs=tmp_path).__enter__()
+        assert all(map(lives, pids(tmp_path / "family.pids")))
+
+
+def test_a_process_that_only_has_an_old_ones_id_is_left_alone(tmp_path):
+    with subprocess.Popen(["sleep", "600"], start_new_session=True) as stranger:
+        since = psutil.Process(stranger.pid).create_time() - 60
+        (tmp_path / ".services.lock").write_text(f"{stranger.pid} {since}\n{stranger.pid} {since}\n")
+        with Services({}, logs=tmp_path):
+            assert lives(stranger.pid)
+        stranger.kill()
+
+
+def test_a_log_rotates_and_only_so_many_are_kept(tmp_path):
+    read, write = os.pipe()
+    output = Output(tmp_path / "daemon.log", os.fdopen(read, "rb"), most_bytes=1000)
+    with os.fdopen(write, "wb") as child:
+        child.writelines(f"line {number}\n".encode() for number in range(1000))
+    output.close()
+    names = ["daemon.log", *(f"daemon.log.{number}" for number in range(1, LOG_FILES))]
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
+    assert all((tmp_path / name).stat().st_size <= 1000 for name in names)
+    kept = "".join((tmp_path / name).read_text() for name in reversed(names)).splitlines()
+    assert kept == [f"line {number}" for number in range(1000 - len(kept), 1000)]
+
+
+IDLE_TICKS = """\
+\x1b[32m2026-11-25 11:00:52 +0000\x1b[0m - dagster.daemon.SensorDaemon - \x1b[34mINFO\x1b[0m - Checking for new runs for sensor: runs_failed
+2026-11-25 11:00:53 +0000 - dagster.daemon.SensorDaemon - INFO - Sensor runs_failed skipped: Sensor function returned an empty result
+2026-11-25 11:00:53 +0000 - dagster.daemon.SensorDaemon - INFO - Sensor job_requests skipped: No job is pending.
+2026-11-25 11:00:53 +0000 - dagster.daemon.SensorDaemon - INFO - Sensor retention skipped: No finished job is beyond FC_KEEP_DAYS or FC_KEEP_JOBS.
+2026-11-25 11:00:53 +0000 - dagster.daemon.SensorDaemon - INFO - No run requests returned for job_requests, skipping
+"""  # noqa: E501
+TICKS = """\
+2026-11-25 11:00:53 +0000 - dagster.daemon.SensorDaemon - INFO - Completed launch of run 1 for job_requests
+2026-11-25 11:00:53 +0000 - dagster.daemon.SensorDaemon - INFO - Sensor retention skipped: 3 jobs left the UI.
+2026-11-25 11:00:53 +0000 - dagster.daemon.SensorDaemon - ERROR - Sensor daemon caught an error for sensor runs_failed
+"""
+
+
+def test_ticks_in_which_nothing_happened_are_not_logged(tmp_path):
+    code = f"print({IDLE_TICKS + TICKS + IDLE_TICKS!r}, end='')"
+    with pytest.raises(ServiceDiedError), Services({"daemon": (sys.executable, "-c", code)}, logs=tmp_path) as services:
+        services.wait_until(lambda: False, seconds=20, what="Nothing")
+    assert (tmp_path / "daemon.log").read_text() == TICKS
+
+
+def test_a_log_that_cannot_be_written_is_told_and_the_child_goes_on(tmp_path):
+    log = tmp_path / "daemon.log"
+    log.symlink_to("/dev/full")
+    read, write = os.pipe()
+    output = Output(log, os.fdopen(read, "rb"))
+    with os.fdopen(write, "wb") as child:
+        child.write(b"one\ntwo\n")
+    assert output.last_words() == "one\ntwo"
+    assert set(output.trouble()) == {f"ERROR: {log} cannot be written: No space left on device."}
+    output.close()

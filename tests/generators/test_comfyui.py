@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,8 @@ from typing import Any, get_args
 import dagster as dg
 import numpy as np
 import pytest
+from PIL import Image
+from skimage import data
 
 from fc_assets.engine.limits import time_limit
 from imaging.errors import BackendError, SettingsError, TransientError
@@ -20,12 +23,23 @@ from jobs.queue.job_queue import JobQueue
 from jobs.recipes.values import Scheduler
 from resources.choose import make_generator
 from resources.generators.base import NOTHING_CHOSEN, Generated, ImageTask, InpaintTask, ModelChoice
+from resources.generators.servers import comfyui, comfyui_progress
 from resources.generators.servers.comfyui import SAMPLERS, ComfyUIGenerator
 from resources.generators.servers.http_api import HttpApi
 from resources.settings import Settings
 from resources.store.image_store import ImageStore
 from sketch.paint import paint_scene
-from tests.support.comfyui_server import CHECKPOINT, ComfyUIState, comfyui_server, face_graph, node, scene_graph
+from tests.support import readers
+from tests.support.clock import LeapingClock, alarm_when
+from tests.support.comfyui_server import (
+    CHECKPOINT,
+    ComfyUIHandler,
+    ComfyUIState,
+    comfyui_server,
+    face_graph,
+    node,
+    scene_graph,
+)
 from tests.support.graph import add_jobs, claim_batch, materialize
 from tests.support.http_server import closed_port, read_picture
 
@@ -201,6 +215,112 @@ def test_an_older_server_that_names_the_run_itself(server: tuple[str, ComfyUISta
     assert isinstance(one(make(url)), Generated)
 
 
+def test_an_output_that_the_server_leaves_out_is_told_and_the_rest_is_stopped(
+    server: tuple[str, ComfyUIState], make: Make
+) -> None:
+    url, state = server
+    graph = scene_graph()
+    graph["9"]["_meta"]["title"] = "fc: output"
+    graph["4"]["inputs"]["ckpt_name"] = "gone.safetensors"
+    graph["20"] = node("LoadImage", image="example.png")
+    graph["21"] = node("PreviewImage", images=["20", 0])
+    state.manners = ["hang"]
+    error = failed(one(make(url, graph)), "leaves out the output", "CheckpointLoaderSimple (#4)", "gone.safetensors")
+    assert not isinstance(error, TransientError)
+    assert state.interrupts == [state.prompts[0]["prompt_id"]]
+    graph["4"]["inputs"]["ckpt_name"] = CHECKPOINT
+    graph["22"] = node("CheckpointLoaderSimple", ckpt_name="gone.safetensors")
+    graph["21"]["inputs"]["images"] = ["22", 0]
+    state.manners = ["run"]
+    assert isinstance(one(make(url, graph)), Generated), "another output is nobody's business"
+
+
+def test_what_the_workflow_itself_says_is_told(server: tuple[str, ComfyUIState], make: Make) -> None:
+    url, state = server
+    state.nodes += ("CLIPSetLastLayer", "VAELoader", "LoraLoader")
+    graph = marked_graph(scene_graph())
+    graph["3"]["_meta"]["title"] = "fc: seed"
+    graph["3"]["inputs"] |= {"steps": 6, "cfg": 2, "sampler_name": "dpmpp_2m", "scheduler": "karras"}
+    graph["30"] = node(
+        "LoraLoader",
+        lora_name="a\\b.safetensors",
+        strength_model=0.5,
+        strength_clip=1.0,
+        model=["4", 0],
+        clip=["20", 0],
+    )
+    graph["3"]["inputs"]["model"], graph["6"]["inputs"]["clip"] = ["30", 0], ["30", 1]
+    graph["8"]["inputs"]["vae"] = ["21", 0]
+    details = one(make(url, graph)).details
+    assert (details["checkpoint"], details["vae"], details["clip_skip"]) == ("sd_xl_base_1.0", "a.safetensors", 2)
+    assert details["loras"] == ["<lora:b:1:0.5>"]
+    assert details["in_workflow"] == {"steps": 6, "cfg_scale": 2, "scheduler": "DPM++ 2M Karras"}
+
+
+def test_the_graph_goes_on_as_the_server_wrote_it_or_as_it_was_sent(
+    server: tuple[str, ComfyUIState], make: Make
+) -> None:
+    url, state = server
+    for state.writes_metadata in (True, False):
+        state.cache.clear()
+        assert json.loads(one(make(url)).texts["prompt"]) == state.graphs[-1]
+
+
+@pytest.mark.parametrize(
+    ("auth", "sent"), [("me:p:w", "Basic bWU6cDp3"), ("Bearer abc.def", "Bearer abc.def"), ("", "Bearer x")]
+)
+def test_a_server_behind_a_log_in(auth: str, sent: str, make: Make) -> None:
+    with comfyui_server(ComfyUIState(sign_in=sent)) as (url, state):
+        generator = make(url, comfyui_auth=auth)
+        if auth:
+            assert isinstance(one(generator, inpaint_task()), Generated)
+            assert len(state.sockets) == 1
+        else:
+            failed(one(generator), "401", "FC_COMFYUI_AUTH")
+        wrong = one(make(url, comfyui_auth="Bearer wrong-1f2e"))
+        assert "wrong-1f2e" not in str(failed(wrong, "401", "FC_COMFYUI_AUTH"))
+    for text in ("me", "Bearer", "Bearer a b"):
+        with pytest.raises(SettingsError, match="FC_COMFYUI_AUTH"):
+            make(url, comfyui_auth=text)
+
+
+def finished_when_told(state: ComfyUIState, monkeypatch: pytest.MonkeyPatch, words: str) -> None:
+    """The image is finished once these words are logged."""
+
+    class Seen(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if words in record.getMessage():
+                for name in state.running:
+                    state.history[name] = ComfyUIHandler.run_or_take(stub, state.prompts[-1], "run")
+
+    stub = ComfyUIHandler.__new__(ComfyUIHandler)
+    monkeypatch.setattr(ComfyUIHandler, "state", state)
+    handler = Seen()
+    for module in (comfyui, comfyui_progress):
+        monkeypatch.setattr(module._log, "handlers", [handler])
+
+
+def test_progress_is_told_while_waiting(
+    make: Make, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with comfyui_server(ComfyUIState(manners=["hang"])) as (url, state), caplog.at_level(logging.INFO):
+        finished_when_told(state, monkeypatch, "%.")
+        assert isinstance(one(make(url)), Generated)
+    assert "Job job-1: 50 %." in caplog.messages
+    assert "Job job-1: 100 %." not in caplog.messages, "that was somebody else's"
+
+
+def test_a_websocket_that_breaks_off_or_is_not_there_only_takes_the_percent_away(
+    make: Make, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with comfyui_server(ComfyUIState(manners=["breaks off"])) as (url, state), caplog.at_level(logging.INFO):
+        finished_when_told(state, monkeypatch, "no percent any more")
+        assert isinstance(one(make(url)), Generated)
+        state.has_websocket, state.manners = False, ["run"]
+        assert isinstance(one(make(url)), Generated)
+    assert any("tells no percent: " in text for text in caplog.messages)
+
+
 @pytest.mark.parametrize(
     ("manner", "words"),
     [
@@ -259,17 +379,21 @@ def test_an_image_that_the_server_no_longer_knows_is_told_as_passing(manner: str
     assert len(state.prompts) == 2
 
 
-def test_an_image_that_takes_too_long_is_interrupted(make: Make) -> None:
+def test_an_image_that_takes_too_long_is_interrupted(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     with comfyui_server(ComfyUIState(manners=["hang", "run"])) as (url, state):
-        slow, good = make(url, image_timeout=3).generate([TASK, TASK])
-        assert isinstance(failed(slow, "3 s", "interrupted there", "FC_IMAGE_TIMEOUT"), TransientError)
+        monkeypatch.setattr(comfyui, "time", LeapingClock(lambda: state.running))
+        slow, good = make(url, image_timeout=300).generate([TASK, TASK])
+        assert isinstance(failed(slow, "300 s", "interrupted there", "FC_IMAGE_TIMEOUT"), TransientError)
         assert state.interrupts == [state.prompts[0]["prompt_id"]]
     assert isinstance(good, Generated)
 
 
-def test_an_image_that_waits_too_long_is_taken_back_and_nobody_else_is_interrupted(make: Make) -> None:
+def test_an_image_that_waits_too_long_is_taken_back_and_nobody_else_is_interrupted(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with comfyui_server(ComfyUIState(manners=["queue"])) as (url, state):
-        error = failed(one(make(url, image_timeout=0.2)), "taken back")
+        monkeypatch.setattr(comfyui, "time", LeapingClock(lambda: state.pending))
+        error = failed(one(make(url)), "taken back")
     assert isinstance(error, TransientError)
     assert (state.pending, state.interrupts) == (["somebody-elses"], [])
 
@@ -306,8 +430,9 @@ def test_the_stages_own_limit_ends_the_wait_and_the_image(make: Make) -> None:
     with comfyui_server(ComfyUIState(manners=["hang"])) as (url, state):
         generator = make(url)
         generator.describe()
-        with time_limit(0.3, "The stage"):
-            error = failed(one(generator), "The stage took longer than 0.3 seconds")
+        looked = "/history/"  # the client waits for the image
+        with time_limit(300, "The stage"), alarm_when(lambda: any(path.startswith(looked) for path in state.asked)):
+            error = failed(one(generator), "The stage took longer than 300 seconds")
         assert isinstance(error, TransientError)
         assert state.interrupts == [state.prompts[0]["prompt_id"]]
 
@@ -377,6 +502,7 @@ def test_the_description_follows_the_workflow_and_not_its_layout(server: tuple[s
         (lambda graph: graph.pop("9"), ("0 nodes that save or show an image", "fc: output")),
         (lambda graph: graph.update({"20": node("PreviewImage", images=["8", 0])}), ("2 nodes", "fc: output")),
         (lambda graph: graph["4"].pop("inputs"), ("API format",)),
+        (lambda graph: graph["9"].update(class_type="SaveImageWebsocket"), ("node 9", "SaveImageWebsocket", "Preview")),
     ],
 )
 def test_a_workflow_that_cannot_be_filled_is_refused(change: Any, words: tuple[str, ...], make: Make) -> None:
@@ -462,6 +588,29 @@ def test_the_asset_graph_runs_over_it(
     assert len(state.prompts) == 2
     record = read_provenance(store.read("6-final", "a.png"))["record"]
     assert (record["generator"], record["made_by"]["model"]) == ("comfyui", "WORKFLOW.json")
+    for place in (("0-generated", "a.png"), ("6-final", "a.png")):
+        found = readers.comfyui(store.read(*place))
+        assert json.loads(found["prompt"]) == state.graphs[0], "ComfyUI opens the scene's workflow"
+        said = readers.a1111(found["parameters"])
+        assert (said["Model"], said["Steps"], said["Sampler"]) == ("sd_xl_base_1.0", "30", "Euler a")
+
+
+def test_a_photo_s_picture_opens_the_workflow_of_its_face(
+    instance: dg.DagsterInstance, queue: JobQueue, store: ImageStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    Image.fromarray(data.astronaut()).save(tmp_path / "photo.png")
+    (tmp_path / "face.json").write_text(json.dumps(face_graph()))
+    monkeypatch.setenv("FC_COMFYUI_FACE_WORKFLOW", str(tmp_path / "face.json"))
+    monkeypatch.setenv("FC_GENERATOR", "comfyui")
+    monkeypatch.setenv("FC_FACE_SIZE", "256")
+    with comfyui_server() as (url, state):
+        monkeypatch.setenv("FC_COMFYUI_URL", url)
+        add_jobs(queue, store, {"job_type": "face_processing", "source_image": str(tmp_path / "photo.png")})
+        assert materialize(instance, "a").success
+    assert readers.comfyui(store.read("0-generated", "a.png")).keys() == {"face-changer"}
+    found = readers.comfyui(store.read("6-final", "a.png"))
+    assert json.loads(found["prompt"]) == state.graphs[0]
+    assert readers.a1111(found["parameters"])["Model"] == "sd_xl_base_1.0"
 
 
 def test_submit_refuses_a_pack_that_the_server_lacks(

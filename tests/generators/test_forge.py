@@ -25,11 +25,13 @@ from jobs.recipes.values import Scheduler
 from resources.choose import make_generator
 from resources.generators.base import Generated, ImageTask, InpaintTask, ModelChoice
 from resources.generators.servers import forge
+from resources.generators.servers import forge_server as server_state
 from resources.generators.servers.forge import SAMPLERS, ForgeGenerator
 from resources.generators.servers.http_api import HttpApi, reason_in
 from resources.settings import Settings, load_settings
 from resources.store.image_store import ImageStore
 from sketch.paint import paint_scene
+from tests.support.clock import PATIENCE, LeapingClock, alarm_when
 from tests.support.forge_server import BASE, PONY, ForgeState, forge_server, model
 from tests.support.graph import add_jobs, claim_batch, materialize
 from tests.support.http_server import closed_port, read_picture
@@ -308,6 +310,18 @@ def test_the_description_tells_what_decides_the_pixels_and_no_more(server: tuple
     assert ForgeGenerator(url).describe()["model"] == "ponies_pony_v6"
 
 
+def test_other_settings_that_change_pixels_are_told_where_they_are_not_as_usual(
+    server: tuple[str, ForgeState],
+) -> None:
+    url, state = server
+    before = ForgeGenerator(url).describe()
+    state.options |= {"tiling": False, "s_noise": 1, "emphasis": "Original", "uni_pc_order": 3}
+    assert ForgeGenerator(url).describe() == before
+    state.options |= {"face_restoration": True, "emphasis": "No norm", "eta_ancestral": 0.5, "samples_save": False}
+    told = ForgeGenerator(url).describe()["options"]
+    assert told == before["options"] | {"face_restoration": True, "emphasis": "No norm", "eta_ancestral": 0.5}
+
+
 def test_describing_a_batch_asks_the_server_once(server: tuple[str, ForgeState]) -> None:
     url, state = server
     generator = ForgeGenerator(url)
@@ -385,26 +399,99 @@ def test_an_image_is_never_asked_for_twice_and_the_lost_one_is_interrupted() -> 
     assert (len(state.images), state.interrupts) == (1, 1)
 
 
-def test_an_image_that_takes_too_long_is_interrupted() -> None:
+def test_an_image_that_takes_too_long_is_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
     with forge_server(ForgeState(manners=["hang", "paint"])) as (url, state):
-        slow, good = ForgeGenerator(url, image_timeout=3).generate([TASK, replace(TASK, job_id="job-2")])
-    assert isinstance(failed(slow, "3 s", "interrupted there", "FC_IMAGE_TIMEOUT"), TransientError)
+        monkeypatch.setattr(forge, "time", LeapingClock(state.working.is_set))
+        slow, good = ForgeGenerator(url, image_timeout=300).generate([TASK, replace(TASK, job_id="job-2")])
+    assert isinstance(failed(slow, "300 s", "interrupted there", "FC_IMAGE_TIMEOUT"), TransientError)
     assert state.interrupts == 1
     assert isinstance(good, Generated)
 
 
-def test_somebody_elses_image_is_not_interrupted() -> None:
+def test_somebody_elses_image_is_not_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
     with forge_server(ForgeState(manners=["queue"])) as (url, state):
-        error = failed(one(ForgeGenerator(url, image_timeout=0.3)), "waits there behind other images")
+        monkeypatch.setattr(forge, "time", LeapingClock(state.working.is_set))
+        error = failed(one(ForgeGenerator(url)), "waits there behind other images")
     assert isinstance(error, TransientError)
     assert state.interrupts == 0
 
 
-def test_what_became_of_an_image_is_not_guessed_where_the_server_tells_no_progress() -> None:
+def test_what_became_of_an_image_is_not_guessed_where_the_server_tells_no_progress(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     with forge_server(ForgeState(manners=["hang"], has_progress=False)) as (url, state):
-        error = failed(one(ForgeGenerator(url, image_timeout=0.2)), "not known")
+        monkeypatch.setattr(forge, "time", LeapingClock(state.working.is_set))
+        error = failed(one(ForgeGenerator(url)), "not known")
     assert isinstance(error, TransientError)
     assert state.interrupts == 0
+
+
+@pytest.mark.parametrize("how", ["interrupted", "skipped"])
+def test_an_image_that_a_person_ends_early_is_not_taken_as_whole(how: str) -> None:
+    with forge_server(ForgeState(manners=["paint", how, how, "paint"])) as (url, state):
+        tasks = [replace(TASK, job_id=f"job-1{letter}") for letter in "abcd"]
+        first, ended, again, good = ForgeGenerator(url).generate(tasks)
+        assert state.jobs == 4
+    for outcome in (ended, again):
+        assert isinstance(failed(outcome, f"was {how} on Forge", "not whole"), TransientError)
+    assert isinstance(first, Generated)
+    assert isinstance(good, Generated)
+
+
+def test_a_mark_that_another_job_left_is_not_this_image_s() -> None:
+    with forge_server() as (url, state):
+        state.job.update(interrupted=True, job_timestamp="20240101000000")
+        state.begin = lambda _name: None  # type: ignore[method-assign] # a server that does not take marks away
+        assert isinstance(one(ForgeGenerator(url)), Generated)
+
+
+def test_a_server_without_its_web_ui_tells_progress_and_is_interrupted(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(forge, "_PROGRESS_SECONDS", 0.01)
+    state = ForgeState(manners=["hang"], has_webui=False)
+    with forge_server(state) as (url, _state), caplog.at_level(logging.INFO, forge.__name__):
+        error = failed(one(ForgeGenerator(url, image_timeout=2)), "interrupted there")
+    assert isinstance(error, TransientError)
+    assert state.interrupts == 1
+    assert "Job job-1: 25 %." in caplog.messages
+
+
+def test_without_the_web_ui_somebody_elses_image_is_not_interrupted() -> None:
+    with forge_server(ForgeState(manners=["queue"], has_webui=False)) as (url, state):
+        state.begin("scripts_txt2img")  # of somebody else, before our request
+        failed(one(ForgeGenerator(url, image_timeout=0.3)), "waits there behind other images")
+        assert state.interrupts == 0
+
+
+def test_what_was_in_force_is_kept(server: tuple[str, ForgeState]) -> None:
+    url, state = server
+    state.scripts = {"Lora hashes": "style: 0123456789ab", "Script (x)": "a, b"}
+    details = one(ForgeGenerator(url)).details
+    assert details["extra"] == state.scripts
+    told = details["infotext"]
+    assert (told["Lora hashes"], told["VAE"], told["RNG"]) == ("style: 0123456789ab", "fix.safetensors", "CPU")
+    assert "User" not in told
+
+
+def test_uni_pc_with_too_few_steps_is_named(server: tuple[str, ForgeState]) -> None:
+    url, state = server
+    state.schedulers = ("Automatic",)
+    generator = ForgeGenerator(url)
+    failed(one(generator, replace(TASK, scheduler="UniPC", steps=2)), "UniPC takes at least 3 steps", "has 2")
+    face = inpaint_task(0.1)
+    failed(one(generator, replace(face, task=replace(TASK, scheduler="UniPC"))), "at least 3 steps", "has 2")
+    assert state.images == []
+    assert isinstance(one(generator, replace(TASK, scheduler="UniPC", steps=3)), Generated)
+
+
+def test_flux_on_forge_gets_its_own_guidance(server: tuple[str, ForgeState]) -> None:
+    url, state = server
+    assert isinstance(one(ForgeGenerator(url)), Generated)
+    generator = ForgeGenerator.from_settings(Settings(forge_url=url, forge_distilled_cfg=2.5))
+    assert isinstance(one(generator), Generated)
+    assert [body.get("distilled_cfg_scale") for body in state.images] == [None, 2.5]
+    assert generator.describe()["distilled_cfg_scale"] == 2.5
 
 
 def test_progress_is_told_while_waiting(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -429,7 +516,7 @@ def test_an_image_that_nobody_waits_for_any_more_is_interrupted(monkeypatch: pyt
         generator = ForgeGenerator(url)
 
         def cancelled(task_id: str, job_id: str) -> bool:
-            assert state.working.wait(10)
+            assert state.working.wait(PATIENCE)
             raise KeyboardInterrupt
 
         monkeypatch.setattr(forge, "_PROGRESS_SECONDS", 0.01)
@@ -440,12 +527,16 @@ def test_an_image_that_nobody_waits_for_any_more_is_interrupted(monkeypatch: pyt
     assert not [thread for thread in threading.enumerate() if thread.name == "forge job-1" and not thread.daemon]
 
 
-def test_the_stages_own_limit_ends_the_wait_and_the_image() -> None:
+def test_the_stages_own_limit_ends_the_wait_and_the_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(forge, "_PROGRESS_SECONDS", 0.01)
     with forge_server(ForgeState(manners=["hang"])) as (url, state):
         generator = ForgeGenerator(url)
         generator.describe()
-        with time_limit(0.3, "The stage"):
-            error = failed(one(generator), "The stage took longer than 0.3 seconds")
+        with (
+            time_limit(300, "The stage"),
+            alarm_when(lambda: state.working.is_set() and state.bodies("/internal/progress")),
+        ):
+            error = failed(one(generator), "The stage took longer than 300 seconds")
         assert isinstance(error, TransientError)
         assert state.interrupts == 1
 
@@ -457,7 +548,7 @@ def test_the_stages_own_limit_is_not_taken_for_a_missing_progress(monkeypatch: p
         asked = generator._progress
 
         def reached(task_id: str) -> dict[str, Any]:
-            assert state.working.wait(10)
+            assert state.working.wait(PATIENCE)
             monkeypatch.setattr(generator, "_progress", asked)
             raise StageTimeoutError("The stage took too long.", "Raise FC_STAGE_TIMEOUT.")
 
@@ -509,6 +600,33 @@ def test_the_asset_graph_runs_over_it(
     record = read_provenance(store.read("6-final", "a.png"))["record"]
     assert (record["generator"], record["made_by"]["model"]) == ("forge", "sd_xl_base_1.0")
     assert record["face_pass"]["back_end"]["model_hash"] == "31e35c80fc"
+
+
+def test_what_was_made_before_the_server_knew_the_checkpoint_s_hash_is_found_again(
+    instance: dg.DagsterInstance, queue: JobQueue, store: ImageStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def runs() -> list[int]:
+        assert materialize(instance, "a").success
+        return [queue.stage_result("a", stage).runs for stage in ("generated_image", "changed_face")]
+
+    monkeypatch.setattr(server_state, "_REMEMBER_SECONDS", 0)
+    fresh = model("pony.safetensors")
+    state = ForgeState(models=[fresh])
+    state.options["sd_model_checkpoint"] = "pony.safetensors"
+    with forge_server(state) as (url, _state):
+        monkeypatch.setenv("FC_GENERATOR", "forge")
+        monkeypatch.setenv("FC_FORGE_URL", url)
+        monkeypatch.setenv("FC_FACE_SIZE", "256")
+        add_jobs(queue, store, {"pony_prompt": "portrait of a smiling woman with red hair, forest"})
+        assert runs() == [1, 1]
+        assert fresh["hash"] == "7ddcd0e682"
+        assert runs() == [1, 1]
+        found = read_provenance(store.read("6-final", "a.png"))
+        assert found["record"]["made_by"]["model_hash"] == "7ddcd0e682"
+        assert "Model hash: 7ddcd0e682, Model: pony, VAE: fix.safetensors, Clip skip: 2" in found["parameters"]
+        fresh["hash"], fresh["title"] = "0000000000", "pony.safetensors [0000000000]"  # another file
+        state.options["sd_model_checkpoint"] = fresh["title"]
+        assert runs() == [2, 2]
 
 
 def test_a_server_that_goes_down_sends_the_job_back_to_the_queue(

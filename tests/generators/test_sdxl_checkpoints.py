@@ -1,5 +1,6 @@
 """Checkpoints as single files, and what is added to one: VAE, LoRAs, textual inversions; through the real diffusers."""
 
+import hashlib
 import json
 import shutil
 import subprocess
@@ -13,6 +14,7 @@ from imaging.errors import BackendError, SettingsError
 from resources.generators.base import Generated, ImageTask, InpaintTask
 from resources.generators.diffusion.sdxl import SdxlGenerator
 from resources.generators.diffusion.sdxl_loading import load_parts
+from resources.models import hashes
 from resources.models.addons import Addons
 from resources.models.checkpoint import find_checkpoint
 from resources.settings import PROJECT_ROOT, Settings
@@ -51,6 +53,11 @@ def single(folder: Path) -> Path:
 def configs(folder: Path) -> Path:
     """The checkpoint's folder without its weights."""
     return Path(shutil.copytree(folder, folder.parent / "configs", ignore=shutil.ignore_patterns("*.safetensors")))
+
+
+@pytest.fixture(autouse=True)
+def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
 
 
 @pytest.fixture
@@ -136,6 +143,30 @@ def test_a_single_file_is_described_by_its_name_and_content(single, configs, tmp
     content[-4] ^= 1
     again.write_bytes(content)
     assert sdxl(model=str(again), config=str(configs)).describe()["weights"] != told["weights"]
+
+
+def test_its_picture_says_by_which_hashes_others_know_the_files(folder, single, configs, tmp_path):
+    build_lora(folder, tmp_path / "style.safetensors")
+    fields = {"config": str(configs), "loras": [f"{tmp_path}/style.safetensors=0.5"], "device": "cpu"}
+
+    def told():
+        (outcome,) = sdxl(model=str(single), **fields).generate([task()])
+        return outcome.details["infotext"]
+
+    lora = (tmp_path / "style.safetensors").read_bytes()
+    tensors = hashlib.sha256(lora[8 + int.from_bytes(lora[:8], "little") :]).hexdigest()[:12]
+    hashes._hashes_of.cache_clear()
+    wanted = {
+        "Model hash": hashlib.sha256(single.read_bytes()).hexdigest()[:10],
+        "Lora hashes": f"style: {tensors}",
+    }
+    assert told() == wanted
+    kept = tmp_path / "data/model-hashes.json"
+    assert len(json.loads(kept.read_text())) == 2
+    kept.write_text("{")  # cut off: made again
+    hashes._hashes_of.cache_clear()
+    assert told() == wanted
+    assert len(json.loads(kept.read_text())) == 2
 
 
 def test_the_weights_of_the_config_folder_play_no_part(folder, single, configs):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import dagster as dg
@@ -20,6 +23,7 @@ from resources.generators.diffusion.model_cache import MODELS
 from resources.generators.diffusion.sdxl import SdxlGenerator
 from resources.generators.diffusion.sdxl_model import COMPILED_BATCHES, Model, load_model
 from resources.store.image_store import ImageStore
+from tests.support.clock import PATIENCE
 from tests.support.diffusion import sdxl
 from tests.support.graph import add_jobs, materialize
 from tests.support.sdxl import SIDE, good, inpaint_task, pixels, task
@@ -111,12 +115,16 @@ def test_other_models_go_first_when_memory_is_short(
     assert model.memory.savings(task()) == ["small batch", "tiled VAE", "offload"]
 
 
-def test_an_image_past_its_time_ends_between_two_steps_and_says_so(own_copy: Path) -> None:
-    generator = sdxl(model=str(own_copy), device="cpu", image_timeout=1e-6)
+def test_an_image_past_its_time_ends_between_two_steps_and_says_so(
+    own_copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator = sdxl(model=str(own_copy), device="cpu", image_timeout=60)
+    looks = itertools.count(step=121)  # two images may take 120 seconds together
+    monkeypatch.setattr(calls, "time", SimpleNamespace(monotonic=lambda: next(looks), perf_counter=time.perf_counter))
     first, second = generator.generate([task("a", steps=9), task("b", steps=9)])
     for name, error in (("a", first), ("b", second)):
         assert isinstance(error, ImageTimeoutError)
-        assert error.what.startswith(f"Job {name}: 1 of 9 steps took 0 seconds")
+        assert error.what.startswith(f"Job {name}: 1 of 9 steps took 121 seconds, and an image may take 60")
         assert "FC_IMAGE_TIMEOUT" in error.hint
 
 
@@ -133,13 +141,13 @@ def test_a_reader_that_goes_stops_the_batch_that_is_made_ahead(
         steps += 1
         if steps == 3:  # the first step of the second image
             second_runs.set()
-            assert watch.stop.wait(30)
+            assert watch.stop.wait(PATIENCE)
         return real(watch, pipeline, step, timestep, tensors)
 
     monkeypatch.setattr(Watch, "__call__", slow)
     outcomes = generator.generate([task(steps=2), task(steps=2, seed=2), task(steps=2, seed=3)])
     assert isinstance(next(outcomes), Generated)
-    assert second_runs.wait(30)
+    assert second_runs.wait(PATIENCE)
     outcomes.close()  # type: ignore[attr-defined]
     assert steps == 3, "it ended at its next step, and the third image was never begun"
 

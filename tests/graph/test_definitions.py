@@ -103,6 +103,7 @@ MAY_IMPORT = {
     "fc_assets": {"fc_assets", "jobs", "resources", "imaging"},
     "sensors": {"sensors", "jobs", "resources", "imaging"},
     "sketch": {"sketch", "resources", "imaging"},
+    "web": {"web", "jobs", "resources", "imaging"},
 }
 COMPOSER = PROJECT_ROOT / "fc_assets/definitions.py"
 

@@ -6,13 +6,14 @@ import tracemalloc
 import cv2
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
+from PIL.PngImagePlugin import PngInfo
 from skimage import data
 
 from fc_assets.stages.final_image import merge_faces
 from imaging.faces.mask import draw_mask
 from imaging.files.alpha import on_white, resize_rgba
-from imaging.files.provenance import decode_png_exact, encode_png, read_exif
+from imaging.files.provenance import Provenance, decode_png_exact, encode_png, read_exif, read_provenance
 from imaging.geometry.boxes import Box, Face
 from imaging.geometry.crop import portrait_box
 from resources.artifacts.images import Patch, PatchesRecord
@@ -20,6 +21,8 @@ from resources.artifacts.records import FaceRecord, PortraitRecord
 from tests.support.graph import add_jobs, materialize
 
 PHOTO = np.ascontiguousarray(data.astronaut()[:320, 60:380])
+
+LEVELS = np.arange(4, 250, 6)
 
 
 def see_through() -> np.ndarray:
@@ -50,6 +53,93 @@ def test_transparency_is_carried_through_exactly(tmp_path, instance, queue, stor
     assert np.array_equal(decode_png_exact(store.read("4-results", "a.png")), final)
 
 
+def own_mask(tmp_path, pixels) -> str:
+    Image.fromarray(pixels).save(tmp_path / "mask.png")
+    return str(tmp_path / "mask.png")
+
+
+@pytest.mark.parametrize("hidden", [255, 0])
+def test_strokes_on_a_transparent_layer_are_the_mask(tmp_path, instance, queue, store, hidden):
+    Image.fromarray(PHOTO).save(tmp_path / "a.png")
+    strokes = cv2.circle(np.zeros(PHOTO.shape[:2], np.uint8), (168, 110), 20, 255, -1)
+    colors = np.where(strokes > 0, 255, hidden).astype(np.uint8)
+    mask = own_mask(tmp_path, np.dstack([colors, colors, colors, strokes]))
+    final = decode_png_exact(finished(instance, queue, store, tmp_path / "a.png", mask=mask))
+    assert np.array_equal(decode_png_exact(store.read("3-masks", "a.png")), strokes)
+    changed = np.any(final != PHOTO, axis=2)
+    assert changed[strokes > 0].mean() > 0.9
+    assert not changed[strokes == 0].any()
+
+
+def test_a_mask_that_is_black_at_every_face_waits_for_a_person(tmp_path, instance, queue, store):
+    Image.fromarray(PHOTO).save(tmp_path / "a.png")
+    corner = np.zeros(PHOTO.shape[:2], np.uint8)
+    corner[300:, :20] = 255
+    add_jobs(queue, store, {"job_type": "face_processing", "source_image": str(tmp_path / "a.png"), "seed": 7,
+                            "mask": own_mask(tmp_path, corner)})  # fmt: skip
+    materialize(instance, "a")
+    job = queue.get("a")
+    assert (job.status, job.error_stage) == ("needs_review", "mask")
+    assert "black at every face" in job.error
+    assert "invert" in job.error_hint
+
+
+A1111 = "a fox in snow\nNegative prompt: blurry\nSteps: 20, Sampler: Euler a, CFG scale: 7, Seed: 5, Size: 320x320"
+GRAPH = '{"3": {"class_type": "KSampler"}}'
+
+
+def made_by_a1111(path):
+    info = PngInfo()
+    info.add_text("parameters", A1111)
+    info.add_text("workflow", GRAPH)
+    Image.fromarray(PHOTO).save(path, "PNG", pnginfo=info)
+
+
+def made_by_forge_as_jpeg(path):
+    exif = Image.Exif()
+    exif.get_ifd(ExifTags.IFD.Exif)[0x9286] = b"UNICODE\0" + A1111.encode("utf-16-be")
+    Image.fromarray(PHOTO).save(path, "JPEG", exif=exif, quality=95)
+
+
+@pytest.mark.parametrize("make", [made_by_a1111, made_by_forge_as_jpeg])
+def test_a_picture_that_says_how_it_was_made_is_no_photo(tmp_path, instance, queue, store, make):
+    make(tmp_path / "a.png")
+    final = finished(instance, queue, store, tmp_path / "a.png", flux_prompt="a calm face")
+    first, last = read_provenance(store.read("0-generated", "a.png")), read_provenance(final)
+    assert first["parameters"] == first["record"]["source_parameters"] == A1111
+    assert (first["record"]["origin"], first["digital_source_type"]) == ("generated", "trainedAlgorithmicMedia")
+    assert (last["record"]["origin"], last["digital_source_type"]) == ("generated", "trainedAlgorithmicMedia")
+    assert (last["record"]["prompt"], last["record"]["negative_prompt"]) == ("a fox in snow", "blurry")
+    assert last["record"]["source_parameters"] == A1111
+    assert last["parameters"].startswith("a fox in snow\nNegative prompt: blurry\n")
+    assert "a calm face" in last["parameters"]
+    for place in ("0-generated", "6-final"):
+        with Image.open(io.BytesIO(store.read(place, "a.png"))) as image:
+            assert image.info.get("workflow") == (GRAPH if make is made_by_a1111 else None)
+
+
+def test_the_products_own_picture_keeps_what_it_says_when_it_comes_back_as_a_file(tmp_path, instance, queue, store):
+    source = Provenance("", {"origin": "edited photo", "generator": "flux", "seed": 1, "steps": 2, "cfg_scale": 3,
+                             "scheduler": "DDIM", "face_prompt": "x", "width": 320, "height": 320,
+                             "face_pass": {"prompt": "x", "face_strength": 0.5, "faces": [], "back_end": {}}},
+                        "compositeWithTrainedAlgorithmicMedia")  # fmt: skip
+    (tmp_path / "a.png").write_bytes(encode_png(PHOTO, provenance=source))
+    final = read_provenance(finished(instance, queue, store, tmp_path / "a.png"))
+    first = read_provenance(store.read("0-generated", "a.png"))
+    assert (first["record"]["origin"], first["record"]["generator"]) == ("edited photo", "flux")
+    assert first["digital_source_type"] == final["digital_source_type"] == "compositeWithTrainedAlgorithmicMedia"
+    assert final["record"]["origin"] == "edited photo"
+
+
+@pytest.mark.parametrize(
+    "record", [{"origin": "generated", "generator": "flux", "made_by": 3}, {"origin": "generated", "generator": ["a"]}]
+)
+def test_a_record_that_only_looks_like_ours_stops_nothing(tmp_path, instance, queue, store, record):
+    (tmp_path / "a.png").write_bytes(encode_png(PHOTO, provenance=Provenance("", record, "algorithmicMedia")))
+    final = read_provenance(finished(instance, queue, store, tmp_path / "a.png"))
+    assert (final["record"]["origin"], final["digital_source_type"]) == ("generated", "algorithmicMedia")
+
+
 @pytest.mark.parametrize(("setting", "kept"), [("clean", False), ("keep", True)])
 def test_exif_is_cleaned_or_kept_and_the_photo_turned_once(
     tmp_path, instance, queue, store, monkeypatch, setting, kept
@@ -69,6 +159,18 @@ def test_exif_is_cleaned_or_kept_and_the_photo_turned_once(
     assert np.array_equal(merged[mask == 0], PHOTO[mask == 0])
 
 
+@pytest.mark.parametrize("setting", ["clean", "keep"])
+def test_exif_tells_the_size_that_the_picture_has(tmp_path, instance, queue, store, monkeypatch, setting):
+    monkeypatch.setenv("FC_EXIF", setting)
+    exif = Image.Exif()
+    exif.get_ifd(ExifTags.IFD.Exif).update({0xA002: 320, 0xA003: 320, 0xA001: 65_535})
+    Image.fromarray(PHOTO).save(tmp_path / "a.png", exif=exif.tobytes())
+    file = finished(instance, queue, store, tmp_path / "a.png", output_size=200)
+    for stored, side in ((file, 200), (store.read("0-generated", "a.png"), 320)):
+        with Image.open(io.BytesIO(stored)) as image:
+            assert image.getexif().get_ifd(ExifTags.IFD.Exif) == {0xA001: 1, 0xA002: side, 0xA003: side}
+
+
 def test_a_grey_photo_of_sixteen_bits_stays_grey(tmp_path, instance, queue, store):
     values = cv2.cvtColor(PHOTO, cv2.COLOR_RGB2GRAY).astype(np.uint16) * 256 + 200
     cv2.imwrite(str(tmp_path / "a.png"), values)
@@ -77,6 +179,47 @@ def test_a_grey_photo_of_sixteen_bits_stays_grey(tmp_path, instance, queue, stor
     assert (final[..., :1] == final).all()
     assert np.array_equal(final[mask == 0][:, 0], np.rint(values / 257)[mask == 0])
     assert (final[mask > 0][:, 0] != np.rint(values / 257)[mask > 0]).any()
+
+
+def sepia(photo):
+    matrix = np.array([[0.393, 0.769, 0.189], [0.349, 0.686, 0.168], [0.272, 0.534, 0.131]])
+    return np.clip(photo @ matrix.T, 0, 255).astype(np.uint8)
+
+
+def grey(photo):
+    return np.repeat(cv2.cvtColor(photo, cv2.COLOR_RGB2GRAY)[..., None], 3, axis=2)
+
+
+def grainy(photo):
+    return np.clip(photo + np.random.default_rng(0).integers(-1, 2, photo.shape), 0, 255).astype(np.uint8)
+
+
+def stamped(photo):
+    return np.where(np.mgrid[:320, :320].min(axis=0)[..., None] > 300, np.array((255, 120, 20), np.uint8), photo)
+
+
+@pytest.mark.parametrize(
+    ("photo", "ending"),
+    [
+        (sepia(PHOTO), "png"),
+        (sepia(PHOTO), "jpg"),
+        (grey(PHOTO), "webp"),
+        (grainy(grey(PHOTO)), "png"),
+        (stamped(grey(PHOTO)), "png"),
+    ],
+    ids=["sepia", "sepia JPEG", "grey WebP", "grey scan", "grey with a stamp"],
+)
+def test_a_toned_photo_keeps_its_tone_in_the_new_face(tmp_path, instance, queue, store, photo, ending):
+    Image.fromarray(photo).save(tmp_path / f"a.{ending}", quality=80)
+    final = decode_png_exact(finished(instance, queue, store, tmp_path / f"a.{ending}", face_strength=1.0))
+    before = decode_png_exact(store.read("0-generated", "a.png"))
+    inside = decode_png_exact(store.read("3-masks", "a.png")) > 200
+    assert np.abs(final.astype(int) - before)[inside].max() > 20, "it is a new face"
+    tone = np.array([np.median(photo[np.abs(grey(photo)[..., 0].astype(int) - level) < 3], axis=0) for level in LEVELS])
+    curve = np.stack([np.interp(grey(final)[..., 0], LEVELS, channel) for channel in tone.T], axis=2)
+    off = np.abs(final - curve).max(axis=2)[inside]
+    assert off.mean() < 1.5
+    assert np.quantile(off, 0.9) < 2
 
 
 def test_on_white_by_hand():

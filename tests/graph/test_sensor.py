@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import json
+import random
+import threading
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import dagster as dg
 import pytest
+from dagster._core.scheduler.instigation import SensorInstigatorData
+from dagster._core.test_utils import freeze_time
+from dagster._daemon.sensor import MIN_INTERVAL_LOOP_TIME, is_under_min_interval
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
+import jobs.requests.accept
 from fc_assets.definitions import build_defs
 from jobs.model.job import Job
 from jobs.model.job_types import JOB_TYPES
@@ -18,8 +28,10 @@ from jobs.model.stages import PARTITIONS
 from jobs.queue.job_queue import JobQueue
 from jobs.runs.lifecycle import BATCH_TAG, RANGE_END_TAG, RANGE_START_TAG, settle_lost_runs
 from resources.settings import load_settings
+from resources.sources.photos import SourceInfo
 from resources.store.image_store import ImageStore
 from sensors.job_requests import contiguous, job_requests, run_request
+from sensors.outcomes import OUTCOME_SENSORS
 from tests.support.graph import add_jobs
 
 PROMPT = {"pony_prompt": "portrait of a woman"}
@@ -40,6 +52,20 @@ def keys_of(request: dg.RunRequest, instance: dg.DagsterInstance) -> list[str]:
     keys = list(instance.get_dynamic_partitions(PARTITIONS))
     start, end = keys.index(request.tags[RANGE_START_TAG]), keys.index(request.tags[RANGE_END_TAG])
     return keys[start : end + 1]
+
+
+@pytest.mark.parametrize("sensor", [job_requests, *OUTCOME_SENSORS], ids=lambda sensor: sensor.name)
+def test_every_round_of_the_daemon_is_a_tick_though_a_tick_begins_a_little_late(sensor: dg.SensorDefinition) -> None:
+    """By Dagster's own arithmetic, over its rounds: it looks in each, and measures from the start of the last tick."""
+    late, begun = random.Random(1), [1.7e9]  # noqa: S311 - delays, no secrets
+    remote = SimpleNamespace(min_interval_seconds=sensor.minimum_interval_seconds)
+    for number in range(1, 200):
+        looked = begun[0] + number * MIN_INTERVAL_LOOP_TIME
+        state = SimpleNamespace(instigator_data=SensorInstigatorData(last_tick_start_timestamp=begun[-1]))
+        with freeze_time(datetime.fromtimestamp(looked, UTC)):
+            if not is_under_min_interval(state, remote):
+                begun.append(looked + late.uniform(0, 0.9))
+    assert len(begun) == 200
 
 
 def test_nothing_pending_is_a_skip(instance: dg.DagsterInstance, queue: JobQueue) -> None:
@@ -238,12 +264,45 @@ def test_inbox_file_becomes_a_run(
     inbox = tmp_path / "inbox"
     inbox.mkdir()
     monkeypatch.setenv("FC_INBOX", str(inbox))
+    monkeypatch.setattr("sensors.inbox_thread.WAIT_SECONDS", 60)
     (inbox / "good.json").write_text(json.dumps({**PROMPT, "job_id": "from-inbox"}))
     (inbox / "bad.json").write_text(json.dumps({"pony_promt": "typo"}))
     (request,) = tick(instance)
     assert request.partition_key == "from-inbox"
     assert (inbox / "accepted" / "good.json").exists()
     assert "pony_promt" in (inbox / "rejected" / "bad.json.error.txt").read_text()
+
+
+def test_a_look_into_the_inbox_that_takes_long_keeps_no_job_waiting(
+    instance: dg.DagsterInstance, queue: JobQueue, store: ImageStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inbox = tmp_path / "inbox"
+    inbox.mkdir()
+    for number in range(2):
+        Image.effect_noise((128, 96), 50).convert("RGB").save(inbox / f"{number}.png")
+    entries = [{"job_type": "description", "source_image": f"{number}.png"} for number in range(2)]
+    (inbox / "many.json").write_text(json.dumps(entries))
+    monkeypatch.setenv("FC_INBOX", str(inbox))
+    monkeypatch.setattr("sensors.inbox_thread.WAIT_SECONDS", 0.01)
+    read, goes_on, looks = jobs.requests.accept.import_source, threading.Event(), list[str]()
+
+    def slow(path: str, **more: Any) -> SourceInfo:
+        looks.append(path)
+        assert goes_on.wait(60)
+        return read(path, **more)
+
+    monkeypatch.setattr("jobs.requests.accept.import_source", slow)
+    add_jobs(queue, store, PROMPT)
+    (request,) = tick(instance)
+    assert request.partition_key == "a"
+    assert len(tick(instance)) == 1
+    assert len(looks) == 1, "no second look begins beside the one that is going on"
+    assert (inbox / "many.json").exists()
+    goes_on.set()
+    monkeypatch.setattr("sensors.inbox_thread.WAIT_SECONDS", 60)
+    tick(instance)
+    assert (inbox / "accepted" / "many.json").exists()
+    assert len(queue.find()) == 3
 
 
 def test_inbox_that_cannot_be_used_stops_no_other_job(

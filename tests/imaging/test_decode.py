@@ -228,6 +228,18 @@ def test_every_kind_of_transparency(mode):
     assert (image.pixels == 255).all()
 
 
+@pytest.mark.parametrize("depth", [1, 2, 4, 8])
+@pytest.mark.parametrize("is_white", [False, True])
+def test_the_transparent_value_of_every_depth_of_grey(depth, is_white):
+    row = b"\0" * depth * 4 + b"\xff" * depth * 4
+    key = chunk(b"tRNS", struct.pack(">H", is_white * (2**depth - 1)))
+    image = decode_image(png(SIZE, SIZE, depth, 0, [row] * SIZE, key), name="a")
+    assert (image.rgba[:, :32, :3] == 0).all()
+    assert (image.rgba[:, 32:, :3] == 255).all()
+    assert (image.rgba[:, :32, 3] == 255 * is_white).all()
+    assert (image.rgba[:, 32:, 3] == 255 * (not is_white)).all()
+
+
 def test_cmyk_jpeg():
     image = decode_image(save(Image.new("CMYK", (SIZE, SIZE), (0, 255, 255, 0)), "JPEG", quality=95), name="a")
     assert image.mode == "CMYK"

@@ -16,12 +16,14 @@ from imaging.errors import InvalidImageError
 from imaging.files.provenance import (
     Provenance,
     a1111_parameters,
+    back_end_texts,
     decode_png_exact,
     digital_source_type,
     encode_png,
     parse_a1111,
     read_provenance,
 )
+from tests.support import readers
 
 PIXELS = np.random.default_rng(1).integers(0, 256, (9, 13, 3), dtype=np.uint8)
 SETTINGS = {
@@ -140,6 +142,37 @@ def test_what_other_tools_see():
     assert image.info["srgb"] == 0
     assert image.info["face-changer"] == '{"b":[1,2.5,null],"job":"j1","schema":1}'
     assert "srgb" not in Image.open(io.BytesIO(encode_png(PIXELS[..., 0]))).info
+
+
+@pytest.mark.parametrize("reader", [readers.comfyui, readers.exifr, readers.exif_reader])
+def test_the_readers_of_others_find_the_text(reader):
+    graph = json.dumps({"3": {"class_type": "KSampler", "inputs": {"text": "é"}}})
+    provenance = Provenance(EXAMPLE.parameters, {}, "algorithmicMedia", texts={"prompt": graph})
+    found = reader(encode_png(PIXELS, provenance=provenance))
+    assert (found["parameters"], found["prompt"]) == (EXAMPLE.parameters, graph)
+
+
+def test_latin_1_is_written_as_a1111_does_and_everything_else_as_unicode():
+    for text, kind in (("café", b"tEXt"), ("狐", b"iTXt"), ("a\ud800", b"iTXt")):
+        data = encode_png(PIXELS, provenance=Provenance(text, {}, None))
+        assert kind + b"parameters\0" in data
+        assert readers.exif_reader(data)["parameters"] == text.replace("\ud800", "?")
+
+
+def test_what_a_back_end_s_own_file_said_goes_on():
+    texts = {"prompt": '{"3": {}}', "workflow": "{}"}
+    data = encode_png(PIXELS, provenance=Provenance("", {}, None, texts=texts))
+    assert back_end_texts(data) == texts
+    long = encode_png(PIXELS, provenance=Provenance("", {}, None, texts={"workflow": "é" * 600_000}))
+    assert back_end_texts(long) == {}, "a text that cannot be read back is not written"
+
+
+def test_hashes_stand_last_and_are_json_for_those_who_link_files():
+    hashes = json.dumps({"model": "67ab2fd8ec", "lora:a": "0123456789ab"})
+    text = a1111_parameters("a fox", "", {"Hashes": hashes, "Steps": 30, "Version": "v1", "Note": ""})
+    assert text == f'a fox\nSteps: 30, Note: "", Version: v1, Hashes: {hashes}'
+    assert parse_a1111(text)["settings"]["Hashes"] == hashes
+    assert readers.civitai(text) == json.loads(hashes)
 
 
 def test_xmp_is_well_formed():

@@ -10,7 +10,7 @@ from PIL import Image
 from skimage import data
 
 from imaging.geometry.crop import resize
-from imaging.quality.score import Verdict, measure_quality, quality_score, rate_quality, verify_output
+from imaging.quality.score import Verdict, measure_quality, quality_score, rate_quality, verify_face, verify_output
 
 PHOTOS = {"astronaut": data.astronaut, "coffee": data.coffee, "chelsea": data.chelsea}
 
@@ -70,6 +70,56 @@ def test_a_grainy_photo_is_not_noise():
     photo = data.astronaut()
     grain = np.random.default_rng(1).normal(0, 20, photo.shape)
     assert verify_output(np.clip(photo + grain, 0, 255).astype(np.uint8), (512, 512)).passed
+
+
+FACE = np.s_[40:200, 144:304]  # the astronaut's
+
+
+def oval(side: int = 160) -> np.ndarray:
+    mask = np.zeros((side, side), np.uint8)
+    cv2.ellipse(mask, (side // 2, side // 2), (side * 3 // 10, side * 2 // 5), 0, 0, 360, 255, -1)
+    return cv2.GaussianBlur(mask, (0, 0), side / 40)
+
+
+def pasted(new: np.ndarray, old: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """New pixels in the mask, and a bit of the old ones next to its edge, as a back end's latents mix them."""
+    weight = cv2.erode(mask, np.ones((5, 5), np.uint8))[..., None] / 255
+    return np.rint(old * (1 - weight) + new * weight).astype(np.uint8)
+
+
+@pytest.mark.parametrize("light", [0.1, 0.4, 1.0])
+@pytest.mark.parametrize("blur", [0, 4])
+def test_a_face_dark_or_soft_passes_and_a_blank_or_noisy_one_in_its_place_does_not(light, blur):
+    old = (data.astronaut()[FACE] * light).astype(np.uint8)
+    old = cv2.GaussianBlur(old, (0, 0), blur) if blur else old
+    mask = oval()
+    assert verify_face(old, old, mask).passed
+    assert verify_face((old * 0.8 + 20).astype(np.uint8), old, mask).passed
+    coarse = cv2.resize(noise((64, 64, 3)), (160, 160), interpolation=cv2.INTER_CUBIC)
+    flat = [np.full_like(old, level) for level in (0, 128, 255)]
+    for new, said in [*((one, "blank") for one in flat), (noise(old.shape), "noise"), (coarse, "noise")]:
+        verdict = verify_face(pasted(new, old, mask), old, mask)
+        assert [said in reason for reason in verdict.reasons] == [True]
+
+
+def test_a_mask_on_plain_skin_asks_for_no_more_than_was_there():
+    old, mask = data.astronaut()[FACE], np.zeros((160, 160), np.uint8)
+    mask[80:92, 60:70] = 255  # a cheek
+    new = (cv2.GaussianBlur(old, (0, 0), 1) * 0.9).astype(np.uint8)
+    assert verify_face(new, old, mask).passed
+    assert not verify_face(np.zeros_like(old), old, mask).passed
+
+
+@pytest.mark.parametrize("level", [0, 1, 200])
+def test_a_mask_that_is_nowhere_full_is_looked_at_where_it_is(level):
+    old = data.astronaut()[FACE]
+    assert verify_face(old, old, np.full((160, 160), level, np.uint8)).passed
+    assert not verify_face(old * 0, old, np.full((160, 160), level, np.uint8)).passed
+
+
+def test_a_new_face_of_another_size_is_turned_down():
+    old = data.astronaut()[FACE]
+    assert verify_face(old[::2, ::2], old, oval()).reasons == ("it is 80x80, not 160x160",)
 
 
 def test_the_wrong_size_is_turned_down():

@@ -412,7 +412,7 @@ def test_placing_does_not_change_what_is_made(instance: dg.DagsterInstance, queu
 def submitted(fc: Fc, *arguments: str) -> list[dict[str, Any]]:
     code, said, wrong = fc("submit", "--json", *arguments)
     assert code == 0, wrong
-    return list(json.loads(said)["jobs"])
+    return list(json.loads(said)["data"])
 
 
 def test_variants(fc: Fc, queue: JobQueue) -> None:
@@ -437,8 +437,8 @@ def test_show_and_list_tell_the_family(fc: Fc, queue: JobQueue) -> None:
     assert "Comes after v-1" in said
     assert "waiting for v-1" in said
     assert "face" in fc("show", "v-1")[1]
-    assert json.loads(fc("show", "v", "--json")[1])["child_ids"] == ["v-1", "v-2"]
-    assert {one["job_id"] for one in json.loads(fc("list", "--parent", "v", "--json")[1])} == {"v-1", "v-2"}
+    assert json.loads(fc("show", "v", "--json")[1])["data"]["child_ids"] == ["v-1", "v-2"]
+    assert {one["job_id"] for one in json.loads(fc("list", "--parent", "v", "--json")[1])["data"]} == {"v-1", "v-2"}
     assert "waiting 2" in fc("status")[1]
 
 

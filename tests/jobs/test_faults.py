@@ -163,14 +163,14 @@ def test_history_show_and_status_tell_the_kind(
     assert "1 service" in shown
     assert "was asked to wait" in shown
     assert "tried again in 1" in shown
-    described = json.loads(fc("show", "b", "--json")[1])
+    described = json.loads(fc("show", "b", "--json")[1])["data"]
     assert (described["fault"], described["faults"]) == ("permanent", {"permanent": 1})
-    last = json.loads(fc("history", "a", "--json")[1])["attempts"][-1]
+    last = json.loads(fc("history", "a", "--json")[1])["data"]["attempts"][-1]
     assert (last["stage"], last["verdict"], last["fault"]) == ("generated_image", "failed", "service")
     assert "failed (service)" in fc("history", "a")[1]
     status = fc("status")[1]
     assert "Tried again later" in status
-    assert [job["job_id"] for job in json.loads(fc("status", "--json")[1])["waiting"]] == ["a"]
+    assert [job["job_id"] for job in json.loads(fc("status", "--json")[1])["data"]["waiting"]] == ["a"]
 
 
 # ---- what fails before a stage begins

@@ -16,19 +16,27 @@ from jobs.model.ids import check_job_id, new_job_id
 
 def test_form() -> None:
     moment = datetime(2026, 11, 21, 15, 45, 30, 42, tzinfo=timezone(timedelta(hours=5, minutes=30)))
-    assert re.fullmatch(r"20261121-101530-000042-[a-z2-7]{4}", new_job_id(moment))
+    assert re.fullmatch(r"261121-1015-g000[0-9a-hjkmnp-tv-z]{2}", new_job_id(moment))
+
+
+def test_ids_are_in_the_order_of_time_within_a_second_and_behind_those_of_older_versions() -> None:
+    start = datetime(2026, 11, 21, 23, 59, 59, 990_000, tzinfo=UTC)
+    made = [new_job_id(start + timedelta(microseconds=58 * step)) for step in range(1000)]
+    assert made == sorted(made), "over a minute, an hour and a day"
+    assert len({job_id[:-2] for job_id in made}) == 1000
+    assert made[0] > "20991231-235959-999999-zzzz"
 
 
 def test_ids_are_unique_and_never_go_backwards() -> None:
     ids = [new_job_id() for _ in range(5000)]
-    stamps = [job_id[:-5] for job_id in ids]
+    stamps = [job_id[:-2] for job_id in ids]
     assert stamps == sorted(stamps)
     assert len(set(stamps)) == 5000
 
 
 def test_threads_never_share_an_id() -> None:
     with ThreadPoolExecutor(8) as pool:
-        stamps = list(pool.map(lambda _: new_job_id()[:-5], range(2000)))
+        stamps = list(pool.map(lambda _: new_job_id()[:-2], range(2000)))
     assert len(set(stamps)) == 2000
 
 

@@ -14,7 +14,7 @@ from PIL import Image
 import jobs.requests.inbox
 from imaging.errors import SettingsError
 from jobs.queue.job_queue import JobQueue
-from jobs.requests.inbox import InboxReport, take_inbox
+from jobs.requests.inbox import InboxReport, lying, take_inbox
 from resources.database import open_database
 from resources.settings import Settings
 from resources.store.image_store import ImageStore
@@ -226,3 +226,192 @@ def test_another_process_may_take_the_same_file(inbox: Inbox, monkeypatch: pytes
 def test_a_folder_that_is_not_there(inbox: Inbox, tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="FC_INBOX"):
         take_inbox(tmp_path / "nowhere", **inbox.tools)
+
+
+# ---- names that are too long
+
+
+@pytest.mark.parametrize("name", ["n" * 250 + ".json", "顔" * 83 + ".json", "n" * 240 + ".json"])
+def test_a_long_name_stops_no_other_file(inbox: Inbox, name: str) -> None:
+    for _ in range(2):
+        inbox.drop(name, "{", age=90)
+        inbox.drop("good.json", age=60)
+        report = inbox.take()
+        assert list(report.rejected) == [name]
+        assert list(report.accepted) == ["good.json"]
+        assert inbox.names() == []
+    kept = inbox.names("rejected")
+    assert len(kept) == 4
+    assert all(one.endswith((".json", ".json.error.txt")) for one in kept)
+    assert all(len(os.fsencode(one)) <= 255 for one in kept)
+    assert {(inbox.folder / "rejected" / one).read_text() for one in kept if one.endswith(".json")} == {"{"}
+
+
+@pytest.mark.parametrize("name", ["n" * 250 + ".json", "é" * 125 + ".json"])
+def test_a_long_name_is_accepted_again_and_again(inbox: Inbox, name: str) -> None:
+    for _ in range(3):
+        inbox.drop(name)
+        assert list(inbox.take().accepted) == [name]
+    assert len(inbox.names("accepted")) == 3
+    assert len(inbox.queue.find()) == 3
+
+
+def test_a_file_that_cannot_be_moved_stops_no_other(inbox: Inbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    move = jobs.requests.inbox._move
+
+    def failing(path: Path, to: str, **more: Any) -> bool:
+        if path.name == "a.json":
+            raise OSError(28, "No space left on device")
+        return move(path, to, **more)
+
+    monkeypatch.setattr(jobs.requests.inbox, "_move", failing)
+    inbox.drop("a.json", age=90)
+    inbox.drop("b.json", age=60)
+    for _ in range(2):
+        with pytest.raises(SettingsError, match="No space left"):
+            inbox.take()
+    assert inbox.names() == ["a.json"]
+    assert inbox.names("accepted") == ["b.json"]
+    assert len(inbox.queue.find()) == 2
+
+
+# ---- photos
+
+
+def noise(path: Path, size: tuple[int, int] = (128, 96)) -> Path:
+    Image.effect_noise(size, 50).convert("RGB").save(path)
+    os.utime(path, (time.time() - 60,) * 2)
+    return path
+
+
+@pytest.fixture
+def templated(inbox: Inbox, tmp_path: Path) -> Inbox:
+    template = tmp_path / "photo.yaml"
+    template.write_text("flux_prompt: a woman with red hair\nnegative_prompt: blurry\ntags: {from: camera}\n")
+    inbox.tools["settings"] = Settings(inbox_template=template)
+    return inbox
+
+
+def test_photos_become_jobs_by_the_template(templated: Inbox) -> None:
+    noise(templated.folder / "ada.png")
+    noise(templated.folder / "IDA.JPG")
+    templated.drop("notes.txt", "no photo")
+    report = templated.take()
+    assert sorted(report.accepted) == ["IDA.JPG", "ada.png"]
+    assert templated.names() == ["notes.txt"]
+    assert templated.names("accepted") == ["IDA.JPG", "ada.png"]
+    (job,) = (templated.queue.get(job_id) for job_id in report.accepted["ada.png"])
+    assert (job.job_type, job.origin) == ("face_processing", "inbox")
+    assert job.request.flux_prompt == "a woman with red hair"
+    assert job.request.tags == {"from": "camera"}
+    assert (job.source["width"], job.source["height"]) == (128, 96)
+    assert templated.take() == InboxReport()
+
+
+def test_a_photo_is_submitted_once_though_its_move_was_cut(templated: Inbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    noise(templated.folder / "ada.png")
+
+    def crash(*_: Any, **__: Any) -> bool:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(jobs.requests.inbox, "_move", crash)
+        with pytest.raises(KeyboardInterrupt):
+            templated.take()
+    assert list(templated.take().accepted) == ["ada.png"]
+    assert len(templated.queue.find()) == 1
+
+
+def test_a_photo_that_a_request_file_names_is_no_job_of_its_own(templated: Inbox) -> None:
+    noise(templated.folder / "ada.png")
+    noise(templated.folder / "me.png", (300, 300))
+    noise(templated.folder / "alone.png")
+    request = {"job_type": "description", "source_image": "ada.png", "reference_face": "me.png", "job_id": "a"}
+    templated.drop("a.yaml", "\n".join(f"{name}: {value}" for name, value in request.items()), age=0)
+    assert templated.take().waiting == ["a.yaml"]
+    assert len(templated.queue.find()) == 0, "the request file may name any of them"
+    os.utime(templated.folder / "a.yaml", (1, 1))
+    assert sorted(templated.take().accepted) == ["a.yaml", "alone.png"]
+    assert templated.names() == [".named-photos", "ada.png", "me.png"]
+    assert templated.take() == InboxReport()
+    templated.drop("b.json", request | {"job_id": "b"})
+    assert list(templated.take().accepted) == ["b.json"], "a photo may be named again"
+
+
+def test_what_a_request_file_names_lies_beside_it(inbox: Inbox) -> None:
+    noise(inbox.folder / "photo.png")
+    noise(inbox.folder / "me.png", (300, 300))
+    Image.new("L", (128, 96), 255).save(inbox.folder / "mask.png")
+    fields = {"source_image": "photo.png", "reference_face": "me.png", "mask": "mask.png", "flux_prompt": "a man"}
+    inbox.drop("a.json", fields | {"job_type": "face_processing", "job_id": "a"})
+    report = inbox.take()
+    assert report.rejected == {}
+    job = inbox.queue.get("a")
+    assert (job.request.reference_face or "").startswith(str(inbox.folder / "me.png"))
+    assert job.request.mask == str(inbox.folder / "mask.png")
+
+
+def test_a_photo_that_is_no_picture_is_put_aside(templated: Inbox) -> None:
+    templated.drop("new.png", "half a picture", age=2)
+    templated.drop("old.png", "half a picture", age=90)
+    report = templated.take()
+    assert list(report.rejected) == ["old.png"]
+    assert report.waiting == ["new.png"]
+    assert "old.png" in (templated.folder / "rejected/old.png.error.txt").read_text()
+    assert templated.queue.find() == []
+
+
+def test_without_a_template_a_photo_waits_for_its_request_and_is_put_aside(
+    inbox: Inbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    noise(inbox.folder / "ada.png")
+    noise(inbox.folder / "ida.png")
+    inbox.drop("a.json", {"job_type": "description", "source_image": "ida.png"})
+    assert list(inbox.take().accepted) == ["a.json"]
+    assert inbox.names() == [".named-photos", "ada.png", "ida.png"]
+    now = time.time() + jobs.requests.inbox.PATIENCE_SECONDS + 1
+    monkeypatch.setattr(jobs.requests.inbox.time, "time", lambda: now)
+    assert "FC_INBOX_TEMPLATE" in inbox.take().rejected["ada.png"]
+    assert inbox.names("rejected") == ["ada.png", "ada.png.error.txt"]
+    assert inbox.names() == [".named-photos", "ida.png"]
+
+
+@pytest.mark.parametrize(
+    ("template", "words"),
+    [
+        ("[", "is not YAML"),
+        ("- flux_prompt: p\n- flux_prompt: q", "holds 2 requests"),
+        ("flux_prompt: p\nsource_image: a.png", "source_image"),
+        ("flux_prompt: p\nsteps: 100000", "steps"),
+        ("flux_promt: p", "flux_promt"),
+    ],
+)
+def test_a_wrong_template_stops_no_request_file(templated: Inbox, template: str, words: str) -> None:
+    file = templated.tools["settings"].inbox_template
+    file.write_text(template)
+    noise(templated.folder / "ada.png")
+    templated.drop("a.json", GOOD)
+    with pytest.raises(SettingsError, match="FC_INBOX_TEMPLATE") as error:
+        templated.take()
+    assert words in str(error.value)
+    assert templated.names() == ["ada.png"]
+    assert templated.names("accepted") == ["a.json"]
+
+
+def test_what_lies_in_the_inbox_and_why(inbox: Inbox) -> None:
+    noise(inbox.folder / "ada.png")
+    noise(inbox.folder / "ida.png")
+    for name in ("a.json", "a.json.part", ".hidden.json"):
+        inbox.drop(name)
+    (inbox.folder / "link.json").symlink_to(inbox.folder / "a.json")
+    (inbox.folder / "photos").mkdir()
+    found = {name: why for name, (_, why) in lying(inbox.folder, inbox.tools["settings"]).items()}
+    assert set(found) == {"ada.png", "ida.png", "a.json", "a.json.part", "link.json", "photos"}
+    assert found["a.json"] == "request file; the daemon takes it"
+    assert "FC_INBOX_TEMPLATE" in found["ada.png"]
+    assert "neither a request file" in found["a.json.part"]
+    assert "no regular file" in found["link.json"]
+    assert min(age for age, _ in lying(inbox.folder, inbox.tools["settings"]).values()) >= 0
+    inbox.drop("b.json", {"job_type": "description", "source_image": "ida.png"})
+    inbox.take()
+    assert set(lying(inbox.folder, inbox.tools["settings"])) == {"ada.png", "a.json.part", "link.json", "photos"}

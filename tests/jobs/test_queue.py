@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -430,11 +431,10 @@ class TestRetrying:
     def test_waits_runs_alone_and_fails_at_the_limit(self, queue: JobQueue, database: Database) -> None:
         running(queue)
         queue.begin_stage("a", "mask", run_id="run", content_key="key", input={})
-        before = utc_now()
         assert retry(queue, retry_after=60) == "pending"
         job = queue.get("a")
         assert (job.status, job.attempts, job.solo, job.batch_id, job.run_id) == ("pending", 1, True, None, None)
-        assert timedelta(seconds=60) <= job.not_before - before < timedelta(seconds=120)
+        assert timedelta(seconds=60) <= job.not_before - job.updated_at <= timedelta(seconds=75)
         assert (job.error, job.error_stage, job.error_hint) == ("Lost.", "mask", "Wait.")
         assert queue.stage_result("a", "mask").status == "failed"
         assert queue.claim(1) == []
@@ -523,6 +523,27 @@ def retry(
     )  # fmt: skip
 
 
+def begin_run(queue: JobQueue, *job_ids: str) -> str:
+    """Give jobs to a new run, whatever they wait for; the run."""
+    with queue._database.session() as session:
+        session.execute(update(JobRow).values(not_before=None))
+    run = f"run-{uuid.uuid4()}"
+    queue.claim(99)
+    assert queue.assign_batch(run, job_ids)
+    queue.give_back([job.id for job in queue.unbatched()], reason="not now")
+    for name in job_ids:
+        queue.start(name, run_id=run, batch_id=run)
+    return run
+
+
+def die(queue: JobQueue, job_id: str, *others: str, stage: str = "job_request", max_attempts: int = 3) -> JobStatus:
+    """Kill a run while it has the job in hand at a stage, and others that it has not begun; the job's status then."""
+    run = begin_run(queue, job_id, *others)
+    queue.begin_stage(job_id, stage, run_id=run, content_key="key", input={})
+    settled = queue.settle_run(run, batch_id=run, outcome="failure", error="Killed.", max_attempts=max_attempts)
+    return settled[job_id]
+
+
 class TestSettling:
     """A run of four: one all done, one in the middle of a stage, one already ended, one never started."""
 
@@ -570,27 +591,145 @@ class TestSettling:
         assert (middle.attempts, middle.solo, middle.error, middle.error_stage) == (
             1, True, "Crashed.", "enhanced_prompt",
         )  # fmt: skip
-        assert (waiting.attempts, waiting.solo, waiting.batch_id) == (1, False, None)
+        assert (waiting.attempts, waiting.solo, waiting.batch_id) == (0, False, None)
         assert set(ids(left_behind.claim(9))) == {"middle", "waiting"}
 
-    def test_only_the_job_in_hand_is_separated_until_the_last_attempt(self, queue: JobQueue) -> None:
+    def test_a_run_that_dies_costs_its_neighbours_nothing(self, queue: JobQueue) -> None:
+        """Neither one that waits for its first stage in this run, nor one that stands between two stages."""
+        queue.add([new("poison"), new("between"), new("waiting")])
+        for death in range(4):
+            run = begin_run(queue, "poison", "between")
+            if death == 0:
+                do_stage(queue, "job_request", "between", run)
+            queue.begin_stage("poison", "job_request", run_id=run, content_key="key", input={})
+            queue.settle_run(run, batch_id=run, outcome="failure", error="Killed.", max_attempts=3)
+            for name in ("between", "waiting"):
+                job = queue.get(name)
+                assert (job.status, job.attempts, job.solo, job.faults, job.not_before) == (
+                    "pending",
+                    0,
+                    False,
+                    {},
+                    None,
+                )
+                assert job.error is None
+            assert [one.verdict for one in queue.attempts("between")] == ["completed"]
+            assert queue.attempts("waiting") == []
+        assert ids(queue.claim(9)) == ["poison", "between", "waiting"], "at their old places"
+        assert queue.get("poison").alone_deaths == 0, "it never killed a run alone"
+
+    def test_a_job_that_kills_its_run_alone_three_times_has_failed(self, queue: JobQueue) -> None:
+        queue.add([new("poison"), new("neighbour")])
+        assert [die(queue, "poison", "neighbour"), *(die(queue, "poison") for _ in range(3))] == [
+            "pending", "pending", "pending", "failed",
+        ]  # fmt: skip
+        job = queue.get("poison")
+        assert (job.attempts, job.fault, job.faults) == (4, "crash", {"crash": 4})
+        assert "died 3 times" in (job.error or "")
+        assert "job_request" in (job.error or "")
+        assert "no other job in it" in (job.error or "")
+        assert "fc retry" in (job.error_hint or "")
+        assert [(one.stage, one.verdict, one.fault) for one in queue.attempts("poison")] == [
+            ("job_request", "failed", "crash")
+        ] * 4
+        assert queue.retry("poison").alone_deaths == 0, "a person gives it all its attempts again"
+
+    def test_all_jobs_of_one_call_are_suspects(self, queue: JobQueue) -> None:
+        names = ["one", "two", "three"]
+        queue.add([new(name) for name in names])
+        run = begin_run(queue, *names)
+        for name in names[:2]:
+            queue.begin_stage(name, "job_request", run_id=run, content_key="key", input={})
+        queue.settle_run(run, batch_id=run, outcome="failure", error="Killed.", max_attempts=3)
+        assert [(queue.get(name).solo, queue.get(name).attempts) for name in names] == [
+            (True, 1),
+            (True, 1),
+            (False, 0),
+        ]
+
+    def test_progress_clears_a_suspect(self, queue: JobQueue) -> None:
+        queue.add([new("unlucky")])
+        for stage in JOB_TYPES["pony_flux"].stages:
+            assert [die(queue, "unlucky", stage=stage) for _ in range(2)] == ["pending", "pending"]
+            run = begin_run(queue, "unlucky")
+            do_stage(queue, stage, "unlucky", run)
+            assert queue.get("unlucky").alone_deaths == 0
+            queue.release(["unlucky"], run_id=run, status="pending")
+        queue.complete("unlucky", run_id=begin_run(queue, "unlucky"))
+        assert queue.get("unlucky").status == "completed"
+
+    def test_runs_that_were_killed_from_outside_meanwhile_are_no_evidence(self, queue: JobQueue) -> None:
+        """A job that was in hand when its run died, and that is completed now, did not kill it."""
+        queue.add([new("unlucky"), *(new(f"good-{number}") for number in range(3))])
+        assert die(queue, "unlucky") == die(queue, "unlucky") == "pending"
+        for number in range(3):
+            die(queue, f"good-{number}")
+            run = begin_run(queue, f"good-{number}")
+            do_stage(queue, "job_request", f"good-{number}", run)
+            queue.complete(f"good-{number}", run_id=run)
+        assert [die(queue, "unlucky") for _ in range(4)] == ["pending", "pending", "pending", "failed"]
+
+    def test_two_jobs_that_kill_their_runs_are_both_found(self, queue: JobQueue) -> None:
         queue.add([new("first"), new("second")])
-        for attempt, alone in enumerate([(True, False), (True, True)], start=1):
-            run = f"run-{attempt}"
-            queue.claim(2)
-            queue.assign_batch(run, ["first", "second"])
-            for name in ("first", "second"):
-                queue.start(name, run_id=run, batch_id=run)
-            queue.begin_stage("first", "job_request", run_id=run, content_key="key", input={})
-            queue.settle_run(run, batch_id=run, outcome="failure", error="Crashed.", max_attempts=3)
-            assert (queue.get("first").solo, queue.get("second").solo) == alone
-            assert queue.get("first").attempts == queue.get("second").attempts == attempt
+        found = [[die(queue, name) for name in ("first", "second")] for _ in range(3)]
+        assert found == [["pending", "pending"], ["pending", "pending"], ["failed", "failed"]]
+
+    def test_a_run_that_was_ended_from_outside_makes_no_suspect(self, queue: JobQueue) -> None:
+        """By a signal, or together with the whole machine."""
+        queue.add([new("in-hand"), new("neighbour")])
+        run = begin_run(queue, "in-hand", "neighbour")
+        queue.begin_stage("in-hand", "job_request", run_id=run, content_key="key", input={})
+        queue.settle_run(run, batch_id=run, outcome="interrupted", error="Told to stop.", max_attempts=3)
+        found = {name: queue.get(name) for name in ("in-hand", "neighbour")}
+        assert {(job.status, job.solo, job.not_before) for job in found.values()} == {("pending", False, None)}
+        assert (found["in-hand"].attempts, found["neighbour"].attempts) == (1, 0)
+        assert queue.attempts("neighbour") == []
+        for _ in range(10):
+            run = begin_run(queue, "in-hand")
+            queue.begin_stage("in-hand", "job_request", run_id=run, content_key="key", input={})
+            assert queue.settle_run(run, batch_id=run, outcome="interrupted", error="", max_attempts=3) == {
+                "in-hand": "pending"
+            }
+
+    def test_runs_that_die_before_any_stage_are_tried_rarer_then_alone_and_not_for_ever(self, queue: JobQueue) -> None:
+        queue.add([new("one"), new("two")])
+        story = []
+        while queue.get("one").status == "pending":
+            run = begin_run(queue, "one", "two")
+            queue.settle_run(run, batch_id=run, outcome="failure", error="No start.", max_attempts=3)
+            job, other = queue.get("one"), queue.get("two")
+            assert (job.not_before, job.solo) == (other.not_before, other.solo), "they stay together"
+            waits = round((job.not_before - job.updated_at).total_seconds()) if job.not_before else 0
+            story.append((waits, job.solo))
+        assert story[:-1] == [
+            (0, False), (0, False), (10, False), (20, False), (40, False), (80, False), (160, False), (320, False),
+            (600, True), (600, True), (600, True),
+        ]  # fmt: skip
+        job = queue.get("one")
+        assert (job.status, job.fault) == ("failed", "crash")
+        assert "12 runs" in (job.error or "")
+        assert "No start." in (job.error or "")
+        assert job.error_hint
+
+    def test_a_stage_that_ends_well_forgives_the_runs_that_did_not_begin(self, queue: JobQueue) -> None:
+        queue.add([new("a")])
+        for stage in JOB_TYPES["pony_flux"].stages:
+            for _ in range(5):
+                run = begin_run(queue, "a")
+                queue.settle_run(run, batch_id=run, outcome="failure", error="No start.", max_attempts=3)
+            do_stage(queue, stage, "a", run := begin_run(queue, "a"))
+            queue.release(["a"], run_id=run, status="pending")
+        assert queue.get("a").idle_deaths == 0
 
     @pytest.mark.parametrize("outcome", ["success", "failure"])
     def test_at_the_limit_a_job_has_failed(self, left_behind: JobQueue, outcome: Any) -> None:
-        settled = left_behind.settle_run("run", batch_id="batch", outcome=outcome, error="Crashed.", max_attempts=1)
-        assert settled["waiting"] == "failed"
-        assert settled["middle"] == ("failed" if outcome == "failure" else "held")
+        left_behind.settle_run("run", batch_id="batch", outcome=outcome, error="Crashed.", max_attempts=1)
+        assert left_behind.get("waiting").status == "pending"
+        if outcome == "failure":
+            assert left_behind.get("middle").status == "pending", "it did not die alone"
+            assert die(left_behind, "middle", stage="enhanced_prompt", max_attempts=1) == "failed"
+        else:
+            assert left_behind.get("middle").status == "held"
 
     def test_without_a_batch_only_what_it_ran(self, left_behind: JobQueue) -> None:
         settled = left_behind.settle_run("run", batch_id=None, outcome="failure", error="Crashed.", max_attempts=3)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -207,3 +207,76 @@ def test_what_was_shown_again_is_the_same_version(stores: repair.Stores, databas
     assert event is not None
     assert event.asset_materialization is not None
     assert event.asset_materialization.tags["dagster/data_version"] == image.sha256[:16]
+
+
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_a_stage_that_ends_between_two_looks_is_no_finding(
+    stores: repair.Stores, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = stores.instance.get_materialized_partitions
+    begun: list[str] = []
+
+    def then_a_job_ends(key: dg.AssetKey) -> set[str]:
+        found = original(key)
+        if not begun:
+            begun.append("b")
+            assert materialize(
+                stores.instance, "b", selection=("job_request", "enhanced_prompt", "generated_image")
+            ).success
+        return found
+
+    stores.instance.add_dynamic_partitions(PARTITIONS, ["b"])
+    monkeypatch.setattr(stores.instance, "get_materialized_partitions", then_a_job_ends)
+    assert list(repair.find_disagreements(stores, fix=False)) == []
+    assert stores.queue.get("b").status == "completed"
+
+
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_a_job_that_is_claimed_between_two_looks_is_no_finding(
+    stores: repair.Stores, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = stores.instance.get_dynamic_partitions
+
+    def then_a_job_is_claimed(name: str) -> list[str]:
+        found = list(original(name))
+        if stores.queue.get("b").status == "pending":
+            claim_batch(stores.queue, "batch")
+            create_run_for_test(stores.instance, tags={BATCH_TAG: "batch"})
+            stores.instance.add_dynamic_partitions(PARTITIONS, ["b"])
+        return found
+
+    monkeypatch.setattr(stores.instance, "get_dynamic_partitions", then_a_job_is_claimed)
+    assert list(repair.find_disagreements(stores, fix=False)) == []
+    assert stores.queue.get("b").status == "claimed"
+
+
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_what_is_found_only_once_is_no_finding(
+    stores: repair.Stores, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A picture that is being replaced is another one for a moment."""
+    original, asked = stores.store.sha256_of, list[str]()
+
+    def changing(*parts: str) -> str:
+        asked.append(parts[-1])
+        return "0" * 64 if len(asked) == 1 else original(*parts)
+
+    monkeypatch.setattr(stores.store, "sha256_of", changing)
+    assert list(repair.find_disagreements(stores, fix=True)) == []
+    assert stores.queue.get("a").status == "completed"
+    assert asked == ["a.png", "a.png"]
+
+
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_what_is_shown_again_has_its_picture_and_its_numbers(stores: repair.Stores, database: Database) -> None:
+    def shown() -> Mapping[str, dg.MetadataValue]:
+        event = stores.instance.get_latest_materialization_event(dg.AssetKey("generated_image"))
+        assert event is not None
+        assert event.asset_materialization is not None
+        return event.asset_materialization.metadata
+
+    before = shown()
+    lose_dagsters_events(stores, database)
+    list(repair.find_disagreements(stores, fix=True))
+    assert shown() == before
+    assert isinstance(before["preview"], dg.MarkdownMetadataValue)

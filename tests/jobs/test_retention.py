@@ -193,10 +193,10 @@ def test_prune_shows_and_does_the_same(
     expected = {"dry_run": True, "keep_days": 55, "keep_jobs": 4, "jobs": ["e"]}
     expected |= {"keep_log_days": 14, "log_lines": 0, "runs": 0}
     prune("--days", "55", "--dry-run", "--json")
-    assert json.loads(capsys.readouterr().out) == expected
+    assert json.loads(capsys.readouterr().out)["data"] == expected
     assert instance.has_dynamic_partition(PARTITIONS, "e")
     prune("--days", "55", "--json")
-    assert json.loads(capsys.readouterr().out) == expected | {"dry_run": False}
+    assert json.loads(capsys.readouterr().out)["data"] == expected | {"dry_run": False}
     assert not instance.has_dynamic_partition(PARTITIONS, "e")
     prune("--keep", "0", "--dry-run")
     assert "4 partitions would be removed" in capsys.readouterr().out

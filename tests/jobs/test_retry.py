@@ -74,7 +74,7 @@ def test_another_seed_makes_another_picture_from_the_same_words_and_the_history_
     old = store.read("0-generated", "a.png")
     assert fc("retry", "a", "--seed", "8")[0] == 0
     assert again(instance, done) == runs(*set(STAGES) - {"enhanced_prompt"})
-    attempts = json.loads(fc("history", "a", "--json")[1])["attempts"]
+    attempts = json.loads(fc("history", "a", "--json")[1])["data"]["attempts"]
     first, second = (one for one in attempts if one["stage"] == "generated_image")
     assert Path(first["file"]).read_bytes() == old
     assert Path(second["file"]).read_bytes() == store.read("0-generated", "a.png")

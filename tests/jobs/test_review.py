@@ -43,7 +43,7 @@ def test_an_image_that_was_turned_down_is_kept_and_taken_when_approved(
     assert materialized(instance, "generated_image") == set(), "what was turned down is not shown as made"
     picture = store.path("0-generated", "a.png")
     assert picture.exists()
-    (waiting,) = json.loads(fc("review", "--json")[1])["jobs"]
+    (waiting,) = json.loads(fc("review", "--json")[1])["data"]
     assert (waiting["job_id"], waiting["stage"], waiting["picture"]) == ("a", "generated_image", str(picture))
     assert "turned down" in waiting["reason"]
     assert str(picture) in fc("review")[1].splitlines()[1]

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import time
+from tempfile import TemporaryDirectory
 
 import dagster as dg
+import pytest
+from dagster._core.events import JobFailureData, RunFailureReason
 from dagster._core.test_utils import create_run_for_test
 
 from jobs.queue.job_queue import JobQueue
@@ -50,6 +54,43 @@ def test_a_tick_frees_the_slot_and_the_jobs_of_a_dead_run(
     states = {run.run_id: run.status for run in instance.get_runs()}
     assert states == {dead.run_id: dg.DagsterRunStatus.FAILURE, alive.run_id: dg.DagsterRunStatus.STARTED}
     assert fail_dead_runs(instance) == []
+
+
+@pytest.mark.parametrize("server_lives", [True, False])
+def test_a_run_that_died_with_its_code_server_makes_no_suspect(
+    server_lives: bool, instance: dg.DagsterInstance, queue: JobQueue, store: ImageStore
+) -> None:
+    """As after a power cut or a hard restart of all; the run that dies alone is held against the job in hand."""
+    child = subprocess.Popen(["true"])
+    child.wait()
+    add_jobs(queue, store, {"pony_prompt": "portrait of a woman"}, {"pony_prompt": "portrait of a man"})
+    claim_batch(queue, "one")
+    with TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX) as server:
+        address = f"{folder}/code-server"  # short, as such an address must be
+        server.bind(address)
+        if server_lives:
+            server.listen()
+        dead = run_of(instance, child.pid, socket=address)
+        queue.start("a", run_id=dead.run_id, batch_id="one")
+        queue.begin_stage("a", "job_request", run_id=dead.run_id, content_key="key", input={})
+        tick(instance)
+    job, neighbour = queue.get("a"), queue.get("b")
+    assert (job.solo, job.idle_deaths) == ((True, 0) if server_lives else (False, 1))
+    assert (job.attempts, neighbour.attempts, neighbour.solo) == (1, 0, False)
+
+
+def test_a_run_that_was_told_to_stop_makes_no_suspect(
+    instance: dg.DagsterInstance, queue: JobQueue, store: ImageStore
+) -> None:
+    """Dagster records it as a failure, with the reason: nobody had asked for it in the UI."""
+    run = run_of(instance, os.getpid())
+    add_jobs(queue, store, {"pony_prompt": "portrait of a woman"}, hold=True)
+    queue.start("a", run_id=run.run_id, batch_id=None)
+    queue.begin_stage("a", "job_request", run_id=run.run_id, content_key="key", input={})
+    told = JobFailureData(error=None, failure_reason=RunFailureReason.UNEXPECTED_TERMINATION)
+    instance.report_run_failed(run, "Execution was interrupted unexpectedly.", told)
+    tick(instance)
+    assert (queue.get("a").solo, queue.get("a").idle_deaths) == (False, 1)
 
 
 def test_a_run_that_told_no_process_yet_is_left_to_dagster(instance: dg.DagsterInstance) -> None:

@@ -197,7 +197,7 @@ def test_the_sensor_makes_the_job_and_runs_it(
 ) -> None:
     code, said, wrong = fc("submit", "-p", "x", "--every", "0 9 * * *", "--id", "daily", "--tag", "a=b", "--json")
     assert code == 0, wrong
-    (added,) = json.loads(said)["schedules"]
+    (added,) = json.loads(said)["data"]
     assert datetime.fromisoformat(added["next_at"]) > datetime.now(UTC)
     assert tick(instance) == []
     with database.session() as session:
@@ -209,6 +209,6 @@ def test_the_sensor_makes_the_job_and_runs_it(
     assert "daily-20240604090000" in fc("schedule", "list")[1]
     assert fc("schedule", "stop", "daily")[0] == 0
     assert "stopped" in fc("schedule", "show", "daily")[1]
-    assert json.loads(fc("schedule", "show", "daily", "--json")[1])["enabled"] is False
+    assert json.loads(fc("schedule", "show", "daily", "--json")[1])["data"]["enabled"] is False
     assert fc("schedule", "stop", "nobody")[0] == 3
     assert fc("submit", "-p", "x", "--every", "1h", "--wait")[0] == 2

@@ -231,3 +231,15 @@ class TestFormats:
     def test_any_yaml_is_loaded_or_rejected(self, text: str) -> None:
         with suppress(RejectedError):
             assert parse_entries("a.yaml", read_entries("a.yaml", text.encode()))
+
+
+def test_an_id_that_another_process_made_too_is_made_once_more(
+    queue: JobQueue, store: ImageStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = iter(["same", "same", "other", "same", "third"])
+    monkeypatch.setattr("jobs.requests.accept.new_job_id", lambda: next(made))
+    request = parse_request({"pony_prompt": "x"})
+    both = [submit([(None, request)], queue=queue, store=store, settings=Settings(), origin="cli") for _ in range(3)]
+    assert [job.id for (job,) in both] == ["same", "other", "third"]
+    with pytest.raises(RejectedError, match="same is taken"):
+        submit([("same", request)], queue=queue, store=store, settings=Settings(), origin="cli")

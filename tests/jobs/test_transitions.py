@@ -197,6 +197,27 @@ def machine(database: Database) -> type[RuleBasedStateMachine]:  # noqa: C901 - 
         def turn_down(self, job: str) -> None:
             self.step("person", lambda: queue.turn_down(job, reason="R."))
 
+        @rule(job=st.sampled_from(["a", "b", "g"]))
+        def release_held(self, job: str) -> None:
+            if job in self.before:
+                self.step("person", lambda: queue.release_held(job))
+
+        @rule(job=st.sampled_from(["a", "b", "g"]), priority=st.integers(1, 10))
+        def set_priority(self, job: str, priority: int) -> None:
+            if job in self.before:
+                self.step("person", lambda: queue.set_priority(job, priority))
+
+        @rule(job=JOBS, stars=st.integers(1, 5))
+        def rate(self, job: str, stars: int) -> None:
+            self.step("person", lambda: queue.rate(job, stars))
+
+        @rule(pause=st.booleans())
+        def pause(self, pause: bool) -> None:
+            self.step("person", lambda: queue.pause(by="me") if pause else queue.resume(by="me"))
+            assert pause == (queue.paused() is not None)
+            if pause:
+                assert queue.claim(3) == []
+
         @rule(job=JOBS)
         def archive(self, job: str) -> None:
             self.step("person", lambda: queue.archive([job]))

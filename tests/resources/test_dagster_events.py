@@ -231,7 +231,7 @@ def test_the_sensor_and_fc_prune_do_it(
         with pytest.raises(SystemExit) as end:
             main(["prune", "--json", *arguments])
         assert not end.value.code
-        printed: dict[str, Any] = json.loads(capsys.readouterr().out)
+        printed: dict[str, Any] = json.loads(capsys.readouterr().out)["data"]
         return printed
 
     runs = [add_run(instance) for _ in range(3)]

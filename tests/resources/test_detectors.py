@@ -3,11 +3,13 @@
 import os
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from skimage import data
 
 from imaging.errors import SettingsError
+from imaging.geometry.align import cut, frame_around, upright_angle
 from resources.choose import make_detector
 from resources.detectors.haar import HaarDetector
 from resources.detectors.yunet import YuNetDetector
@@ -101,6 +103,67 @@ def test_yunet_finds_turned_faces_and_says_how_they_are_turned(yunet, turns, rol
     (face,) = yunet.detect(image)
     assert inside(face, image)
     assert abs((face.roll - roll + 180) % 360 - 180) < 5
+
+
+OWN_ROLL = 3.0  # of the astronaut, by her irises: (202.8, 101.3) and (246.5, 103.5)
+TURNS = (-40, -32, -24, -16, -8, -4, 0, 4, 8, 16, 24, 32, 40)
+
+
+def rolls_off(yunet, photo, size):
+    """By how many degrees each turned face is read wrongly."""
+    off = []
+    for angle in TURNS:
+        turned = cv2.warpAffine(photo, cv2.getRotationMatrix2D((224, 118), -angle, size / 90), (600, 600))
+        turned = np.roll(turned, (190, 90), axis=(0, 1))
+        (face,) = yunet.detect(turned)
+        off.append(abs(upright_angle(face) - angle - OWN_ROLL))
+    return off
+
+
+@pytest.mark.parametrize("size", [36, 60, 90, 150])
+def test_yunet_reads_how_a_face_is_turned_to_a_degree(yunet, size):
+    assert max(rolls_off(yunet, data.astronaut(), size)) < 1
+
+
+@pytest.mark.parametrize("size", [60, 90, 150])
+def test_a_face_in_sunglasses_is_read_to_a_few_degrees(yunet, size):
+    photo = data.astronaut()
+    for x, y in ((203, 101), (246, 103)):
+        cv2.ellipse(photo, (x, y), (14, 10), 3, 0, 360, (20, 20, 25), -1)
+    cv2.line(photo, (203, 99), (246, 101), (20, 20, 25), 2)
+    off = rolls_off(yunet, photo, size)
+    assert np.mean(off) < 3
+    assert max(off) < 8
+
+
+def beside(angle):
+    """The astronaut, upright, and beside her once more, turned by `angle` degrees clockwise."""
+    turned = cv2.warpAffine(
+        data.astronaut(), cv2.getRotationMatrix2D((224, 118), -angle, 1), (512, 512), borderValue=(128, 128, 128)
+    )
+    turned = np.roll(turned, (140, 30), axis=(0, 1)) if angle else turned
+    return np.hstack([data.astronaut(), turned])
+
+
+@pytest.mark.parametrize("angle", [45, 90, 135, 180, 225, 270, 315])
+def test_a_turned_face_beside_an_upright_one_is_turned_for_itself(detector, angle):
+    left, right = sorted(detector.detect(beside(angle)), key=lambda face: face.box.left)
+    assert abs(upright_angle(left) - OWN_ROLL) < 2
+    assert abs((upright_angle(right) - OWN_ROLL - angle + 180) % 360 - 180) < 2
+    assert min(left.score, right.score) >= 0.6
+    cut_upright = cut(beside(angle), frame_around(right, (1024, 512), 0.3), 128)
+    reference = cut(beside(angle), frame_around(left, (1024, 512), 0.3), 128)
+    assert np.corrcoef(cut_upright.ravel(), reference.ravel())[0, 1] > 0.6
+
+
+def test_a_crowd_of_which_each_looks_another_way(detector):
+    rows = [np.hstack([np.rot90(data.astronaut()[:256, 96:352], (across + down) % 4) for across in range(4)])
+            for down in range(3)]  # fmt: skip
+    faces = [face for face in detector.detect(np.vstack(rows)) if face.score >= 0.6]
+    assert len(faces) == 12
+    for face in faces:
+        turns = (int(face.box.center[0] // 256) + int(face.box.center[1] // 256)) % 4
+        assert abs((upright_angle(face) - OWN_ROLL + 90 * turns + 180) % 360 - 180) < 3
 
 
 def test_yunet_clamps_a_face_at_the_border(yunet):

@@ -271,3 +271,31 @@ def test_passwords_are_not_shown():
     with pytest.raises(SettingsError) as caught:
         ImageStore("nonsense://user:secret@host/x")
     assert "secret" not in str(caught.value)
+
+
+def test_a_file_like_another_shares_its_bytes_until_one_is_replaced(store):
+    store.write(FINAL, "a.png", data=b"one")
+    assert store.write("4-results", "a.png", data=b"one", like=(FINAL, "a.png")) == store.as_stored(
+        "4-results", "a.png", data=b"one"
+    )
+    first, second = store.path(FINAL, "a.png"), store.path("4-results", "a.png")
+    if not store.root.startswith("memory"):
+        assert Path(first.path).samefile(second.path)
+    store.write("4-results", "a.png", data=b"one", like=(FINAL, "a.png"))
+    assert store.temp_leftovers(0) == []
+    store.write(FINAL, "a.png", data=b"two")
+    assert (store.read("4-results", "a.png"), store.read(FINAL, "a.png")) == (b"one", b"two")
+    store.remove(FINAL, "a.png")
+    assert store.read("4-results", "a.png") == b"one"
+
+
+def test_where_there_are_no_hard_links_a_copy_is_written(tmp_path, monkeypatch):
+    def refused(*_):
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(Path, "hardlink_to", refused)
+    store = ImageStore(str(tmp_path))
+    store.write(FINAL, "a.png", data=b"one")
+    store.write("4-results", "a.png", data=b"one", like=(FINAL, "a.png"))
+    assert store.read("4-results", "a.png") == b"one"
+    assert not (tmp_path / FINAL / "a.png").samefile(tmp_path / "4-results" / "a.png")

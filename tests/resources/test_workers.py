@@ -79,12 +79,12 @@ def test_the_stages_that_need_a_gpu_are_those_in_its_pool() -> None:
 
 
 def test_status_and_doctor_tell_of_workers(fc: Fc, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert json.loads(fc("status", "--json")[1])["workers"] == []
+    assert json.loads(fc("status", "--json")[1])["data"]["workers"] == []
     workers = Workers(database)
     beat(workers, "gpu-1@machine", "run-1")
     beat(workers, "gpu-2@machine")
     silence(database, "gpu-2@machine", 300)
-    found = json.loads(fc("status", "--json")[1])["workers"]
+    found = json.loads(fc("status", "--json")[1])["data"]["workers"]
     assert [(one["name"], one["alive"], one["run_ids"]) for one in found] == [
         ("gpu-1@machine", True, ["run-1"]),
         ("gpu-2@machine", False, []),
@@ -92,11 +92,11 @@ def test_status_and_doctor_tell_of_workers(fc: Fc, database: Database, monkeypat
     page = fc("status")[1]
     assert "run-1" in page
     assert "lost" in page
-    checks = {one["name"]: one for one in json.loads(fc("doctor", "--json")[1])["checks"]}
+    checks = {one["name"]: one for one in json.loads(fc("doctor", "--json")[1])["data"]["checks"]}
     assert checks["workers"]["level"] == "WARN"
     assert "gpu-2@machine" in checks["workers"]["found"]
     monkeypatch.setenv("FC_WORKER_SILENCE", "1000")
-    checks = {one["name"]: one for one in json.loads(fc("doctor", "--json")[1])["checks"]}
+    checks = {one["name"]: one for one in json.loads(fc("doctor", "--json")[1])["data"]["checks"]}
     assert checks["workers"]["level"] == "OK"
 
 
@@ -111,7 +111,7 @@ def celery_home(home: Path, monkeypatch: pytest.MonkeyPatch, redis_url: str) -> 
 
 
 def test_a_home_for_workers_without_workers_is_a_finding(fc: Fc, celery_home: Path) -> None:
-    checks = {one["name"]: one for one in json.loads(fc("doctor", "--json")[1])["checks"]}
+    checks = {one["name"]: one for one in json.loads(fc("doctor", "--json")[1])["data"]["checks"]}
     assert checks["workers"]["level"] == "WARN"
     assert "fc worker" in checks["workers"]["hint"]
     assert checks["redis"]["level"] == "OK"

@@ -2,15 +2,20 @@
 
 It follows server.py and execution.py of ComfyUI: a wrong graph is refused with 400 and `node_errors`, a finished or
 failed run appears in the history, a run that an interrupt ended as well, and a restart forgets queue and history. A
-graph that it ran before is not run again; without a client_id, its outputs are then missing (ComfyUI #14939).
+graph that it ran before is not run again; without a client_id, its outputs are then missing (ComfyUI #14939). An output
+that is not valid is left out with 200 and `node_errors` when another one is; its PNGs hold the graph as `prompt`;
+progress goes over `/ws` to the client that asked.
 """
 
 from __future__ import annotations
 
+import base64
 import email
 import email.policy
+import hashlib
 import itertools
 import json
+import struct
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,15 +23,22 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from imaging.files.provenance import Provenance, encode_png
 from sketch.paint import paint_scene
 from sketch.repaint import repaint_face
-from tests.support.http_server import Handler, picture_file, read_picture, serving
+from tests.support.http_server import Handler, read_picture, serving
 
+OUTPUT_NODES = ("SaveImage", "PreviewImage", "SaveImageWebsocket")
 CHECKPOINT = "sd_xl_base_1.0.safetensors"
 NODES = (
     "CheckpointLoaderSimple", "CLIPTextEncode", "EmptyLatentImage", "KSampler", "VAEDecode", "SaveImage",
     "PreviewImage", "LoadImage", "LoadImageMask", "VAEEncode", "SetLatentNoiseMask",
 )  # fmt: skip
+
+
+def behind(graph: dict[str, Any], node_id: str) -> set[str]:
+    links = [value[0] for value in graph[node_id]["inputs"].values() if isinstance(value, list)]
+    return {node_id}.union(*(behind(graph, link) for link in links if link in graph))
 
 
 def node(kind: str, title: str = "", **inputs: Any) -> dict[str, Any]:
@@ -73,6 +85,10 @@ class ComfyUIState:
     )
     samplers: tuple[str, ...] = ("euler", "euler_ancestral", "dpmpp_2m")
     keeps_prompt_id: bool = True
+    sign_in: str = ""
+    has_websocket: bool = True
+    writes_metadata: bool = True
+    sockets: dict[str, Any] = field(default_factory=dict)
     prompts: list[dict[str, Any]] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
     uploads: dict[str, bytes] = field(default_factory=dict)
@@ -97,6 +113,11 @@ class ComfyUIHandler(Handler):
 
     def do_GET(self) -> None:  # noqa: N802 - the base class's name
         state, parts = self.state, urlsplit(self.path)
+        if not self.signed_in():
+            return
+        if parts.path == "/ws" and state.has_websocket:
+            self.websocket(parse_qs(parts.query)["clientId"][0])
+            return
         state.asked.append(parts.path)
         words = parts.path.strip("/").split("/")
         if words == ["system_stats"]:
@@ -121,6 +142,8 @@ class ComfyUIHandler(Handler):
 
     def do_POST(self) -> None:  # noqa: N802 - the base class's name
         state, data = self.state, self.body()
+        if not self.signed_in():
+            return None
         state.asked.append(self.path)
         if self.path == "/upload/image":
             return self.upload(data)
@@ -135,6 +158,31 @@ class ComfyUIHandler(Handler):
                 state.history[name] = entry("error", ["execution_interrupted", {"prompt_id": name, "node_id": "3"}])
             state.running = []
         return self.give(b"")
+
+    def signed_in(self) -> bool:
+        """As a proxy before ComfyUI asks for it, which has no log-in of its own."""
+        if not self.state.sign_in or self.headers.get("authorization") == self.state.sign_in:
+            return True
+        self.give({"detail": "Unauthorized"}, 401)
+        return False
+
+    def websocket(self, client_id: str) -> None:
+        """The handshake of RFC 6455; then whoever runs a workflow of this client sends, until it goes."""
+        magic = f"{self.headers['sec-websocket-key']}258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+        accept = base64.b64encode(hashlib.sha1(magic.encode(), usedforsecurity=False).digest()).decode()
+        head = f"HTTP/1.1 101 Switching\r\nupgrade: websocket\r\nconnection: upgrade\r\nsec-websocket-accept: {accept}"
+        self.wfile.write(f"{head}\r\n\r\n".encode())
+        self.state.sockets[client_id] = self.wfile
+        self.tell(client_id, "status", {"sid": client_id})
+        self.rfile.read(1)
+        self.close_connection = True
+
+    def tell(self, client_id: str, kind: str, data: dict[str, Any]) -> None:
+        text = json.dumps({"type": kind, "data": data}).encode()
+        if client_id in self.state.sockets:
+            self.state.sockets[client_id].write(
+                b"\x82\x03\0\0\1" + bytes([0x81, 126]) + struct.pack(">H", len(text)) + text
+            )
 
     def upload(self, data: bytes) -> None:
         head = f"content-type: {self.headers['content-type']}\r\n\r\n".encode()
@@ -154,19 +202,28 @@ class ComfyUIHandler(Handler):
         if manner == "lost request":
             return self.reset()
         errors = self.node_errors(body["prompt"])
-        if errors:
+        valid = set(self.outputs(body["prompt"])) - {
+            one for found in errors.values() for one in found["dependent_outputs"]
+        }
+        if errors and not valid:
             error = {"type": "prompt_outputs_failed_validation", "message": "Prompt outputs failed validation"}
             return self.give({"error": error, "node_errors": errors}, 400)
         name = body["prompt_id"] if state.keeps_prompt_id else f"own-{next(state.numbers)}"
         if manner == "hang":
             state.running.append(name)
+            for told in ({"value": 9, "max": 9, "prompt_id": "x"}, {"value": 1, "max": 2, "prompt_id": name}):
+                self.tell(body["client_id"], "progress", told)
+        elif manner == "breaks off":
+            state.running.append(name)
+            state.sockets[body["client_id"]].write(b"\x81")
+            state.sockets[body["client_id"]].close()
         elif manner == "queue":
             state.pending += ["somebody-elses", name]
         elif manner != "restart":
             state.history[name] = self.run_or_take(body, manner)
         if manner == "lost answer":
             return self.reset()
-        return self.give({"prompt_id": name, "number": 1, "node_errors": {}})
+        return self.give({"prompt_id": name, "number": 1, "node_errors": errors})
 
     def node_errors(self, graph: dict[str, Any]) -> dict[str, Any]:
         found = {}
@@ -181,8 +238,12 @@ class ComfyUIHandler(Handler):
                         "type": "value_not_in_list", "message": "Value not in list",
                         "details": f"{name}: '{value}' not in {list(allowed)}", "extra_info": {"input_name": name},
                     }  # fmt: skip
-                    found[node_id] = {"errors": [error], "dependent_outputs": ["9"], "class_type": one["class_type"]}
+                    outputs = [output for output in self.outputs(graph) if node_id in behind(graph, output)]
+                    found[node_id] = {"errors": [error], "dependent_outputs": outputs, "class_type": one["class_type"]}
         return found
+
+    def outputs(self, graph: dict[str, Any]) -> list[str]:
+        return [node_id for node_id, one in graph.items() if one["class_type"] in OUTPUT_NODES]
 
     def run_or_take(self, body: dict[str, Any], manner: str) -> dict[str, Any]:
         key, cache = json.dumps([body["prompt"], manner], sort_keys=True), self.state.cache
@@ -198,7 +259,10 @@ class ComfyUIHandler(Handler):
                 "exception_message": "Allocation on device 0\nwould exceed memory", "traceback": [],
             }  # fmt: skip
             return entry("error", ["execution_start", {}], ["execution_error", told])
-        data = picture_file(self.paint(graph, wider=8 * (manner == "wrong size")))
+        texts = {"prompt": json.dumps(graph)} if self.state.writes_metadata else {}
+        data = encode_png(
+            self.paint(graph, wider=8 * (manner == "wrong size")), provenance=Provenance("", {}, None, texts=texts)
+        )
         images = []
         for _ in range(2 if manner == "two images" else 1):
             name = f"face_{next(self.state.numbers):05}_.png"

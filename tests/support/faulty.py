@@ -17,18 +17,45 @@ from pathlib import Path
 import numpy as np
 
 from imaging.errors import BackendError, NeedsReviewError, OutOfMemoryError, TransientError
+from jobs.queue.job_queue import JobQueue
+from resources.database import open_database
 from resources.generators.base import ImageTask, InpaintTask, Outcome
+from resources.generators.in_hand import who_is_told
 from resources.settings import Settings
 from resources.writers.base import DescriptionAnswer, Picture, PromptAnswer, PromptDraft
 from resources.writers.offline import OfflineWriter
 from sketch.generator import SketchGenerator
 
 
+def _in_mask(task: InpaintTask, new: np.ndarray) -> np.ndarray:
+    """New pixels where the mask is, as servers blend them."""
+    weight = task.mask[..., None] / 255
+    return np.rint(task.image * (1 - weight) + new * weight).astype(np.uint8)
+
+
+def _noise(side: int) -> np.ndarray:
+    return np.random.default_rng(3).integers(0, 256, (side, side, 3), dtype=np.uint8)
+
+
+DAMAGED_FACES = {
+    "black": lambda task: _in_mask(task, np.zeros_like(task.image)),
+    "grey": lambda task: _in_mask(task, np.full_like(task.image, 128)),
+    "noisy": lambda task: _in_mask(task, _noise(len(task.image))),
+    "coarse": lambda task: _in_mask(task, np.repeat(np.repeat(_noise(len(task.image) // 8), 8, 0), 8, 1)),
+    "half-size": lambda task: task.image[::2, ::2],
+    "wide": lambda task: task.image[: len(task.image) // 2],
+    "rgba": lambda task: np.dstack([task.image, task.mask]),
+    "float": lambda task: np.full(task.image.shape, np.nan, np.float32),
+    "flat-array": lambda task: task.image[..., 0],
+}
+
+
 class FaultyGenerator(SketchGenerator):
     """The sketch generator, with faults on demand.
 
     `broken-scene`: an error for that task. `raising-scene`: raises in the middle of the batch. `blank-scene`: a blank
-    image. `broken-face`: an error in the face pass. `busy-scene`: a fault that may pass. `asked-scene`: one with a
+    image. `broken-face`: an error in the face pass. `NAME-face` of `DAMAGED_FACES`: such a face.
+    `rgba-scene`: a picture with transparency. `busy-scene`: a fault that may pass. `asked-scene`: one with a
     Retry-After of 900 s. `large-scene`: short memory. `torch-scene`: raises an error of torch's of that name.
     """
 
@@ -53,14 +80,20 @@ class FaultyGenerator(SketchGenerator):
                 outcome = next(super().generate([task]))
                 if "blank-scene" in task.prompt and not isinstance(outcome, Exception):
                     outcome = replace(outcome, pixels=np.full_like(outcome.pixels, 127))
+                if "rgba-scene" in task.prompt and not isinstance(outcome, Exception):
+                    outcome = replace(outcome, pixels=np.dstack([outcome.pixels, outcome.pixels[..., 0]]))
                 yield outcome
 
     def inpaint(self, tasks: Sequence[InpaintTask]) -> Iterator[Outcome]:
         for task in tasks:
             if "broken-face" in task.task.prompt:
                 yield BackendError(f"Job {task.task.job_id} hit a broken face.", "Repair it.")
-            else:
-                yield from super().inpaint([task])
+                continue
+            outcome = next(super().inpaint([task]))
+            for name, damaged in DAMAGED_FACES.items():
+                if f"{name}-face" in task.task.prompt and not isinstance(outcome, Exception):
+                    outcome = replace(outcome, pixels=damaged(task))
+            yield outcome
 
 
 class KilledOnce(SketchGenerator):
@@ -76,6 +109,38 @@ class KilledOnce(SketchGenerator):
                 marker.touch()
                 os.kill(os.getpid(), signal.SIGKILL)
             yield from super().generate([task])
+
+
+class Poison(SketchGenerator):
+    """Kills its own process, in the hand of the job, over a `poison-scene`."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__()
+
+    def generate(self, tasks: Sequence[ImageTask]) -> Iterator[Outcome]:
+        for task in tasks:
+            if "poison-scene" in task.prompt:
+                os.kill(os.getpid(), signal.SIGKILL)
+            yield from super().generate([task])
+
+
+class CallsOfTwo(SketchGenerator):
+    """Makes two images in a call, as a GPU does, and says which; the jobs then in hand are noted in FC_TEST_IN_HAND."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__()
+        self._queue = JobQueue(open_database(settings.resolved_database_url))
+
+    def generate(self, tasks: Sequence[ImageTask]) -> Iterator[Outcome]:
+        tell = who_is_told()
+        for start in range(0, len(tasks), 2):
+            call = tasks[start : start + 2]
+            tell([task.job_id for task in call])
+            running = [job.id for job in self._queue.find(statuses=["running"], newest_first=False)]
+            begun = [one for one in running for stage in self._queue.stage_results(one) if stage.status == "running"]
+            with Path(os.environ["FC_TEST_IN_HAND"]).open("a") as noted:
+                noted.write(f"{' '.join(begun)}\n")
+            yield from list(super().generate(call))
 
 
 class HeldUp(SketchGenerator):

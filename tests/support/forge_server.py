@@ -2,7 +2,9 @@
 
 It follows modules/api/api.py, modules/progress.py and modules/processing.py of A1111 1.10 and Forge 2: an unknown
 checkpoint in `override_settings` is left out silently, an interrupted image is answered with 200 as far as it came, an
-interrupt stops whatever is being made, and the two servers tell errors in different bodies.
+interrupt stops whatever is being made, and the two servers tell errors in different bodies. A job takes the marks of an
+interrupt away when it begins (modules/shared_state.py); a checkpoint has no hash until the first image by it; without
+the web UI (`--nowebui`) there is no list of tasks.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from __future__ import annotations
 import base64
 import json
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -58,6 +61,12 @@ class ForgeState:
     schedulers: tuple[str, ...] | None = ("Automatic", "Uniform", "Karras")
     auth: str = ""
     has_progress: bool = True
+    has_webui: bool = True
+    scripts: dict[str, str] = field(default_factory=dict)
+    job: dict[str, Any] = field(
+        default_factory=lambda: {"job": "", "job_timestamp": "0", "interrupted": False, "skipped": False}
+    )
+    jobs: int = 0
     a1111_errors: bool = False
     requests: list[tuple[str, Any]] = field(default_factory=list)
     tasks: dict[str, str] = field(default_factory=dict)
@@ -67,6 +76,11 @@ class ForgeState:
 
     def bodies(self, path: str) -> list[Any]:
         return [body for asked, body in self.requests if asked == path]
+
+    def begin(self, name: str) -> None:
+        self.jobs += 1
+        stamp = time.strftime("%Y%m%d%H%M%S")
+        self.job.update(job=name, job_timestamp=stamp, interrupted=False, skipped=False)
 
     @property
     def images(self) -> list[Any]:
@@ -85,6 +99,8 @@ class ForgeHandler(Handler):
             return
         if self.path == "/sdapi/v1/options":
             self.give(state.options)
+        elif self.path.startswith("/sdapi/v1/progress?") and state.has_progress:
+            self.give({"progress": 0.25 if state.job["job"] else 0.0, "state": state.job, "current_image": None})
         elif self.path == "/sdapi/v1/sd-models":
             self.give(state.models)
         elif self.path == "/sdapi/v1/samplers":
@@ -105,7 +121,7 @@ class ForgeHandler(Handler):
         body = json.loads(self.body())
         state.requests.append((self.path, body))
         if self.path == "/internal/progress":  # not behind --api-auth
-            if not state.has_progress:
+            if not (state.has_progress and state.has_webui):
                 return self.give({"detail": "Not Found"}, 404)
             where = state.tasks.get(body["id_task"], "")
             return self.give(
@@ -114,8 +130,9 @@ class ForgeHandler(Handler):
             )  # fmt: skip
         if not self.signed_in():
             return None
-        if self.path == "/sdapi/v1/interrupt":
+        if self.path in ("/sdapi/v1/interrupt", "/sdapi/v1/skip"):
             state.interrupts += 1
+            state.job["interrupted" if self.path.endswith("interrupt") else "skipped"] = True
             state.release.set()
             return self.give({})
         if self.path not in ("/sdapi/v1/txt2img", "/sdapi/v1/img2img"):
@@ -139,11 +156,16 @@ class ForgeHandler(Handler):
     def image(self, body: dict[str, Any], manner: Any) -> None:
         state, task = self.state, body["force_task_id"]
         state.tasks[task] = "queued" if manner == "queue" else "active"
+        if manner != "queue":
+            state.begin(f"scripts_{self.path.rpartition('/')[2]}")
         state.working.set()
         if isinstance(manner, tuple):
+            state.job["job"] = ""
             return self.fail(*manner)
         if manner in ("hang", "queue"):
-            state.release.wait(20)
+            state.release.wait(120)
+        elif manner in ("interrupted", "skipped"):
+            state.job[manner] = True  # a person, in the web UI
         elif manner == "reset":
             return self.reset()
         size = (body["width"], body["height"])
@@ -154,10 +176,11 @@ class ForgeHandler(Handler):
             "all_seeds": [body["seed"] + (manner == "wrong seed")],
             "sampler_name": "Euler" if manner == "other sampler" else body["sampler_name"],
             "index_of_first_image": 0,
-            "infotexts": [""],
             "version": "f2.0.1v1.10.1",
+            "extra_generation_params": state.scripts,
             **self.used_model(body),
         }
+        info["infotexts"] = [infotext(body, info)]
         if manner == "grid":
             images.insert(0, base64.b64encode(picture_file(np.zeros((64, 64, 3), np.uint8))).decode())
             info["index_of_first_image"] = 1
@@ -166,12 +189,17 @@ class ForgeHandler(Handler):
         elif manner == "broken":
             images = [images[0][: len(images[0]) // 8 * 4]]
         state.tasks[task] = "done"
+        state.job["job"] = ""
         return self.give({"images": images, "parameters": body, "info": json.dumps(info)})
 
     def used_model(self, body: dict[str, Any]) -> dict[str, Any]:
         wanted = body["override_settings"].get("sd_model_checkpoint")
         known = {entry["title"]: entry for entry in self.state.models}
         entry = known.get(wanted) or known[self.state.options["sd_model_checkpoint"]]
+        if entry["hash"] is None:
+            entry["hash"] = "7ddcd0e682"
+            entry["title"] += " [7ddcd0e682]"
+            self.state.options["sd_model_checkpoint"] = entry["title"]
         stem = entry["filename"].rpartition("\\")[2].removesuffix(".safetensors")
         return {"sd_model_name": stem, "sd_model_hash": entry["hash"]}
 
@@ -182,6 +210,23 @@ class ForgeHandler(Handler):
         mask = read_picture(base64.b64decode(body["mask"]), "L")
         painted = repaint_face(image, mask, body["prompt"], body["seed"], body["denoising_strength"], None)
         return picture_file(painted, kind)
+
+
+def infotext(body: dict[str, Any], info: dict[str, Any]) -> str:
+    """As create_infotext of modules/processing.py writes it."""
+    said = {
+        "Steps": body["steps"], "Sampler": info["sampler_name"], "Schedule type": body["scheduler"],
+        "CFG scale": body["cfg_scale"], "Seed": info["all_seeds"][0], "Size": f"{body['width']}x{body['height']}",
+        "Model hash": info["sd_model_hash"], "Model": info["sd_model_name"], "VAE": "fix.safetensors",
+        "Denoising strength": body.get("denoising_strength"), "Clip skip": 2, "RNG": "CPU",
+        **info["extra_generation_params"], "Version": info["version"], "User": "somebody",
+    }  # fmt: skip
+    line = ", ".join(
+        f"{key}: {json.dumps(value) if set(str(value)) & set(',:') else value}"
+        for key, value in said.items()
+        if value is not None
+    )
+    return f"{body['prompt']}\nNegative prompt: {body['negative_prompt']}\n{line}"
 
 
 @contextmanager

@@ -40,7 +40,7 @@ def many(
     monkeypatch.setenv("FC_DATABASE_URL", postgres_url)
     monkeypatch.setenv("FC_DAGSTER_POSTGRES_URL", postgres_server.replace("/postgres?", f"/{name}?"))
     monkeypatch.setenv("FC_REDIS_URL", redis_url)
-    monkeypatch.setenv("FC_WORKER_SILENCE", "12")
+    monkeypatch.setenv("FC_WORKER_SILENCE", "30")
     config = (PROJECT_ROOT / "deploy/dagster.celery.yaml").read_text()
     (home / "dagster.yaml").write_text(config.replace("poll_interval_seconds: 10", "poll_interval_seconds: 2"))
     return open_database(postgres_url)

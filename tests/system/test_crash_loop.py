@@ -43,14 +43,13 @@ QUICK = {
 
 
 def configure(home: Path, monkeypatch: pytest.MonkeyPatch, template: str) -> None:
-    """A Dagster home that notices quickly, batches that a crash cuts, and attempts without end."""
+    """A Dagster home that notices quickly, and batches that a crash cuts."""
     text = (PROJECT_ROOT / template).read_text()
     for slow, quick in QUICK.items():
         assert slow in text
         text = text.replace(slow, quick)
     (home / "dagster.yaml").write_text(text)
     monkeypatch.setenv("FC_BATCH_SIZE", "32")
-    monkeypatch.setenv("FC_MAX_ATTEMPTS", "20")
 
 
 def ask_for(count: int, queue: JobQueue, store: ImageStore) -> None:
@@ -196,3 +195,34 @@ def test_on_sqlite(home: Path, store: ImageStore, monkeypatch: pytest.MonkeyPatc
     kinds = ["daemon", "run worker", "everything"]
     done = crash_and_check(home, store, jobs=40, kinds=kinds, server=None)
     assert done.total() >= 1, "the jobs were done before anything was killed"
+
+
+def test_a_job_that_kills_its_run_is_found_and_its_neighbours_lose_nothing(
+    home: Path, store: ImageStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configure(home, monkeypatch, "dagster.yaml")
+    monkeypatch.setenv("FC_GENERATOR", "tests.support.faulty:Poison")
+    queue = JobQueue(open_database(load_settings().resolved_database_url))
+    poison = "j-005"
+    pairs = [
+        (f"j-{number:03}", JobRequest(
+            pony_prompt="poison-scene" if f"j-{number:03}" == poison else "portrait of a woman",
+            width=128, height=128, job_type="sdxl_generation",
+        ))
+        for number in range(12)
+    ]  # fmt: skip
+    submit(pairs, queue=queue, store=store, settings=load_settings(), origin="cli")
+    with dg.DagsterInstance.from_config(str(home)) as instance, Machine(home) as machine:
+        machine.wait_until(lambda: ended(queue) == len(pairs), seconds=REST_SECONDS, what="the last job")
+        machine.wait_until(lambda: all_runs_over(instance), seconds=REST_SECONDS, what="the end of the last run")
+        found = {job.id: job for job in queue.find()}
+        killed = found.pop(poison)
+        assert (killed.status, killed.fault, killed.alone_deaths) == ("failed", "crash", 3)
+        assert (killed.attempts, killed.error_stage) == (4, "generated_image"), "once in company, three times alone"
+        assert "died 3 times" in (killed.error or "")
+        deaths = [one.run_id for one in queue.attempts(poison) if one.fault == "crash"]
+        assert len(set(deaths)) == 4
+        assert instance.get_run_by_id(deaths[-1]).tags["dagster/partition"] == poison, "a run of its own"
+    for job in found.values():
+        assert (job.status, job.attempts, job.faults, job.solo) == ("completed", 0, {}, False)
+        assert {one.verdict for one in queue.attempts(job.id)} == {"completed"}

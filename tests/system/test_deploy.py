@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
@@ -31,7 +32,7 @@ VARIABLES = {str(field.validation_alias or f"FC_{name.upper()}") for name, field
     "DAGSTER_HOME",
     "DAGSTER_PG_PASSWORD",  # of Dagster's Helm chart
 }
-PROGRAMS = {"dagster", "dagster-daemon", "dagster-webserver", "fc"}
+PROGRAMS = {"dagster", "dagster-daemon", "fc"}
 
 
 def read(name: str) -> Any:
@@ -53,6 +54,9 @@ def strings(value: object) -> Iterator[str]:
 
 def check_command(command: list[str]) -> None:
     """The program is ours or Dagster's, and `fc` takes these arguments."""
+    if command[:2] == ["python", "-m"]:
+        assert find_spec(command[2])
+        return
     assert command[0] in PROGRAMS
     assert (Path(sys.executable).parent / command[0]).exists()
     if command[0] == "fc":

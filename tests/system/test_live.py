@@ -6,11 +6,12 @@ import json
 import os
 import shutil
 import socket
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
+from urllib.parse import urlencode
 from urllib.request import Request, urlopen
 
 import dagster as dg
@@ -19,7 +20,7 @@ import pytest
 
 from fc_assets.engine.asset import op_name
 from jobs.cli.processes import Services
-from jobs.cli.up import answers
+from jobs.cli.up import answers, daemon_command, webserver_command
 from jobs.model.request import parse_request
 from jobs.model.stages import STAGES
 from jobs.model.transitions import FINAL
@@ -66,7 +67,18 @@ class Live:
 
     def launch(self, key: str, *stages: str, config: dict[str, Any] | None = None) -> str:
         """Materialize assets of one partition with what the UI sends; the run's id."""
-        params = {
+        body = json.dumps({"query": LAUNCH, "variables": {"params": self.params(key, *stages, config=config)}}).encode()
+        request = Request(
+            f"http://127.0.0.1:{self.port}/graphql", data=body, headers={"Content-Type": "application/json"}
+        )
+        with urlopen(request, timeout=SECONDS) as answer:
+            said = json.load(answer)
+        assert said["data"]["launchPipelineExecution"]["__typename"] == "LaunchRunSuccess", said
+        return str(said["data"]["launchPipelineExecution"]["run"]["runId"])
+
+    def params(self, key: str, *stages: str, config: dict[str, Any] | None = None) -> dict[str, Any]:
+        """The variables of the mutation with which the UI materializes assets of one partition."""
+        return {
             "mode": "default",
             "executionMetadata": {"tags": [{"key": "dagster/partition", "value": key}]},
             "runConfigData": json.dumps({"ops": {op_name("job_request"): {"config": config}}} if config else {}),
@@ -78,14 +90,6 @@ class Live:
                 "assetCheckSelection": [],
             },
         }
-        body = json.dumps({"query": LAUNCH, "variables": {"params": params}}).encode()
-        request = Request(
-            f"http://127.0.0.1:{self.port}/graphql", data=body, headers={"Content-Type": "application/json"}
-        )
-        with urlopen(request, timeout=SECONDS) as answer:
-            said = json.load(answer)
-        assert said["data"]["launchPipelineExecution"]["__typename"] == "LaunchRunSuccess", said
-        return str(said["data"]["launchPipelineExecution"]["run"]["runId"])
 
 
 @pytest.fixture(scope="module")
@@ -105,11 +109,7 @@ def processes(environment: dict[str, str]) -> Iterator[Live]:
     home = Path(environment["DAGSTER_HOME"])
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    programs, workspace = Path(sys.executable).parent, str(PROJECT_ROOT / "workspace.yaml")
-    commands = {
-        "daemon": [str(programs / "dagster-daemon"), "run", "--workspace", workspace],
-        "webserver": [str(programs / "dagster-webserver"), "-h", "127.0.0.1", "-p", str(port), "-w", workspace],
-    }
+    commands = {"daemon": daemon_command(), "webserver": webserver_command("127.0.0.1", port)}
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("FC_", "ANTHROPIC_"))}
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DAGSTER_HOME", str(home))  # its dagster.yaml reads it
@@ -246,3 +246,24 @@ def test_materializing_from_the_ui_ends_where_a_retry_does(
     ends_well(live.launch("ui", "job_request", config={"seed": 8}))
     both_end()
     assert queue.get("ui").request.seed == 8
+
+
+def test_a_foreign_page_launches_no_run(live: Live, instance: dg.DagsterInstance) -> None:
+    variables = json.dumps({"params": live.params("foreign", *STAGES)})
+    address = f"http://127.0.0.1:{live.port}/graphql"
+    by_get = f"{address}?{urlencode({'query': LAUNCH, 'variables': variables})}"
+    body = json.dumps({"query": LAUNCH, "variables": json.loads(variables)}).encode()
+    as_json = {"Content-Type": "application/json"}
+    before = instance.get_runs_count()
+    for request, status in (
+        (Request(by_get), 405),
+        (Request(by_get, headers={"Host": "evil.example", "Origin": "http://evil.example"}), 403),
+        (Request(address, body, as_json | {"Origin": "http://evil.example"}), 403),
+        (Request(address, body, as_json | {"Host": "evil.example"}), 403),
+        (Request(address, body, as_json | {"Sec-Fetch-Site": "cross-site"}), 403),
+        (Request(address, body, {"Content-Type": "text/plain;application/json"}), 415),
+    ):
+        with pytest.raises(HTTPError) as caught:
+            urlopen(request, timeout=SECONDS)
+        assert caught.value.code == status
+    assert instance.get_runs_count() == before

@@ -5,7 +5,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -16,7 +19,7 @@ from resources.settings import PROJECT_ROOT
 ROOT_TEXTS = [*sorted(PROJECT_ROOT.glob("*.md")), PROJECT_ROOT / "examples/README.md"]
 TEXTS = [*ROOT_TEXTS, *sorted((PROJECT_ROOT / "docs").rglob("*.md"))]
 LINK = re.compile(r"\]\((?!https?:)([^)#\s]*)#?([^)\s]*)\)")
-ROOMS = "benchmarks|deploy|docs|examples|fc_assets|imaging|jobs|resources|sensors|sketch|tests"
+ROOMS = "benchmarks|deploy|docs|examples|fc_assets|imaging|jobs|resources|sensors|sketch|tests|web"
 NAMED = re.compile(rf"`((?:{ROOMS})/[\w./-]+)")
 
 
@@ -56,3 +59,14 @@ def test_data_files_of_the_packages_are_part_of_what_is_installed() -> None:
     there = {file for file in (PROJECT_ROOT / "resources").rglob("*") if file.suffix in (".toml", ".mako")}
     assert len(there) > 10
     assert there == shipped
+
+
+def test_what_is_left_out_for_lack_of_yunet_is_said_in_one_line(tmp_path: Path) -> None:
+    environment = os.environ | {"FC_YUNET_MODEL": str(tmp_path / "none.onnx")}
+    command = [sys.executable, "-m", "pytest", "-q", "-n0", "-k", "yunet_finds", "tests/resources/test_face_encoder.py"]
+    found = subprocess.run(command, cwd=PROJECT_ROOT, env=environment, capture_output=True, text=True, check=True)
+    lines = [line for line in found.stdout.splitlines() if line.startswith("Left out")]
+    assert len(lines) == 1
+    assert ": 1 tests." in lines[0]
+    assert "fc models pull yunet" in lines[0]
+    assert "1 skipped" in found.stdout.splitlines()[-1], "pytest's own line is the last"

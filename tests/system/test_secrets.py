@@ -29,6 +29,7 @@ def _secrets(home: Path, postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> 
     """Every secret that face-changer knows is set, and each of them is used."""
     monkeypatch.setenv("ANTHROPIC_API_KEY", KEY)
     monkeypatch.setenv("FC_FORGE_AUTH", f"user:{PASSWORD}")
+    monkeypatch.setenv("FC_COMFYUI_AUTH", f"Bearer {PASSWORD}")
     monkeypatch.setenv("FC_DATABASE_URL", postgres_url.replace("postgres:@", f"postgres:{DATABASE}@"))
     monkeypatch.setenv("HF_TOKEN", TOKEN)
     monkeypatch.setenv("FC_GENERATOR", "forge")

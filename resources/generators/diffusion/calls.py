@@ -20,6 +20,7 @@ from resources.generators.base import ImageTask, InpaintTask, Outcome
 from resources.generators.diffusion.memory import is_out_of_memory
 from resources.generators.diffusion.model_cache import free_memory
 from resources.generators.diffusion.outcomes import Loaded, failed, sampling_of
+from resources.generators.in_hand import Told, who_is_told
 
 _log = logging.getLogger(__name__)
 
@@ -138,14 +139,17 @@ class Calls(Generic[AnyTask]):
         model: what is called.
         call: makes the images of one batch: float32 RGB of shape (tasks, height, width, 3), 0 to 1.
         finished: the outcome of a task, its image, and its place in the batch.
+        told: hears whose images a call makes, before it begins.
     """
 
     model: Loaded
     call: Callable[[Sequence[AnyTask], Watch], NDArray[np.float32]]
     finished: Callable[[AnyTask, NDArray[np.float32], Mapping[str, Any]], Outcome]
+    told: Told = field(default_factory=who_is_told)
 
     def outcomes(self, tasks: Sequence[AnyTask], watch: Watch) -> list[Outcome]:
         """One batch. When it does not fit into memory, in smaller ones; when it fails, its tasks one by one."""
+        self.told({sampling_of(task).job_id for task in tasks})
         memory = self.model.memory
         first = sampling_of(tasks[0])
         most = memory.fits(first) or len(tasks)

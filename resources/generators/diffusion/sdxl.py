@@ -20,6 +20,7 @@ from resources.generators.diffusion.sdxl_model import Model, load_model
 from resources.generators.diffusion.sdxl_prompts import PromptEncoder
 from resources.generators.diffusion.sdxl_schedulers import SCHEDULERS
 from resources.models.checkpoint import HUB_SIZE
+from resources.models.hashes import infotext
 from resources.models.names import ModelNames
 from resources.settings import Settings
 
@@ -132,11 +133,12 @@ class SdxlGenerator:
             return
         model = load_model(self.names, self.options)
         encoder = model.encoder(self.names.clip_skip, self.names.named("clip_skip"))
+        files = infotext(self.names.find_checkpoint(), self.names.find_addons())
 
         def run(batch: Sequence[Task], watch: Watch) -> NDArray[np.float32]:
             return call(model, batch, encoder, watch)
 
-        calls = Calls(model, run, partial(_finished, model, encoder))
+        calls = Calls(model, run, partial(_finished, model, encoder, files))
         options = self.options
         yield from run_batches(
             tasks,
@@ -164,7 +166,12 @@ def _inpaint_sampling(encoder: PromptEncoder, task: InpaintTask) -> tuple[Hashab
 
 
 def _finished(
-    model: Model, encoder: PromptEncoder, task: Task, image: NDArray[np.float32], batch: Mapping[str, Any]
+    model: Model,
+    encoder: PromptEncoder,
+    files: Mapping[str, Any],
+    task: Task,
+    image: NDArray[np.float32],
+    batch: Mapping[str, Any],
 ) -> Outcome:
     sampling = sampling_of(task)
     details = {
@@ -173,5 +180,6 @@ def _finished(
         "scheduler_class": SCHEDULERS[sampling.scheduler][0],
         "prompt_tokens": encoder.token_count(sampling.prompt),
         "negative_tokens": encoder.token_count(sampling.negative_prompt),
+        **({"infotext": files} if files else {}),
     }
     return finished(model, task, sampling.steps, image, details)

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Final
 
+from pydantic import SecretStr
+
 from imaging.errors import BackendError, SettingsError, TransientError
 from resources import samplers
 from resources.generators.base import NOTHING_CHOSEN, Generated, ImageTask, InpaintTask, ModelChoice, Outcome
 from resources.generators.choice import check_honoured
-from resources.generators.servers.comfyui_server import SERVER, ComfyUIServer
+from resources.generators.servers.comfyui_facts import files_of, sampling_of
+from resources.generators.servers.comfyui_progress import ComfyUIProgress
+from resources.generators.servers.comfyui_server import SERVER, WRONG_NODES, ComfyUIServer
 from resources.generators.servers.comfyui_workflow import (
     CHOSEN_VALUES,
     FACE_NEEDS,
@@ -27,9 +32,7 @@ from resources.generators.servers.comfyui_workflow import (
 from resources.generators.servers.http_api import (
     API_ERRORS,
     NATIVE_SIZE,
-    ConnectionLostError,
     HttpApi,
-    HttpStatusError,
     inpaint_pngs,
     outcomes,
     read_png,
@@ -53,9 +56,10 @@ class ComfyUIGenerator:
         image_timeout: seconds that one image may take, waiting for other images there included.
         face_size: side of the face pass in pixels; 0: 1024, SDXL's own.
         choice: what a job says of the model.
+        auth: `user:password` or `Bearer TOKEN` of a log-in before the server; empty: none.
 
     Raises:
-        SettingsError: an address that cannot be one, or no workflow takes what the job says.
+        SettingsError: an address or a sign-in that cannot be one, or no workflow takes what the job says.
     """
 
     name = "comfyui"
@@ -73,13 +77,14 @@ class ComfyUIGenerator:
         image_timeout: float = 300.0,
         face_size: int = 0,
         choice: ModelChoice = NOTHING_CHOSEN,
+        auth: SecretStr | None = None,
     ) -> None:
         check_honoured(self.name, self.HONOURS, choice)
         self._chosen = _chosen_values(choice)
         for name in self._chosen:
             if not any(workflow.takes(name) for workflow in (scene, face) if workflow):
                 raise SettingsError(f"{name}: no ComfyUI workflow here has an input marked for it.", _mark_hint(name))
-        self._api = HttpApi(url, variable="FC_COMFYUI_URL", server=SERVER)
+        self._api = HttpApi(url, variable="FC_COMFYUI_URL", server=SERVER, auth=auth, auth_variable="FC_COMFYUI_AUTH")
         self._scene = scene and scene.with_values(self._chosen)
         self._face = face and face.with_values(self._chosen)
         self._pack = pack or Pack()
@@ -87,6 +92,7 @@ class ComfyUIGenerator:
         self._face_size = face_size
         self._client_id = uuid.uuid4().hex
         self._server = ComfyUIServer(self._api, self._pack)
+        self._progress = ComfyUIProgress(self._api, self._client_id)
 
     @classmethod
     def from_settings(cls, settings: Settings, choice: ModelChoice = NOTHING_CHOSEN) -> ComfyUIGenerator:
@@ -115,6 +121,7 @@ class ComfyUIGenerator:
             settings.image_timeout,
             settings.face_size,
             choice,
+            settings.comfyui_auth,
         )
 
     def describe(self) -> dict[str, Any]:
@@ -191,7 +198,9 @@ class ComfyUIGenerator:
             **extra,
         }
         started = time.monotonic()
-        entry = self._run(workflow, workflow.filled(values), task.job_id)
+        graph = workflow.filled(values)
+        with self._progress:
+            entry = self._run(workflow, graph, task.job_id)
         data = self._server.picture(workflow, entry)
         return Generated(
             read_png(data, (task.width, task.height), SERVER),
@@ -200,8 +209,11 @@ class ComfyUIGenerator:
                 "version": state.version,
                 "sampler": [sampler, scheduler] if workflow.takes("sampler_name") else None,
                 "unused": [name for name in values if not workflow.takes(name)],
+                **files_of(graph, workflow.output),
+                "in_workflow": sampling_of(graph, workflow.output),
                 "seconds": round(time.monotonic() - started, 3),
             },
+            {"prompt": json.dumps(graph), **self._server.texts(data)},
         )
 
     # ---- one run of a workflow
@@ -211,12 +223,14 @@ class ComfyUIGenerator:
         ends = time.monotonic() + self._image_timeout
         prompt_id = str(uuid.uuid4())
         try:
-            prompt_id = self._queue(workflow, graph, prompt_id)
-            entry = self._wait_for(prompt_id, ends, job_id)
+            prompt_id, left_out = self._server.queue(workflow, graph, prompt_id, self._client_id)
+            entry = None if left_out else self._wait_for(prompt_id, ends, job_id)
         except BaseException as error:  # also the stage's own limit, Ctrl-C, a cancelled run
             if isinstance(error, TransientError) or not isinstance(error, BackendError):
                 self._stop(prompt_id)
             raise
+        if left_out:  # it runs the rest, which nobody asked for
+            raise BackendError(f"{left_out} {self._stop(prompt_id)}", WRONG_NODES)
         if entry is None:
             raise TransientError(
                 f"{SERVER} at {self._api.address} did not finish the image within {self._image_timeout:g} s. "
@@ -225,25 +239,6 @@ class ComfyUIGenerator:
             )
         self._server.check_run(workflow, entry)
         return entry
-
-    def _queue(self, workflow: Workflow, graph: Mapping[str, Any], prompt_id: str) -> str:
-        # Without a client_id, what ComfyUI takes from its cache is missing in the history (Comfy-Org/ComfyUI #14939).
-        body = {"prompt": graph, "client_id": self._client_id, "prompt_id": prompt_id}
-        try:
-            answer = self._api.post_json("/prompt", body)
-        except ConnectionLostError:
-            # Not sent again: it may be at work. If it is not, waiting for it says so.
-            _log.info("The answer to a request for an image was lost; looking whether the server has it.")
-            return prompt_id
-        except HttpStatusError as error:
-            problems = _node_problems(workflow, error.body)
-            if not problems:
-                raise
-            raise BackendError(
-                f"{SERVER} at {self._api.address} refuses the workflow {workflow.name}: {'; '.join(problems)}.",
-                "Correct these nodes in ComfyUI, and export the workflow again.",
-            ) from None
-        return str(answer.get("prompt_id", prompt_id)) if isinstance(answer, dict) else prompt_id
 
     def _wait_for(self, prompt_id: str, ends: float, job_id: str) -> Mapping[str, Any] | None:
         """The entry in the history once it is there; None at the end of the time."""
@@ -264,6 +259,8 @@ class ComfyUIGenerator:
                 )
             if place != before:
                 _log.info("Job %s: %s.", job_id, place)
+            if (percent := self._progress.percent(prompt_id)) is not None:
+                _log.info("Job %s: %d %%.", job_id, percent)
             time.sleep(self.poll_seconds)
         return None
 
@@ -312,16 +309,3 @@ def _chosen_values(choice: ModelChoice) -> dict[str, Any]:
 
 def _mark_hint(name: str) -> str:
     return f"Leave it out, or title the node `fc: INPUT={name}` in ComfyUI, and export it with File > Export (API)."
-
-
-def _node_problems(workflow: Workflow, body: Any) -> list[str]:  # noqa: ANN401 - JSON
-    """What is wrong with which input of which node, of a 400 answer to `/prompt`."""
-    by_node = body.get("node_errors") if isinstance(body, dict) else None
-    problems = []
-    for node_id, found in by_node.items() if isinstance(by_node, dict) else ():
-        for error in found.get("errors", ()):
-            name = (error.get("extra_info") or {}).get("input_name")
-            said = ", ".join(str(error[key]) for key in ("message", "details") if error.get(key))
-            where = f"input {name} of {workflow.title(node_id)}" if name else workflow.title(node_id)
-            problems.append(f"{where}: {said}")
-    return problems

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from imaging.errors import BackendError
+from imaging.errors import BackendError, InvalidImageError
+from imaging.files.provenance import back_end_texts
 from resources.generators.servers.comfyui_workflow import Pack, Workflow
-from resources.generators.servers.http_api import HttpApi, HttpStatusError, Remembered
+from resources.generators.servers.http_api import ConnectionLostError, HttpApi, HttpStatusError, Remembered
+
+_log = logging.getLogger(__name__)
 
 SERVER: Final = "ComfyUI"
+WRONG_NODES: Final = "Correct these nodes in ComfyUI, and export the workflow again."
 _REMEMBER_SECONDS: Final = 60.0
 _UPLOAD_FOLDER: Final = "face-changer"
 
@@ -103,6 +108,34 @@ class ComfyUIServer:
         except (AttributeError, KeyError, TypeError):
             raise BackendError(f"{SERVER} did not say where it put an image.", "Read the server's own log.") from None
 
+    def queue(self, workflow: Workflow, graph: Mapping[str, Any], prompt_id: str, client_id: str) -> tuple[str, str]:
+        """Ask for one run of a filled workflow, never twice.
+
+        Returns:
+            The id of the run there, and what is wrong if the server leaves out the output, running only the rest.
+
+        Raises:
+            BackendError: the server is not reached (`TransientError`), or refuses the workflow; names each node.
+        """
+        # Without a client_id, what ComfyUI takes from its cache is missing in the history (Comfy-Org/ComfyUI #14939).
+        body = {"prompt": graph, "client_id": client_id, "prompt_id": prompt_id}
+        try:
+            answer = self._api.post_json("/prompt", body)
+        except ConnectionLostError:
+            # Not sent again: it may be at work. If it is not, waiting for it says so.
+            _log.info("The answer to a request for an image was lost; looking whether the server has it.")
+            return prompt_id, ""
+        except HttpStatusError as error:
+            problems = _node_problems(workflow, error.body)
+            if not problems:
+                raise
+            what = f"{SERVER} at {self._api.address} refuses the workflow {workflow.name}: {'; '.join(problems)}."
+            raise BackendError(what, WRONG_NODES) from None
+        prompt_id = str(answer.get("prompt_id", prompt_id)) if isinstance(answer, dict) else prompt_id
+        problems = _node_problems(workflow, answer, workflow.output)
+        left_out = f"{SERVER} at {self._api.address} leaves out the output of {workflow.name}: {'; '.join(problems)}."
+        return prompt_id, left_out if problems else ""
+
     def check_run(self, workflow: Workflow, entry: Mapping[str, Any]) -> None:
         """Nothing when a run went well.
 
@@ -124,6 +157,14 @@ class ComfyUIServer:
             "Read the server's own log; run the workflow in ComfyUI.",
         )
 
+    def texts(self, data: bytes) -> dict[str, str]:
+        """What the server wrote into a PNG of how it was made; nothing if it writes none, or what cannot be read."""
+        try:
+            return back_end_texts(data)
+        except InvalidImageError as error:
+            _log.info("The texts of a picture by %s are not kept: %s", SERVER, error.what)
+            return {}
+
     def picture(self, workflow: Workflow, entry: Mapping[str, Any]) -> bytes:
         """The file of the one image that a run made.
 
@@ -132,10 +173,15 @@ class ComfyUIServer:
         """
         images = (entry.get("outputs") or {}).get(workflow.output, {}).get("images", [])
         if len(images) != 1:
+            hint = "Make one image per run: set the batch size to 1."
+            if not images:
+                hint = (
+                    "Take the image from a Save Image or Preview Image node, titled `fc: output` if there are several."
+                )
             raise BackendError(
                 f"Node {workflow.title(workflow.output)} of {workflow.name} gave {len(images)} images, and one is "
                 "needed.",
-                "Make one image per run: set the batch size to 1.",
+                hint,
             )
         found = {name: str(images[0].get(name, "")) for name in ("filename", "subfolder", "type")}
         try:
@@ -148,3 +194,18 @@ class ComfyUIServer:
                 "Somebody removed it, and ComfyUI takes it as made while the same request is in its cache: press "
                 "Free model and node cache there, or restart it.",
             ) from None
+
+
+def _node_problems(workflow: Workflow, body: Any, output: str = "") -> list[str]:  # noqa: ANN401 - JSON
+    """What is wrong with which input of which node, of an answer to `/prompt`; with `output`, what that depends on."""
+    by_node = body.get("node_errors") if isinstance(body, dict) else None
+    problems = []
+    for node_id, found in by_node.items() if isinstance(by_node, dict) else ():
+        if output and output not in found.get("dependent_outputs", ()):
+            continue
+        for error in found.get("errors", ()):
+            name = (error.get("extra_info") or {}).get("input_name")
+            said = ", ".join(str(error[key]) for key in ("message", "details") if error.get(key))
+            where = f"input {name} of {workflow.title(node_id)}" if name else workflow.title(node_id)
+            problems.append(f"{where}: {said}")
+    return problems

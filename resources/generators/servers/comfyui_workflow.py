@@ -41,6 +41,7 @@ FACE_NEEDS: Final = ("prompt", "seed", "image", "mask")
 
 _OUTPUT: Final = "output"
 _IMAGE_NODES: Final = ("SaveImage", "PreviewImage")
+_WEBSOCKET_NODE: Final = "SaveImageWebsocket"
 _MARK: Final = re.compile(r"\bfc:(.*)$", re.DOTALL)
 
 
@@ -145,6 +146,12 @@ def read_workflow(path: Path, variable: str, values: tuple[str, ...], needs: tup
 
 def _output(graph: Mapping[str, Any], marked: list[str], what: str) -> str:
     found = marked or [node_id for node_id, node in graph.items() if node["class_type"] in _IMAGE_NODES]
+    over_socket = [node_id for node_id, node in graph.items() if node["class_type"] == _WEBSOCKET_NODE]
+    if over_socket and set(found) <= set(over_socket):
+        raise SettingsError(
+            f"{what}: node {over_socket[0]} is a {_WEBSOCKET_NODE}, which keeps no image that could be fetched.",
+            "Put a Preview Image (or Save Image) in its place.",
+        )
     if len(found) != 1:
         kind = "marked as output" if marked else "that save or show an image"
         raise SettingsError(

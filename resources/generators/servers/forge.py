@@ -20,7 +20,8 @@ from pydantic import SecretStr
 from imaging.errors import BackendError, SettingsError, TransientError
 from resources.generators.base import NOTHING_CHOSEN, Generated, ImageTask, InpaintTask, ModelChoice, Outcome
 from resources.generators.choice import check_honoured
-from resources.generators.servers.forge_server import SAMPLERS, ForgeServer
+from resources.generators.servers.forge_progress import ForgeProgress
+from resources.generators.servers.forge_server import SAMPLERS, ForgeServer, check_steps
 from resources.generators.servers.http_api import (
     API_ERRORS,
     NATIVE_SIZE,
@@ -50,6 +51,7 @@ class ForgeGenerator:
         image_timeout: seconds that one image may take, waiting for other images there included.
         face_size: side of the face pass in pixels; 0: 1024, SDXL's own.
         choice: what a job says of VAE, clip skip and LoRAs; and its checkpoint, in place of `model`.
+        distilled_cfg: Forge's distilled CFG scale, for Flux; 0: the server's own.
 
     Raises:
         SettingsError: an address or a sign-in that cannot be one, or LoRAs that are not named as the server does.
@@ -66,11 +68,14 @@ class ForgeGenerator:
         image_timeout: float = 300.0,
         face_size: int = 0,
         choice: ModelChoice = NOTHING_CHOSEN,
+        distilled_cfg: float = 0.0,
     ) -> None:
         self._api = HttpApi(url, variable="FC_FORGE_URL", server=SERVER, auth=auth, auth_variable="FC_FORGE_AUTH")
         self._server = ForgeServer(self._api, model, choice)
         self._image_timeout = image_timeout
         self._face_size = face_size
+        self._distilled = {"distilled_cfg_scale": distilled_cfg} if distilled_cfg else {}
+        self._image: ForgeProgress | None = None
 
     @classmethod
     def from_settings(cls, settings: Settings, choice: ModelChoice = NOTHING_CHOSEN) -> ForgeGenerator:
@@ -92,13 +97,15 @@ class ForgeGenerator:
             settings.image_timeout,
             settings.face_size,
             choice,
+            settings.forge_distilled_cfg,
         )
 
     def describe(self) -> dict[str, Any]:
         """The server's kind, its checkpoint and hash, and those of its settings that change pixels; a job's LoRAs.
 
         Only the server knows them, so it is asked; the answer is kept for 20 seconds. The hash is None until the server
-        has loaded the checkpoint once.
+        has loaded the checkpoint once; what was made before that is found again all the same
+        (`fc_assets.engine.keys.before_hash`).
 
         Raises:
             BackendError: the server does not answer (`TransientError`), or has no such checkpoint.
@@ -111,6 +118,7 @@ class ForgeGenerator:
             "model_hash": state.checkpoint.hash or None,
             "options": dict(state.options),
             **({"loras": [lora.tag for lora in self._server.loras]} if self._server.loras else {}),
+            **self._distilled,
         }
 
     def native_size(self) -> int:
@@ -164,6 +172,7 @@ class ForgeGenerator:
                     f"{state.kind} at {self._api.address} has no {kind} {wanted!r}, which {task.scheduler!r} needs.",
                     f"Ask for another scheduler; it has: {', '.join(sorted(there))}.",
                 )
+        check_steps(task, extra.get("denoising_strength"), state.options)
         started = time.monotonic()
         task_id = f"task({uuid.uuid4().hex})"
         body = {
@@ -184,9 +193,16 @@ class ForgeGenerator:
             # Always, so that a person who picks another one in the UI does not change this image.
             "override_settings": {"sd_model_checkpoint": state.checkpoint.title, **state.forced},
             "force_task_id": task_id,
+            **self._distilled,
             **extra,
         }
+        self._image = ForgeProgress(self._api, path, task_id)
         answer = self._wait_for(path, body, task_id, task.job_id)
+        if how := self._image.ended_early():
+            raise TransientError(
+                f"The image was {how} on {state.kind} at {self._api.address} by somebody else, so it is not whole.",
+                "The job is tried again.",
+            )
         return self._server.read(answer, task, time.monotonic() - started)
 
     # ---- waiting for an image
@@ -246,10 +262,8 @@ class ForgeGenerator:
             _log.info("Job %s: waits for other images on the server.", job_id)
         return True
 
-    def _progress(self, task_id: str) -> dict[str, Any]:
-        body = {"id_task": task_id, "live_preview": False}
-        told = self._api.post_json("/internal/progress", body, seconds=5)
-        return told if isinstance(told, dict) else {}
+    def _progress(self, _task_id: str) -> Mapping[str, Any]:
+        return self._image.told() if self._image else {}
 
     def _stop(self, task_id: str) -> str:
         """Interrupt an image that nobody waits for any more; one sentence on what became of it.

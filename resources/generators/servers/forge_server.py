@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, NoReturn
 
 from imaging.errors import BackendError, SettingsError
+from imaging.files.provenance import parse_a1111
 from resources import samplers
 from resources.generators.base import Generated, ImageTask, ModelChoice
 from resources.generators.servers.http_api import HttpApi, HttpStatusError, Remembered, read_png
+from resources.lora_tags import lora_tag
 from resources.models.places import read_lora
 
 _REMEMBER_SECONDS: Final = 20.0
@@ -37,6 +39,72 @@ _PIXEL_OPTIONS: Final = (
     "initial_noise_multiplier",
     "inpainting_mask_weight",
 )
+# Others that do, with the values of a fresh server (modules/shared_options.py of A1111 1.10 and Forge 2): told where
+# they differ, so that what was made before they were looked at is still found.
+_PIXEL_DEFAULTS: Final[Mapping[str, Any]] = {
+    "always_discard_next_to_last_sigma": False,
+    "auto_vae_precision": True,
+    "auto_vae_precision_bfloat16": False,
+    "batch_cond_uncond": True,
+    "beta_dist_alpha": 0.6,
+    "beta_dist_beta": 0.6,
+    "cache_fp16_weight": False,
+    "code_former_weight": 0.5,
+    "comma_padding_backtrack": 20,
+    "cross_attention_optimization": "Automatic",
+    "ddim_discretize": "uniform",
+    "emphasis": "Original",
+    "enable_batch_seeds": True,
+    "enable_quantization": False,
+    "eta_ancestral": 1.0,
+    "eta_ddim": 0.0,
+    "extra_networks_default_multiplier": 1.0,
+    "face_restoration": False,
+    "face_restoration_model": "CodeFormer",
+    "forge_try_reproduce": "None",
+    "fp8_storage": "Disable",
+    "img2img_extra_noise": 0.0,
+    "lora_functional": False,
+    "no_dpmpp_sde_batch_determinism": False,
+    "overlay_inpaint": True,
+    "pad_cond_uncond": False,
+    "pad_cond_uncond_v0": False,
+    "rho": 0.0,
+    "s_churn": 0.0,
+    "s_min_uncond": 0.0,
+    "s_min_uncond_all": False,
+    "s_noise": 1.0,
+    "s_tmax": 0.0,
+    "s_tmin": 0.0,
+    "sd_hypernetwork": "None",
+    "sd_lora": "None",
+    "sd_unet": "Automatic",
+    "sd_vae_decode_method": "Full",
+    "sd_vae_encode_method": "Full",
+    "sd_vae_overrides_per_model_preferences": True,
+    "sd3_enable_t5": False,
+    "sdxl_clip_l_skip": False,
+    "sdxl_crop_left": 0,
+    "sdxl_crop_top": 0,
+    "sdxl_refiner_high_aesthetic_score": 6.0,
+    "sdxl_refiner_low_aesthetic_score": 2.5,
+    "sgm_noise_multiplier": False,
+    "sigma_max": 0.0,
+    "sigma_min": 0.0,
+    "skip_early_cond": 0.0,
+    "tiling": False,
+    "token_merging_ratio": 0.0,
+    "token_merging_ratio_img2img": 0.0,
+    "uni_pc_lower_order_final": True,
+    "uni_pc_order": 3,
+    "uni_pc_skip_type": "time_uniform",
+    "uni_pc_variant": "bh1",
+    "use_downcasted_alpha_bar": False,
+    "use_old_emphasis_implementation": False,
+    "use_old_karras_scheduler_sigmas": False,
+    "use_old_scheduling": False,
+}
+_LONGEST_INFOTEXT: Final = 20_000  # characters of what a server says that is kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +221,8 @@ class ForgeServer:
                 "model_hash": info.get("sd_model_hash") or state.checkpoint.hash or None,
                 "version": info.get("version"),
                 "sampler": list(SAMPLERS[task.scheduler]),
+                "infotext": _in_force(info),
+                **({"extra": info["extra_generation_params"]} if info.get("extra_generation_params") else {}),
                 "seconds": round(seconds, 3),
             },
         )
@@ -183,7 +253,12 @@ class ForgeServer:
                 checkpoint=self._chosen(checkpoints, str(options.get("sd_model_checkpoint") or "")),
                 samplers=frozenset(entry["name"] for entry in listed_samplers),
                 schedulers=frozenset(entry["label"] for entry in schedulers),
-                options={name: _plain(in_force[name]) for name in _PIXEL_OPTIONS if name in in_force},
+                options={name: _plain(in_force[name]) for name in _PIXEL_OPTIONS if name in in_force}
+                | {
+                    name: _plain(in_force[name])
+                    for name, usual in _PIXEL_DEFAULTS.items()
+                    if in_force.get(name) not in (usual, None)
+                },
                 forced=forced,
             )
         except (KeyError, TypeError, AttributeError) as error:
@@ -248,11 +323,41 @@ class ForgeServer:
                 )
         if self._choice.checkpoint:
             self._absent("checkpoint", "checkpoint", wanted, [checkpoint.model_name for checkpoint in checkpoints])
-        said = f"FC_FORGE_MODEL={wanted}" if self._model else f"{wanted}, which it has chosen,"
+        who = "FC_FORGE_MODEL names" if self._model else "it has chosen"
         raise BackendError(
-            f"The server at {self._api.address} has no checkpoint {said}.",
+            f"The server at {self._api.address} has no checkpoint {wanted!r}, which {who}.",
             _near(_unhashed(wanted), [checkpoint.model_name for checkpoint in checkpoints]),
         )
+
+
+def check_steps(task: ImageTask, strength: float | None, options: Mapping[str, Any]) -> None:
+    """Nothing when the server's sampler can do with the steps that are left to it.
+
+    UniPC there ends with an AssertionError below its order (`uni_pc_order`, 3). A face gets the denoising strength's
+    share of the steps, unless `img2img_fix_steps` is set (A1111's setup_img2img_steps).
+
+    Raises:
+        BackendError: they are too few.
+    """
+    least = int(options.get("uni_pc_order") or 3)
+    share = 1.0 if strength is None or options.get("img2img_fix_steps") else min(strength, 0.999)
+    steps = int(task.steps * share)
+    if SAMPLERS[task.scheduler][0] == "UniPC" and steps < least:
+        raise BackendError(
+            f"UniPC takes at least {least} steps there, and this image has {steps}.",
+            "Ask for more steps (a face gets face_strength times as many), or another sampler.",
+        )
+
+
+def _in_force(info: Mapping[str, Any]) -> dict[str, Any]:
+    """What the server says that an image was made with, by the keys of A1111's text; not who asked."""
+    texts = info.get("infotexts")
+    text = str(texts[0]) if isinstance(texts, list) and texts else ""
+    said = {key.strip(): value for key, value in parse_a1111(text[-_LONGEST_INFOTEXT:])["settings"].items()}
+    for key, name in (("VAE", "sd_vae_name"), ("VAE hash", "sd_vae_hash")):
+        if info.get(name):
+            said.setdefault(key, str(info[name]))
+    return {key: value for key, value in said.items() if key != "User"}
 
 
 def _checkpoint(entry: Mapping[str, Any]) -> Checkpoint:
@@ -290,4 +395,4 @@ def _lora(field: str, entry: str) -> Lora:
             f"{field}: {name!r} is no name of a LoRA as Forge and A1111 have it.",
             "Give the name of the file there, without its folder and ending.",
         )
-    return Lora(field, name, f"<lora:{name}:{text:g}:{unet:g}>" if unet != text else f"<lora:{name}:{unet:g}>")
+    return Lora(field, name, lora_tag(name, unet, text))

@@ -7,8 +7,10 @@ request with its headers.
 
 from __future__ import annotations
 
+import base64
 import json
 import logging
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -72,7 +74,7 @@ class HttpApi:
         url: the server's address, http or https; a path in it is kept.
         variable: the setting that it came from, for messages.
         server: what the server is, for messages.
-        auth: `user:password` for Basic authentication; empty: none.
+        auth: `user:password` for Basic authentication, or `Bearer TOKEN`; empty: none.
         auth_variable: the setting that it came from, for messages.
 
     Raises:
@@ -88,7 +90,7 @@ class HttpApi:
         self._url = _checked_url(url, variable)
         self._variable = variable
         self._server = server
-        self._auth = _checked_auth(auth or SecretStr(""), auth_variable)
+        self._secret, self.sign_in = _checked_auth(auth or SecretStr(""), auth_variable)
         self._auth_variable = auth_variable
         self._opening = threading.Lock()
         self._opened: httpx2.Client | None = None
@@ -100,6 +102,11 @@ class HttpApi:
     def address(self) -> str:
         """Host and port, for messages."""
         return urlsplit(self._url).netloc
+
+    @property
+    def websocket_url(self) -> str:
+        """The server's address for a websocket; whoever opens one signs in with the headers `sign_in`."""
+        return f"ws{self._url.removeprefix('http')}"
 
     def get(self, path: str, *, seconds: float = _ANSWER_SECONDS, **query: str) -> bytes:
         """The body of an answer; see `send`. A request without an answer is sent again."""
@@ -189,7 +196,7 @@ class HttpApi:
                 # Connections are not kept: a server may close an idle one just as a request is sent, and whether it
                 # then received the request cannot be known.
                 self._opened = httpx2.Client(
-                    base_url=self._url, auth=self._auth, limits=httpx2.Limits(max_keepalive_connections=0)
+                    base_url=self._url, headers=self.sign_in, limits=httpx2.Limits(max_keepalive_connections=0)
                 )
             return self._opened
 
@@ -202,13 +209,13 @@ class HttpApi:
 
     def _refusal(self, path: str, status: int, body: bytes, wait: float | None) -> BackendError:
         said = reason_in(body)
-        if isinstance(self._auth, tuple):
-            said = said.replace(self._auth[1], "***")
+        if self._secret:
+            said = said.replace(self._secret, "***")
         what = f"{self._server} at {self.address} answered {path} with HTTP {status}: {said}."
         if status in _BUSY_STATUS:
             return UnreachableError(what, "It is busy or starting; the job is tried again.", retry_after=wait)
         if status in (401, 403) and self._auth_variable:
-            hint = f"Set {self._auth_variable} to user:password as the server was started with."
+            hint = f"Set {self._auth_variable} to user:password, or to Bearer and a token, as the server wants it."
         elif status == 404:
             hint = f"Check that {self._variable} is the address of {self._server}, and that its API is on."
         else:
@@ -352,11 +359,16 @@ def _checked_url(url: str, variable: str) -> str:
     return url.rstrip("/")
 
 
-def _checked_auth(auth: SecretStr, variable: str) -> tuple[str, str] | None:
+def _checked_auth(auth: SecretStr, variable: str) -> tuple[str, dict[str, str]]:
+    """The secret part of a sign-in, and the header that signs in (RFC 7617, RFC 6750); both empty for none."""
     text = auth.get_secret_value().strip()
     if not text:
-        return None
+        return "", {}
+    if bearer := re.fullmatch(r"(?i:bearer) +([\x21-\x7e]+)", text):
+        return bearer[1], {"authorization": f"Bearer {bearer[1]}"}
     user, colon, password = text.partition(":")
     if not (user and colon and password):
-        raise SettingsError(f"{variable} is not of the form user:password.", "Write it as the server was given it.")
-    return user, password
+        raise SettingsError(
+            f"{variable} is neither of the form user:password nor Bearer TOKEN.", "Write it as the server was given it."
+        )
+    return password, {"authorization": f"Basic {base64.b64encode(text.encode()).decode()}"}
