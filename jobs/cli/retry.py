@@ -30,7 +30,8 @@ def cancel(*, job_ids: Jobs) -> None:
     with opened_queue() as queue:
         job_ids = [queue.resolve(job_id) for job_id in job_ids]
         before = queue.cancel(job_ids)
-        queue.settle_waiting()
+        if before:
+            queue.settle_waiting()
         now = queue.get_many(job_ids)
         _stop_runs(queue, before)
     ended = {job.id for job in before}

@@ -35,11 +35,10 @@ class ManualChanges(QueueAccess):
         Raises:
             UnknownJobError: one of them does not exist; nothing was changed.
         """
+        if not self._look(_lock_to_cancel, job_ids):
+            return []
         with self._database.session() as session:
-            for job_id in job_ids:
-                get_job(session, job_id)
-            wanted = set(job_ids) | families.descendants(session, job_ids)
-            rows = lock(session, JobRow.id.in_(wanted), can_become("cancelled", by="person"))
+            rows = _lock_to_cancel(session, job_ids)
             before = [to_job(row, state) for row, state in rows]
             for row, _ in rows:
                 end_job(session, row, "cancelled", by="person", what=reason, hint=BY_HAND_HINT)
@@ -71,12 +70,11 @@ class ManualChanges(QueueAccess):
             JobBusyError: it has not ended, was archived, or is a group.
             RejectedError: the changed request works on the picture of a job that is unknown or waits for this one.
         """
+        self._look(_lock_to_retry, job_id)
         with self._database.session() as session:
             if request is not None and request.result_of is not None:
                 families.check_after(session, job_id, request.result_of)
-            row, state, locked = _lock_for_person(
-                session, job_id, "pending", "retried", sources("pending", by="person")
-            )
+            row, state, locked = _lock_to_retry(session, job_id)
             row.recipe = row.stars = None  # a person tries again, perhaps after changing the settings
             again = set[str]()
             plan = JOB_TYPES[cast("JobType", row.job_type)].stages
@@ -125,19 +123,13 @@ class ManualChanges(QueueAccess):
             UnknownJobError: there is no such job.
             JobBusyError: it does not wait for review, or its stage made nothing that could be taken.
         """
+        self._look(_lock_to_approve, job_id)
         with self._database.session() as session:
-            row, state, locked = _lock_for_person(session, job_id, "pending", "approved", _REVIEWED)
-            stage = row.error_stage
-            result = session.get(ResultRow, (job_id, stage)) if stage else None
-            if stage is None or result is None or not result.output:
-                raise JobBusyError(
-                    f"Job {job_id} cannot be approved: {stage or 'it'} made nothing that could be taken.",
-                    "`fc retry JOB --set FIELD=VALUE` or `--seed N` tries it with another request."
-                    if stage
-                    else row.error_hint or "",
-                )
+            (row, state, locked), result = _lock_to_approve(session, job_id)
+            stage = result.stage
             result.status, result.error = "completed", None
-            result.output = {**result.output, "metadata": {**result.output["metadata"], "approved": True}}
+            output = result.output or {}
+            result.output = {**output, "metadata": {**output["metadata"], "approved": True}}
             newest = select(func.max(AttemptRow.id)).where(AttemptRow.job_id == job_id, AttemptRow.stage == stage)
             session.execute(
                 update(AttemptRow).where(AttemptRow.id == newest.scalar_subquery()).values(verdict="approved")
@@ -154,10 +146,9 @@ class ManualChanges(QueueAccess):
             UnknownJobError: there is no such job.
             JobBusyError: it neither waits for review nor is completed, or is a group.
         """
+        self._look(_lock_to_turn_down, job_id)
         with self._database.session() as session:
-            row, _, locked = _lock_for_person(session, job_id, "rejected", "rejected", _SEEN)
-            if row.job_type == "group":
-                raise JobBusyError(f"Job {job_id} is a group.", f"`fc reject --group {job_id}` rejects its jobs.")
+            row, _, locked = _lock_to_turn_down(session, job_id)
             end_job(session, row, "rejected", by="person", stage=row.error_stage, what=reason, hint=BY_HAND_HINT)
             families.reopen_waiters(session, job_id, locked)
 
@@ -168,6 +159,7 @@ class ManualChanges(QueueAccess):
             UnknownJobError: there is no such job.
             JobBusyError: it is not held.
         """
+        self._look(_with_descendants, job_id, ["held"], "released")
         with self._database.session() as session:
             rows = _with_descendants(session, job_id, ["held"], "released")
             for row, _ in rows:
@@ -183,6 +175,7 @@ class ManualChanges(QueueAccess):
             UnknownJobError: there is no such job.
             JobBusyError: it runs or has ended, so its priority decides nothing.
         """
+        self._look(_with_descendants, job_id, _QUEUED, "given another priority")
         with self._database.session() as session:
             rows = _with_descendants(session, job_id, _QUEUED, "given another priority")
             for row, _ in rows:
@@ -197,20 +190,20 @@ class ManualChanges(QueueAccess):
             UnknownJobError: there is no such job.
             JobBusyError: it has no picture that is final.
         """
+        self._look(_lock_to_rate, job_id)
         with self._database.session() as session:
-            job = get_job(session, job_id)
-            rows = lock(session, JobRow.id == job_id, JobRow.status.in_(_RATED))
-            if not rows or rows[0][1].final_image is None:
-                raise JobBusyError(f"Job {job_id} is {job.status} and has no final picture to rate.", "Rate it then.")
-            set_columns(rows[0][0], utc_now(), stars=stars)
+            set_columns(_lock_to_rate(session, job_id), utc_now(), stars=stars)
             log(session, [job_id], f"rated {stars} of 5 by a person")
 
     def archive(self, job_ids: Collection[str]) -> list[str]:
         """Put jobs that have ended away for good; returns those that it put away."""
         archived: list[str] = []
         for some in chunks(dict.fromkeys(job_ids)):
+            wanted = (JobRow.id.in_(some), can_become("archived", by="person"))
+            if not self._look(lock, *wanted):
+                continue
             with self._database.session() as session:
-                rows = lock(session, JobRow.id.in_(some), can_become("archived", by="person"))
+                rows = lock(session, *wanted)
                 now = utc_now()
                 for row, _ in rows:
                     set_status(row, now, "archived", by="person")
@@ -224,6 +217,7 @@ class ManualChanges(QueueAccess):
         Raises:
             UnknownJobError: there is no such job.
         """
+        self._look(get_job, job_id)
         with self._database.session() as session:
             get_job(session, job_id)
             for row, _ in lock(session, JobRow.id == job_id):
@@ -245,6 +239,51 @@ def _lock_for_person(
         }.get(job.status, f"`fc list` shows the jobs that are {' or '.join(before)}.")
         raise JobBusyError(f"Job {job_id} is {job.status}, so it cannot be {done}.", hint)
     return row, session.get_one(StateRow, job_id), locked
+
+
+def _lock_to_cancel(session: Session, job_ids: Collection[str]) -> list[tuple[JobRow, StateRow]]:
+    """Those of the jobs, and of the jobs in them, that have not ended."""
+    for job_id in job_ids:
+        get_job(session, job_id)
+    wanted = set(job_ids) | families.descendants(session, job_ids)
+    return lock(session, JobRow.id.in_(wanted), can_become("cancelled", by="person"))
+
+
+def _lock_to_retry(session: Session, job_id: str) -> tuple[JobRow, StateRow, dict[str, JobRow]]:
+    """A job that has ended, as `_lock_for_person` gives it."""
+    return _lock_for_person(session, job_id, "pending", "retried", sources("pending", by="person"))
+
+
+def _lock_to_approve(session: Session, job_id: str) -> tuple[tuple[JobRow, StateRow, dict[str, JobRow]], ResultRow]:
+    """A job that waits for review, as `_lock_for_person` gives it, and what was turned down."""
+    found = _lock_for_person(session, job_id, "pending", "approved", _REVIEWED)
+    row, stage = found[0], found[0].error_stage
+    result = session.get(ResultRow, (job_id, stage)) if stage else None
+    if result is None or not result.output:
+        raise JobBusyError(
+            f"Job {job_id} cannot be approved: {stage or 'it'} made nothing that could be taken.",
+            "`fc retry JOB --set FIELD=VALUE` or `--seed N` tries it with another request."
+            if stage
+            else row.error_hint or "",
+        )
+    return found, result
+
+
+def _lock_to_turn_down(session: Session, job_id: str) -> tuple[JobRow, StateRow, dict[str, JobRow]]:
+    """A job that has a picture to turn down, as `_lock_for_person` gives it."""
+    found = _lock_for_person(session, job_id, "rejected", "rejected", _SEEN)
+    if found[0].job_type == "group":
+        raise JobBusyError(f"Job {job_id} is a group.", f"`fc reject --group {job_id}` rejects its jobs.")
+    return found
+
+
+def _lock_to_rate(session: Session, job_id: str) -> JobRow:
+    """A job that has a final picture."""
+    job = get_job(session, job_id)
+    rows = lock(session, JobRow.id == job_id, JobRow.status.in_(_RATED))
+    if not rows or rows[0][1].final_image is None:
+        raise JobBusyError(f"Job {job_id} is {job.status} and has no final picture to rate.", "Rate it then.")
+    return rows[0][0]
 
 
 def _with_descendants(

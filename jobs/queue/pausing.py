@@ -21,6 +21,8 @@ class QueuePause(QueueAccess):
 
     def pause(self, *, by: str, reason: str | None = None) -> Pause:
         """Claim nothing from now on; a pause that holds already stays as it is, and is what is returned."""
+        if (found := self.paused()) is not None:
+            return found
         with self._database.session() as session:
             row = session.get(PauseRow, _THE_ONE)
             if row is None:
@@ -31,6 +33,8 @@ class QueuePause(QueueAccess):
 
     def resume(self, *, by: str) -> bool:
         """Claim again; False: the queue was not paused."""
+        if self.paused() is None:
+            return False
         with self._database.session() as session:
             row = session.get(PauseRow, _THE_ONE)
             if row is None:

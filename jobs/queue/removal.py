@@ -32,6 +32,7 @@ class JobRemoval(QueueAccess):
             UnknownJobError: there is no such job.
             JobBusyError: it has not ended.
         """
+        self._look(_lock_to_remove, job_id)
         with self._database.session() as session:
             row, state = _lock_to_remove(session, job_id)
             now = utc_now()
@@ -69,6 +70,7 @@ class JobRemoval(QueueAccess):
             UnknownJobError: there is no such job.
             JobBusyError: it has not ended.
         """
+        self._look(_lock_to_remove, job_id)
         with self._database.session() as session:
             row, _ = _lock_to_remove(session, job_id)
             yield

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Final, cast
+from typing import Any, Final, TypeVar, cast
 
 from sqlalchemy import ColumnElement, insert, select
 from sqlalchemy.orm import Session
@@ -13,6 +13,7 @@ from jobs.model.job import LogLevel
 from jobs.model.transitions import TRANSITIONS, Actor, JobStatus, sources
 from resources.database import Database, JobRow, LogRow, StateRow, utc_now
 
+_Found = TypeVar("_Found")
 _CHUNK: Final = 500  # ids in one statement; SQLite allows 32766 parameters
 
 CLAIM_ORDER: Final = (JobRow.priority, JobRow.created_at, JobRow.id)
@@ -31,6 +32,11 @@ class QueueAccess:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+
+    def _look(self, check: Callable[..., _Found], *arguments: Any) -> _Found:  # noqa: ANN401 - those of `check`
+        """Ask what the change will ask again: what cannot be is told at once, whoever holds SQLite's write lock."""
+        with self._database.reader() as session:
+            return check(session, *arguments)
 
 
 def lock(session: Session, *allowed: ColumnElement[bool]) -> list[tuple[JobRow, StateRow]]:

@@ -145,7 +145,8 @@ def stop_schedule(database: Database, schedule_id: str) -> None:
     Raises:
         UnknownJobError: there is none with this id.
     """
-    get_schedule(database, schedule_id)
+    if not get_schedule(database, schedule_id).enabled:
+        return
     with database.session() as session:
         session.execute(update(ScheduleRow).where(ScheduleRow.id == schedule_id).values(enabled=False))
 
