@@ -25,6 +25,7 @@ _WEIGHT: Final = re.compile(r":\s*[\d.]+(?=\s*[)\]>])")  # of A1111's emphasis
 _SIGNS: Final = "@$€!*¡+¢£"
 _WORD: Final = re.compile(rf"[@$€]*[^\W_]+(?:[{_SIGNS}]+[^\W_]+)*[$]*|🔞")
 _PAUSE: Final = re.compile(r"[,;:!?|\n()\[\]{}<>\"\u3001\u3002]|\.(?=\s|$)")
+_STOP: Final = re.compile(r"[,;!?\n\u3001\u3002]|\.(?=\s|$)")
 _STRETCHED: Final = re.compile(r"(.)\1{2,}")
 _DOUBLED: Final = re.compile(r"(.)\1+")
 
@@ -36,10 +37,12 @@ class Word:
     Attributes:
         text: as it is written, but without what cannot be seen.
         after_pause: a comma, the end of a sentence or a bracket stands before it.
+        after_stop: one of these, and not only a bracket.
     """
 
     text: str
     after_pause: bool = False
+    after_stop: bool = False
 
 
 class _Visible(dict[int, int | str | None]):
@@ -71,7 +74,9 @@ def words_in(text: str) -> list[Word]:
     """The words of a text that `plain` gave; single letters in a row, as in `n u d e`, stay apart."""
     words, end = [], 0
     for found in _WORD.finditer(text):
-        words.append(Word(found[0], _PAUSE.search(text, end, found.start()) is not None))
+        between = text[end : found.start()]
+        pause = _PAUSE.search(between) is not None
+        words.append(Word(found[0], pause, pause and _STOP.search(between) is not None))
         end = found.end()
     return words
 

@@ -79,4 +79,4 @@ def _letters(piece: str) -> str:
 
 
 def _one(words: Sequence[Word]) -> Word:
-    return Word("".join(word.text for word in words), words[0].after_pause)
+    return Word("".join(word.text for word in words), words[0].after_pause, words[0].after_stop)

@@ -114,6 +114,7 @@ def find(words: Sequence[Word]) -> list[Found]:
         for start, own in enumerate(keys)
         if not own.isdisjoint(made.starts)
         for end, meaning in _ends(made.phrases, keys, start)
+        if meaning == "minor" or not any(word.after_stop for word in words[start + 1 : end])
     ]
     if not found:
         return []

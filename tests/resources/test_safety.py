@@ -41,6 +41,7 @@ INNOCENT = [
     "a bottle of 12 years aged rum, sexy bar",
     "Scunthorpe railway station, assassin's cloak, cocktail",
     "日本の街並み",
+    "an elven queen, silver dress, off shoulder",
 ]
 
 SEXUAL = [
