@@ -31,6 +31,7 @@ _RESOURCES: Final = ("Model hash", "Model", "VAE hash", "VAE", "Clip skip", "Lor
 _NOT_OURS: Final = (*_RESOURCES, "Steps", "Sampler", "Schedule type", "CFG scale", "Seed", "Size", "Version",
                     "Denoising strength", "Mask blur", "Inpaint area", "Masked area padding")  # fmt: skip
 """Of a server's own text: what is told in another way, and what is said of a face alone."""
+_MOST_FACE_WORDS: Final = 60_000  # characters; with more, our own record alone tells them
 _FACE_KEYS: Final = {
     "prompt": "ADetailer prompt",
     "negative_prompt": "ADetailer negative prompt",
@@ -225,8 +226,9 @@ def _face_words(face_pass: Mapping[str, Any]) -> dict[str, str | float]:
     said: dict[str, str | float] = {}
     for name, key in _FACE_KEYS.items():
         values = [str(face[name]) for face in faces if name in face]
-        if any(values):
-            said[key] = values[0] if len(set(values)) == 1 else " [SEP] ".join(values)
+        words = (values[0] if len(set(values)) == 1 else " [SEP] ".join(values)) if any(values) else ""
+        if words and len(words) <= _MOST_FACE_WORDS:
+            said[key] = words
     return said
 
 

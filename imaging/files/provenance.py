@@ -19,6 +19,7 @@ from PIL import Image
 
 from imaging.errors import InvalidImageError
 from imaging.files.png_chunks import MAGIC, MOST_TEXT, read_text
+from imaging.files.record_text import record_text
 
 RECORD_SCHEMA: Final = 1  # raise it when a field of the record changes its meaning
 
@@ -210,17 +211,14 @@ def _chunk(kind: bytes, body: bytes) -> bytes:
 
 def _text_of(provenance: Provenance) -> list[tuple[bytes, bytes]]:
     """The kinds and bodies of the text chunks, uncompressed (W3C PNG, 11.3.3)."""
-    record = json.dumps(
-        {**provenance.record, "schema": RECORD_SCHEMA}, sort_keys=True, separators=(",", ":"), allow_nan=False
-    )
+    record = record_text({**provenance.record, "schema": RECORD_SCHEMA}, MOST_TEXT - 100)
     # PNG 11.3.3 forbids NUL in text; half surrogate pairs have no UTF-8. The record keeps both exactly.
     short = {
         keyword: text
-        for keyword, text in provenance.texts.items()
+        for keyword, text in {"parameters": provenance.parameters, **provenance.texts}.items()
         if len(text.encode("utf-8", "replace")) < MOST_TEXT - 100
     }
-    texts = {"parameters": provenance.parameters, **short}
-    texts = {keyword: text.replace("\0", "\ufffd") for keyword, text in texts.items()} | {"face-changer": record}
+    texts = {keyword: text.replace("\0", "\ufffd") for keyword, text in short.items()} | {"face-changer": record}
     if provenance.source_type is not None:
         texts["XML:com.adobe.xmp"] = _xmp(provenance.source_type, provenance.tool)
     return [_text_chunk(keyword, text) for keyword, text in texts.items() if text]

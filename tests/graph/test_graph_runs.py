@@ -595,3 +595,33 @@ def test_dagster_knows_what_is_up_to_date(
     assert status("portrait") == StaleStatus.FRESH
     assert status("mask") == StaleStatus.STALE
     assert status("generated_image") == StaleStatus.FRESH
+
+
+@pytest.mark.parametrize("letter", ["弲", "🦊", '"'])
+def test_a_request_as_large_as_it_may_be_completes(
+    letter: str, instance: dg.DagsterInstance, queue: JobQueue, store: ImageStore
+) -> None:
+    """What its pictures say of it is read by the stages behind, and by jobs that work on its picture."""
+    words = letter * 7900
+    rules = [
+        {"faces": f"width > {n} px", "prompt": f"[PROMPT] {words}", "negative_prompt": words + letter * n}
+        for n in range(32)
+    ]
+    large = {
+        "pony_prompt": f"six people, {words}",
+        "flux_prompt": f"green eyes, {words}",
+        "negative_prompt": words,
+        "face_rules": rules,
+        "tags": {letter * 250 + str(n): letter * 256 for n in range(32)},
+    }
+    add_jobs(queue, store, {**large, "width": 512, "height": 512}, {**large, "job_type": "face_processing"} | {
+        "source_image": "job:a"
+    })  # fmt: skip
+    materialize(instance, "a")
+    queue.settle_waiting()
+    materialize(instance, "b")
+    for job_id in "ab":
+        job = queue.get(job_id)
+        assert (job.status, job.error) == ("completed", None)
+        record = read_provenance(store.read("6-final", f"{job_id}.png"))["record"]
+        assert record["request"]["pony_prompt"] == large["pony_prompt"]

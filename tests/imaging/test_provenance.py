@@ -316,3 +316,41 @@ def test_mutations(changes):
             reader(bytes(data))
         except InvalidImageError:
             continue
+
+
+# ---- a record is never larger than what reads it
+
+
+def test_a_record_is_ascii_where_that_fits_and_else_without_escapes():
+    small, large = {"prompt": "狐\ud800"}, {"faces": [{"prompt": "狐" * 8000 + "\ud800\0"}] * 40}
+    assert b'"\\u72d0\\ud800"' in encode_png(PIXELS, provenance=Provenance("", small, None))
+    data = encode_png(PIXELS, provenance=Provenance("", large, None))
+    assert "狐".encode() in data
+    assert read_provenance(data)["record"] == {**large, "schema": 1}
+
+
+def test_where_a_record_is_too_large_what_the_request_has_as_well_is_shortened():
+    words = {"pony_prompt": "🦊" * 8000, "face_rules": ["🦊" * 16_000] * 32}
+    record = {"job_id": "a", "request": words, "face_pass": {"faces": [{"prompt": "🦊" * 8000, "seed": 1}] * 64}}
+    found = read_provenance(encode_png(PIXELS, provenance=Provenance("x" * 2_000_000, record, None)))
+    assert found["parameters"] is None
+    kept = found["record"]
+    assert kept["request"]["pony_prompt"] == words["pony_prompt"]
+    assert {face["seed"] for face in kept["face_pass"]["faces"]} == {1}
+    assert kept["shortened"] > 64
+    assert record["request"]["face_rules"][0] == "🦊" * 16_000, "the record that was given is as it was"
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.recursive(
+        st.integers() | st.builds(lambda text, n: text * n, st.text(max_size=3), st.sampled_from([1, 300, 60_000])),
+        lambda inner: st.lists(inner, max_size=5) | st.dictionaries(st.text(max_size=5), inner, max_size=5),
+        max_leaves=40,
+    ).map(lambda value: {"a": value, "b": [1] * 600_000 if str(value) > "s" else value})
+)
+def test_any_record_that_is_written_can_be_read(record):
+    found = read_provenance(encode_png(PIXELS, provenance=Provenance("", record, None)))["record"]
+    assert found["schema"] == 1
+    if "shortened" not in found:
+        assert found == {**json.loads(json.dumps(record)), "schema": 1}
