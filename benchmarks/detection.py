@@ -16,7 +16,8 @@ import scenes
 from numpy.typing import NDArray
 from scenes import Scene
 
-from imaging.faces.search import Detect, Search, Sighting, View, detect_in, search
+from imaging.faces.search import Detect, Search, Sighting, Turned, View, detect_in, search
+from imaging.faces.second_look import Irises, second_look
 from imaging.geometry.boxes import Box, Face
 
 LEAST = 0.15  # score under which nothing that a look sees is asked for
@@ -61,17 +62,25 @@ def groups(per: int, least: int = 24) -> dict[str, list[Scene]]:
         "touching": list(scenes.touching()),
         "border": list(scenes.at_borders()),
         "small in large": list(scenes.small_in_large(per_size=max(1, per // 2))),
+        "beside": list(scenes.beside()),
         "no face": list(scenes.without_faces()),
     }
 
 
-def searched(detect: Detect, options: Search) -> Finder:
-    """The product's way: `imaging.faces.search` with a detector's look and its search values."""
+def searched(
+    detect: Detect, options: Search, turned: Turned, quick: Detect | None = None, irises: Irises | None = None
+) -> Finder:
+    """The product's way: `imaging.faces.search` with a detector's looks, and the second look if there are `irises`."""
     seen = remembered(detect)
+    glanced = remembered(quick) if quick else seen
 
     def find(scene: Scene, confidence: float) -> list[Face]:
         asked = replace(options, confidence=confidence, candidates=confidence)
-        return search(scene.image, seen, asked)
+        found = search(scene.image, seen, asked, turned=turned, quick=glanced)
+        if irises is None:
+            return found
+        again = (second_look(scene.image, face, seen, irises) for face in found)
+        return [face for face in again if face.score >= confidence]
 
     return find
 

@@ -1,6 +1,6 @@
 """The face work, measured: what is found, what is seen of a merge, what it costs.
 
-    python benchmarks/faces.py [detect] [seams] [speed] [--places 4] [--images docs/images]
+    python benchmarks/faces.py [detect] [roll] [seams] [speed] [--places 4] [--images docs/images]
 
 Everything runs on one thread, and times are CPU times. YuNet's file is taken from
 `FC_YUNET_MODEL`; without it Haar alone is measured, and the table says so. With `--images` the curves are drawn as SVG,
@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -23,15 +24,18 @@ from charts import line_chart
 from detection import Finder
 from numpy.typing import NDArray
 from PIL import Image
-from scenes import Scene, compose
+from scenes import ROLL, Scene, compose, rolled
 
 from imaging.faces.mask import draw_mask
+from imaging.faces.search import search
+from imaging.faces.second_look import second_look
+from imaging.geometry.align import LEFT_AS_IT_IS, upright_angle
 from imaging.geometry.boxes import Face
 from imaging.geometry.crop import crop, portrait_box, resize
 from resources.detectors import haar, yunet
 from resources.detectors.base import Detector
 
-PARTS = ("detect", "seams", "speed")
+PARTS = ("detect", "roll", "seams", "speed")
 CONFIDENCE = 0.6  # FC_DETECTOR_CONFIDENCE
 SHOWN = ("middle, cast 7", "turned 45, cast 2", "touching, cast 7")
 HIGH = 220  # pixels of a shown picture
@@ -55,11 +59,13 @@ def main() -> None:
         f"NumPy {np.__version__}; {platform.system()} {platform.machine()}"
     )
     model = os.environ.get("FC_YUNET_MODEL")
-    if not model and set(parts) & {"detect", "speed"}:
+    if not model and set(parts) & {"detect", "roll", "speed"}:
         print("FC_YUNET_MODEL is not set: YuNet and the single look with it are left out.")
     path = Path(model) if model else None
     if "detect" in parts:
         detect(path, given.places, given.images)
+    if "roll" in parts:
+        roll(path)
     if "seams" in parts:
         merges(given.images)
     if "speed" in parts:
@@ -80,12 +86,12 @@ def detect(model: Path | None, places: int, images: Path | None) -> None:
     groups = detection.groups(places)
     ways: dict[str, Finder] = {}
     if model:
-        detector = yunet.YuNetDetector(model, CONFIDENCE, detection.LEAST).look
-        ways["yunet"] = detection.searched(detector, yunet.how_to_search(CONFIDENCE, CONFIDENCE))
-        ways["single look"] = detection.single(detector)
-    ways["haar"] = detection.searched(
-        haar.HaarDetector(CONFIDENCE, detection.LEAST).look, haar.how_to_search(CONFIDENCE, CONFIDENCE)
-    )
+        eyes = yunet.YuNetDetector(model, CONFIDENCE, detection.LEAST)
+        how = yunet.how_to_search(CONFIDENCE, CONFIDENCE)
+        ways["yunet"] = detection.searched(eyes.look, how, yunet.TURNED, irises=eyes.irises)
+        ways["single look"] = detection.single(eyes.look)
+    cascades, how = haar.HaarDetector(CONFIDENCE, detection.LEAST), haar.how_to_search(CONFIDENCE, CONFIDENCE)
+    ways["haar"] = detection.searched(cascades.look, how, haar.TURNED, cascades.look_turned)
     print(f"\nDetection: {sum(map(len, groups.values()))} scenes")
     used: dict[str, float] = {}
     asked = 0.0
@@ -129,6 +135,35 @@ def _curve(
         (images / f"faces-{group}.svg").write_text(
             line_chart(f"Faces found, by {group}", across, "recall", every, legend), encoding="utf-8"
         )
+
+
+def roll(model: Path | None) -> None:
+    """Print by how many degrees each detector errs about how a face is turned, and how many it takes for upright."""
+    pictures = list(rolled())
+    ways: dict[str, Callable[[Scene], list[Face]]] = {}
+    if model:
+        eyes = yunet.YuNetDetector(model, CONFIDENCE)
+        how = yunet.how_to_search(CONFIDENCE, CONFIDENCE)
+        ways["yunet"] = lambda scene: eyes.detect(scene.image)
+        ways["first look"] = lambda scene: search(scene.image, eyes.look, how, turned=yunet.TURNED)
+        ways["no irises"] = lambda scene: [
+            second_look(scene.image, face, eyes.look, lambda _grey: None)
+            for face in search(scene.image, eyes.look, how, turned=yunet.TURNED)
+        ]
+    cascades = haar.HaarDetector(CONFIDENCE)
+    ways["haar"] = lambda scene: cascades.detect(scene.image)
+    print(f"\nRoll: {len(pictures)} scenes; degrees, of those found")
+    for name, find in ways.items():
+        for least, most in ((0, 0), (8, 24), (32, 40)):
+            asked = [scene for scene in pictures if least <= abs(scene.angles[0]) <= most]
+            pairs = [(scene, max(find(scene), key=lambda face: face.box.area, default=None)) for scene in asked]
+            found = [(scene.angles[0] + ROLL, upright_angle(face)) for scene, face in pairs if face is not None]
+            off = [abs((read - true + 180) % 360 - 180) for true, read in found]
+            upright = sum(abs(read) <= LEFT_AS_IT_IS < abs(true) for true, read in found)
+            print(
+                f"{name:10s} turned by {least:2d} to {most:2d}: mean {np.mean(off):.2f}   worst {max(off):.1f}   "
+                f"read as upright {upright} of {len(found)}, {len(asked)} asked"
+            )
 
 
 def merges(images: Path | None) -> None:

@@ -19,6 +19,7 @@ from imaging.geometry.boxes import Box
 from imaging.geometry.crop import resize
 from imaging.geometry.nms import iou
 
+ROLL = 3.0  # degrees, clockwise, of the astronaut herself: her irises lie at (202.8, 101.3) and (246.5, 103.5)
 FACE = Box(178, 62, 270, 175)  # brow to chin in the astronaut
 HEAD = Box(132, 2, 324, 218)  # the face with its hair: what is pasted
 BACKGROUNDS = ("coffee", "chelsea", "brick", "grass", "gravel")
@@ -152,6 +153,25 @@ def small_in_large(seed: int = 0, size: tuple[int, int] = (2048, 1536), per_size
         for number in range(per_size):
             face = Placed(width, _somewhere(random, size, width))
             yield compose(f"{width} px in 3 megapixels", size, [face], BACKGROUNDS[number % len(BACKGROUNDS)])
+
+
+def beside(seed: int = 0, size: tuple[int, int] = (1024, 1024)) -> Iterator[Scene]:
+    """An upright face, and one that lies, stands on its head or leans by an eighth beside it."""
+    random = np.random.default_rng(seed)
+    for width in (48, 64, 96, 128, 192, 256):
+        for angle in (90, 135, 180, 225, 270):
+            pair = [Placed(width, (size[0] * 0.27, size[1] / 2)), Placed(width, (size[0] * 0.7, size[1] / 2), angle)]
+            yield compose(f"beside {angle}", size, pair, BACKGROUNDS[int(random.integers(len(BACKGROUNDS)))])
+
+
+def rolled(seed: int = 0, size: tuple[int, int] = (900, 900)) -> Iterator[Scene]:
+    """A face of each size, turned by 0 to 40 degrees to either side."""
+    random = np.random.default_rng(seed)
+    for width in (40, 90, 160, 300):
+        for angle in (-40, -32, -24, -16, -8, 0, 8, 16, 24, 32, 40):
+            for background in ("coffee", "grass"):
+                place = (450 + float(random.uniform(-20, 20)), 450 + float(random.uniform(-20, 20)))
+                yield compose(f"rolled {angle}", size, [Placed(width, place, angle=angle)], background)
 
 
 def without_faces() -> Iterator[Scene]:

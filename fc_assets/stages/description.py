@@ -9,12 +9,14 @@ from numpy.typing import NDArray
 from fc_assets.engine.asset import stage
 from fc_assets.engine.outcome import Done, Item
 from fc_assets.engine.tools import Tools
+from imaging.errors import RejectedError
 from imaging.geometry.boxes import Face
 from jobs.model.job_types import JOB_TYPES
 from resources.artifacts.images import StoredImage
 from resources.artifacts.records import DescriptionRecord, PortraitRecord, PromptRecord
 from resources.detectors.base import largest_first, sure_faces
-from resources.writers.base import Picture
+from resources.writers.base import DescriptionAnswer, Picture
+from resources.writers.safety import check_texts
 
 
 def _decides(item: Item, tools: Tools) -> Mapping[str, Any]:
@@ -46,6 +48,7 @@ def description(item: Item, tools: Tools) -> Done:
     image: StoredImage = item.needs(described)
     pixels = image.pixels
     answer = writer.describe_image(_picture(item, image, pixels, tools))
+    _check(item.job.id, answer)
     return Done(
         DescriptionRecord(writer=writer.name, image=described, answer=answer),
         {
@@ -59,6 +62,16 @@ def description(item: Item, tools: Tools) -> Done:
         },
         picture=pixels,
     )
+
+
+def _check(job_id: str, answer: DescriptionAnswer) -> None:
+    """A picture whose description is of what is not made here goes no further."""
+    facts = [value for value in answer.data.values() if isinstance(value, str)]
+    texts = {"title": answer.title, "text": answer.text, "tags": ", ".join(answer.tags), "data": "\n".join(facts)}
+    try:
+        check_texts(texts)
+    except RejectedError as error:
+        raise RejectedError(f"Job {job_id}: its description: {error.what}", "Look at the picture.") from error
 
 
 def _picture(item: Item, image: StoredImage, pixels: NDArray[np.uint8], tools: Tools) -> Picture:

@@ -6,10 +6,12 @@ from typing import Any
 from fc_assets.engine.asset import stage
 from fc_assets.engine.outcome import Done, Item
 from fc_assets.engine.tools import Tools
+from imaging.errors import RejectedError
 from jobs.model.job import Job
+from jobs.requests.accept import check_prompts
 from resources.artifacts.records import PromptRecord
 from resources.lora_tags import take_loras
-from resources.writers.base import PromptDraft
+from resources.writers.base import PromptAnswer, PromptDraft
 
 DEFAULT_FACE_PROMPT = "natural portrait of the same person, detailed face, clear eyes"
 
@@ -32,6 +34,7 @@ def enhanced_prompt(item: Item, tools: Tools) -> Done:
     tools.log_once(f"Prompts by {why}")
     draft = _draft(item.job)
     answer = writer.enhance(draft)
+    _check(item, writer.name, answer)
     record = PromptRecord(writer=writer.name, original=draft, enhanced=answer)
     tools.queue.record_ideation(
         item.job.id,
@@ -52,6 +55,15 @@ def enhanced_prompt(item: Item, tools: Tools) -> Done:
             **answer.usage.model_dump(mode="json", exclude={"seconds"}),
         },
     )
+
+
+def _check(item: Item, writer: str, answer: PromptAnswer) -> None:
+    """The door's check once more, on the words that the picture is really made from."""
+    words = answer.model_dump(include={"pony_prompt", "flux_prompt", "negative_prompt"})
+    try:
+        check_prompts(item.job.id, item.job.request.model_copy(update=words), item.recipe)
+    except RejectedError as error:
+        raise RejectedError(f"As the writer {writer} put it: {error.what}", error.hint) from error
 
 
 def _draft(job: Job) -> PromptDraft:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from imaging.faces.shapes import face_ellipse
 from imaging.geometry.align import upright_angle
 from imaging.geometry.boxes import Box, Face
-from imaging.quality.score import Verdict
+from imaging.quality.score import Verdict, verify_output
 
 LEAST_FACE = 24  # pixels across; below, five landmarks are guesses
 # Variance of the Laplacian at 64 pixels. Measured: a photo in focus 860, painted faces 650 and more, the photo blurred
@@ -34,6 +34,10 @@ MOST_BURNT = 0.4  # share of the face
 SKIN = 0.8  # of the face's ellipse; beyond it lie hair and background
 SKIN_A, SKIN_B = (5.0, 25.0), (5.0, 35.0)  # CIELAB; OFIQ's range for skin of any tone
 MOST_TURN = 30.0  # degrees
+# A face of fewer pixels, found with a lower score, must look like one: chance hits in bokeh are soft, those in grain
+# are noise, and the landmarks of either lie anyhow. Measured on faces of 12 to 64 pixels: sharpness 450 and more.
+SMALL, UNSURE = 64, 0.8
+SMALL_SHARPNESS = 100.0
 LOW = 60.0  # of 100; under it a score is worth a word
 ROOM = 0.25  # of the face's longer side; with so much on each side of it nothing of the head is missing
 
@@ -63,7 +67,7 @@ def verify_portrait(
     measured = {
         "width": float(face.box.width),
         "share": round(face.box.area / (size[0] * size[1]), 5),
-        "sharpness": round(_sharpness(grey), 1),
+        "sharpness": round(sharpness_of(grey), 1),
         "luminance": round(float(grey.mean()) / 255, 3),
         "burnt": round(float(np.mean(grey >= BURNT)), 4),
         "dark": round(float(np.mean(grey <= DARK)), 4),
@@ -79,7 +83,7 @@ def verify_portrait(
     )
     rounded = {name: round(score, 1) for name, score in scores.items()}
     total = {"total": round(sum(scores.values()) / len(scores) / 100, 3)}
-    reasons = _reasons(measured)
+    reasons = _reasons(measured) + _doubts(measured, grey, face)
     return Verdict(not reasons, measured | rounded | total, reasons, _advice(measured, rounded, face.box, size))
 
 
@@ -96,6 +100,45 @@ def _reasons(measured: dict[str, float]) -> tuple[str, ...]:
     if burnt > MOST_BURNT:
         reasons.append(f"the face is over-exposed: {burnt:.0%} of it is white, over {MOST_BURNT:.0%}")
     return tuple(reasons)
+
+
+def _doubts(measured: dict[str, float], grey: NDArray[np.uint8], face: Face) -> tuple[str, ...]:
+    """Why a small face of a low score is none."""
+    if face.box.width >= SMALL or face.score >= UNSURE:
+        return ()
+    said = {
+        f"soft, with a sharpness of {measured['sharpness']:.0f}": measured["sharpness"] < SMALL_SHARPNESS,
+        "noise": not verify_output(np.stack([grey] * 3, axis=2), grey.shape[::-1]).passed,
+        "without eyes, nose and mouth where a face has them": not _looks_like_a_face(face),
+    }
+    doubts = [words for words, true in said.items() if true]
+    known = f"{face.box.width} px wide, found with a score of {face.score:.2f}"
+    return (f"it is hardly a face: {known}, and {' and '.join(doubts)}",) if doubts else ()
+
+
+def _looks_like_a_face(face: Face) -> bool:
+    """Whether the landmarks lie in the box as those of a face from any side may; also where there are none."""
+    distance = face.eye_distance
+    if face.landmarks is None or not distance:
+        return face.landmarks is None
+    eye, other_eye, nose, mouth, other_mouth = np.array(face.landmarks, dtype=np.float64)
+    turn = math.radians(upright_angle(face))
+    across, down = np.array([math.cos(turn), math.sin(turn)]), np.array([-math.sin(turn), math.cos(turn)])
+    middle = (eye + other_eye) / 2
+    wide = max(abs(float((other_mouth - mouth) @ across)), distance)
+    to_mouth = float(((mouth + other_mouth) / 2 - middle) @ down) / wide
+    to_nose = float((nose - middle) @ down) / wide
+    box = face.box
+    return (
+        0.4 < to_mouth < 3
+        and -0.1 < to_nose < to_mouth + 0.1
+        and 0.15 < distance / max(box.width, box.height) < 0.9
+        and all(
+            box.left - box.width / 4 < x < box.right + box.width / 4
+            and box.top - box.height / 4 < y < box.bottom + box.height / 4
+            for x, y in face.landmarks
+        )
+    )
 
 
 def _advice(measured: dict[str, float], scores: dict[str, float], box: Box, size: tuple[int, int]) -> tuple[str, ...]:
@@ -196,7 +239,7 @@ def _room(box: Box, size: tuple[int, int]) -> float:
     return least / max(box.width, box.height)
 
 
-def _sharpness(grey: NDArray[np.uint8]) -> float:
+def sharpness_of(grey: NDArray[np.uint8]) -> float:
     """Variance of the Laplacian after shrinking the crop to 64 pixels, so that it does not depend on the size.
 
     A smaller crop is measured as it is: enlarging it would only measure the interpolation.

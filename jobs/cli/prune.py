@@ -58,7 +58,8 @@ def prune(
         thinned = thin_jobs(queue, store, days=days, dry_run=dry_run) if thin else Thinned()
     lines = (old_events if dry_run else prune_events)(instance, days=settings.keep_log_days)
     if as_json:
-        facts = {"dry_run": dry_run, "keep_days": days, "keep_jobs": keep, "jobs": jobs, "thinned": asdict(thinned)}
+        facts = {"dry_run": dry_run, "keep_days": days, "keep_jobs": keep, "jobs": jobs}
+        facts |= {"thinned": asdict(thinned)} if thin else {}
         print_json(
             "prune", facts | {"keep_log_days": settings.keep_log_days, "log_lines": lines.events, "runs": lines.runs}
         )

@@ -18,7 +18,6 @@ from jobs.model.job import Job, JobIdTakenError, NewJob, Origin
 from jobs.model.job_types import JOB_TYPES
 from jobs.model.request import RESULT_OF, JobRequest, parse_request
 from jobs.queue.job_queue import JobQueue
-from jobs.recipes.face_rules import FaceRule
 from jobs.recipes.recipe import Recipe
 from jobs.recipes.values import MAX_SEED, PathMark
 from jobs.requests.recipes import recipe_for
@@ -30,7 +29,7 @@ from resources.sources import photos
 from resources.sources.names import is_url, without_secrets
 from resources.sources.photos import Fetch, import_reference, import_source
 from resources.store.image_store import ImageStore
-from resources.writers.safety import check_prompt_safety
+from resources.writers.safety import check_texts
 
 Draft = tuple[str | None, JobRequest | Mapping[str, Any]]
 """A job's id (None: one is made), and its request, read or as it was written."""
@@ -98,7 +97,7 @@ def accept(drafts: Sequence[Draft], door: Door, *, known: Job | None = None) -> 
         request = anchored(request, door.base, known.request if known else None)
         with _naming(job_id):
             recipe = _checked_recipe(request, door.settings)
-        check_prompts(job_id, request, recipe.face_pass.rules())
+        check_prompts(job_id, request, recipe)
         read.append((job_id, request, recipe))
     return [_taken_in(job_id, request, recipe, door, known) for job_id, request, recipe in read]
 
@@ -294,23 +293,30 @@ def _as_rejection() -> Iterator[None]:
         raise RejectedError(error.what, error.hint) from error
 
 
-def check_prompts(job_id: str, request: JobRequest, rules: Sequence[FaceRule] | None = None) -> None:
-    """Check each prompt, and all together: a word in one may change what another means.
+def check_prompts(job_id: str, request: JobRequest, recipe: Recipe | None = None) -> None:
+    """Check all words that a picture would be made from, together: what one says may change what another means.
 
     Args:
         job_id: whose prompts they are.
         request: the request.
-        rules: those of its recipe; None: those of the request.
+        recipe: what holds for it; None: what the request itself says.
+
+    Raises:
+        RejectedError: they ask for sexual content; names the job, the fields and the words.
     """
-    texts = {"pony_prompt": request.pony_prompt, "flux_prompt": request.flux_prompt}
-    ruled = [rule.prompt for rule in (request.rules() if rules is None else rules) if rule.prompt]
-    if ruled:
-        texts["face_rules"] = "\n".join(ruled)
-    for fields, text in [*texts.items(), (" with ".join(texts), "\n".join(texts.values()))]:
-        try:
-            check_prompt_safety(text)
-        except RejectedError as error:
-            raise RejectedError(f"Job {job_id}: {fields}: {error.what}", error.hint) from None
+    given = request if recipe is None else recipe.words
+    rules = request.rules() if recipe is None else recipe.face_pass.rules()
+    texts = {name: getattr(request, name) for name in ("pony_prompt", "flux_prompt")}
+    texts |= {name: getattr(given, name, None) or "" for name in _FIXED_WORDS}
+    texts["face_rules"] = "\n".join(rule.prompt for rule in rules if rule.prompt)
+    negative = {"negative_prompt": request.negative_prompt}
+    negative["negative_prompt_suffix"] = getattr(given, "negative_prompt_suffix", None) or ""
+    negative["face_rules"] = "\n".join(rule.negative_prompt for rule in rules if rule.negative_prompt)
+    with _naming(job_id):
+        check_texts(texts, negative)
+
+
+_FIXED_WORDS: Final = ("prompt_prefix", "prompt_suffix", "face_prompt_prefix", "face_prompt_suffix")
 
 
 # ---- pictures

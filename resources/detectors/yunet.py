@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imaging.errors import BackendError
-from imaging.faces.roll import level
 from imaging.faces.search import Search, Sighting, Turned, search
+from imaging.faces.second_look import second_look
 from imaging.geometry.boxes import Face
 from resources.detectors.base import largest_first
 from resources.detectors.eyes import EYES_FILE, KNOWN, Irises, find_irises, load_cascade
@@ -85,11 +85,12 @@ class YuNetDetector:
         """Find the faces in an RGB image; see `Detector.detect`."""
         faces = search(image, self.look, self._how, turned=TURNED)
         return largest_first(
-            level(image, face, self.look, self._irises) if face.score >= self._how.confidence else face
+            second_look(image, face, self.look, self.irises) if face.score >= self._how.confidence else face
             for face in faces
         )
 
-    def _irises(self, grey: NDArray[np.uint8]) -> Irises | None:
+    def irises(self, grey: NDArray[np.uint8]) -> Irises | None:
+        """Where the irises are in an upright grey cut of the eyes; see `imaging.faces.second_look`."""
         return find_irises(self._eyes, grey, KNOWN)
 
     def look(self, image: NDArray[np.uint8]) -> Iterator[Sighting]:

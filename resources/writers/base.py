@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
+from imaging.errors import RejectedError
 from imaging.geometry.boxes import Face
 
 
@@ -102,11 +103,42 @@ class DescriptionAnswer(BaseModel):
     usage: Usage
 
 
+Verdict = Literal["safe", "refuse"]
+
+
+class Judged(BaseModel):
+    """What every structured answer of a model begins with: whether it may go on, by the model's own reading.
+
+    A subclass is the shape that is asked for. An answer without a verdict is no answer.
+    """
+
+    model_config = ConfigDict(extra="ignore")
+
+    verdict: Verdict = Field(description="refuse when the rules of safety say so, else safe.")
+    reason: str = Field(description="Why it is refused, in one sentence; empty when it is safe.")
+
+    def obey(self, what: str) -> None:
+        """End the job when the verdict says so.
+
+        Args:
+            what: what was judged, as the beginning of a sentence, with the job's id.
+
+        Raises:
+            RejectedError: the verdict is `refuse`; says the model's reason.
+        """
+        if self.verdict == "refuse":
+            raise RejectedError(
+                f"{what} was turned down as unsafe: {self.reason.strip() or 'no reason given'}",
+                "Such a request is never run; submit another prompt or picture.",
+            )
+
+
 class Writer(Protocol):
     """A back end that writes prompts and descriptions.
 
     Errors: `TransientError` when the service is busy, down or too slow after its own retries; `NeedsReviewError`
-    when the model refuses; `RejectedError` when the request itself is unsafe; `BackendError` for anything else (a wrong
+    when the service refuses to answer; `RejectedError` when the words or the picture are unsafe by the model's verdict
+    (`Judged`); `BackendError` for anything else (a wrong
     key, an answer that stays malformed).
     """
 

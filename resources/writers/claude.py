@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydantic import BaseModel, Field, SecretStr, ValidationError
 
-from imaging.errors import BackendError, NeedsReviewError, RejectedError
+from imaging.errors import BackendError, NeedsReviewError
 from resources.settings import Settings
 from resources.writers.base import DescriptionAnswer, Picture, PromptAnswer, PromptDraft, Usage
 from resources.writers.claude_api import Call, ClaudeApi, Tokens
@@ -129,7 +129,7 @@ class ClaudeWriter:
         """
 
         def missing(answer: EnhancedPrompts) -> str:
-            if answer.refused:
+            if answer.verdict == "refuse":
                 return ""
             lost = [
                 name
@@ -143,11 +143,7 @@ class ClaudeWriter:
 
         what = f"Enhancing the prompts of job {draft.job_id}"
         answer, usage = self._ask(what, ENHANCE_SYSTEM, draft_message(draft), EnhancedPrompts, missing)
-        if answer.refused:
-            raise RejectedError(
-                f"The prompt of job {draft.job_id} was turned down as unsafe: {answer.reason or 'no reason given'}",
-                "Such a request is never run; submit another prompt.",
-            )
+        answer.obey(f"The prompt of job {draft.job_id}")
         return PromptAnswer(
             pony_prompt=answer.pony_prompt.strip() if draft.pony_prompt.strip() else "",
             flux_prompt=answer.flux_prompt.strip() if draft.flux_prompt.strip() else "",
@@ -160,22 +156,20 @@ class ClaudeWriter:
         """Describe one finished image.
 
         Raises:
-            NeedsReviewError: the model declined to answer or to describe the image.
+            RejectedError: the image is unsafe, by Claude's reading.
+            NeedsReviewError: the model declined to answer.
             TransientError: the service is busy, down or too slow.
             BackendError: a wrong key or model, or an answer that stays malformed.
         """
         content = [_image_block(picture.pixels), {"type": "text", "text": picture_message(picture)}]
 
         def missing(answer: ImageDescription) -> str:
-            return "" if answer.refused or (answer.text.strip() and answer.title.strip()) else "it is empty"
+            written = answer.text.strip() and answer.title.strip()
+            return "" if answer.verdict == "refuse" or written else "it is empty"
 
         what = f"Describing the image of job {picture.job_id}"
         answer, usage = self._ask(what, describe_system(), content, ImageDescription, missing)
-        if answer.refused:
-            raise NeedsReviewError(
-                f"{what}: Claude declined: {answer.reason or 'no reason given'}",
-                "Look at the image; approve it without a description, or retry from an earlier stage.",
-            )
+        answer.obey(f"The image of job {picture.job_id}")
         height, width = picture.pixels.shape[:2]
         return DescriptionAnswer(
             text=" ".join(answer.text.split()),
@@ -183,7 +177,7 @@ class ClaudeWriter:
             tags=list(dict.fromkeys(tag.strip().lower() for tag in answer.tags if tag.strip())),
             people=answer.people,
             data={
-                **answer.model_dump(exclude={"refused", "reason", "text", "title", "tags", "people"}),
+                **answer.model_dump(exclude={"verdict", "reason", "text", "title", "tags", "people"}),
                 "width": width,
                 "height": height,
                 "origin": picture.origin,

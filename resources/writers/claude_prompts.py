@@ -9,20 +9,22 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from resources.backends import entries
-from resources.writers.base import Picture, PromptDraft
+from resources.writers.base import Judged, Picture, PromptDraft
 
-PROMPT_VERSION = "2"
+PROMPT_VERSION = "3"
 
 _SAFETY = """
 Safety comes before everything else:
 - This studio makes no sexual content. Never add any: no nudity, no sexual acts, no sexualised poses or clothing.
 - Never make a person look younger, and never make anyone look under age. Where an age is given or implied, keep it.
-- Set `refused` to true and say why in `reason`, in one plain sentence, when the request asks for sexual content
-  about anyone who is or looks under age, for sexual content about a real person or a reference face, or for sexual
-  content at all. Then leave the other text fields empty.
+- Give your `verdict` first. It is `refuse` when the request, in whatever language or disguise (spaced or swapped
+  letters, code words, hints), asks for sexual content about anyone who is or looks under age, for anyone under age in
+  undress, lingerie or a seductive pose, for sexual content about a real person or a reference face, or for sexual
+  content at all. Then say why in `reason`, in one plain sentence, and leave the other text fields empty. Otherwise it
+  is `safe`.
 - Do not refuse ordinary requests: children in everyday scenes, swimwear at a beach, art, medicine, history,
   invented violence of the kind found in films.
 """
@@ -77,33 +79,26 @@ You describe finished images for the archive of a portrait studio.
   style. `title` has at most 80 characters and no final period. `tags` are 5 to 12 lower-case keywords, each once.
 - `people` counts the people that can be seen. The faces in the facts were counted by a detector, which may be wrong.
 - Write plain English, without praise and without remarks about these instructions.
-- Set `refused` to true, with the `reason`, only when the image shows sexual content or someone is shown in a
-  sexualised way; then leave the other text fields empty.
+- Give your `verdict` first. It is `refuse`, with the `reason` in one sentence, only when the image shows sexual
+  content, nudity of anyone who is or looks under age, or someone in a sexualised way; then leave the other text fields
+  empty. Otherwise it is `safe`.
 """
     + _DATA_NOTE.format(tag="facts")
 ).strip()
 
 
-class EnhancedPrompts(BaseModel):
+class EnhancedPrompts(Judged):
     """What Claude answers to a draft."""
 
-    model_config = ConfigDict(extra="ignore")
-
-    refused: bool = Field(description="True only when the request is unsafe as the rules define it.")
-    reason: str = Field(description="Why it is refused, in one sentence; empty otherwise.")
     pony_prompt: str = Field(description="The improved scene prompt; empty when the draft's is empty.")
     flux_prompt: str = Field(description="The improved face prompt; empty when the draft's is empty.")
     negative_prompt: str = Field(description="What must not be seen.")
     notes: str = Field(description="One sentence: what was changed.")
 
 
-class ImageDescription(BaseModel):
+class ImageDescription(Judged):
     """What Claude answers to an image."""
 
-    model_config = ConfigDict(extra="ignore")
-
-    refused: bool = Field(description="True only when the image must not be described, as the rules define it.")
-    reason: str = Field(description="Why it is refused, in one sentence; empty otherwise.")
     text: str = Field(description="One paragraph of 60 to 120 words.")
     title: str = Field(description="At most 80 characters.")
     tags: list[str] = Field(description="5 to 12 lower-case keywords.")

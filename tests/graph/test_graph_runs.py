@@ -522,6 +522,8 @@ def test_same_request_gives_the_same_bytes(
     [
         ("broken-words", "enhanced_prompt", "failed"),
         ("refused-words", "enhanced_prompt", "needs_review"),
+        ("unsafe-words", "enhanced_prompt", "rejected"),
+        ("unsafe-description", "description", "rejected"),
         ("broken-face", "changed_face", "failed"),
         ("broken-description", "description", "failed"),
     ],
@@ -535,6 +537,18 @@ def test_every_stage_can_fail_and_says_so(
     assert (job.status, job.error_stage) == (status, stage)
     assert job.stages_completed == STAGES[: STAGES.index(stage)]
     assert queue.stage_result("a", stage).status == status
+
+
+@pytest.mark.usefixtures("_faulty")
+def test_unsafe_words_of_a_writer_are_named_and_not_tried_again(
+    instance: dg.DagsterInstance, queue: JobQueue, store: ImageStore
+) -> None:
+    add_jobs(queue, store, {"pony_prompt": f"unsafe-words, {ONE_PERSON}"})
+    materialize(instance, "a")
+    job = queue.get("a")
+    assert "Job a: pony_prompt: " in (job.error or "")
+    assert "'nude'" in (job.error or "")
+    assert (job.status, job.fault) == ("rejected", None)
 
 
 def test_stage_past_its_time_limit_is_ended(

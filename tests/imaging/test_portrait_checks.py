@@ -70,6 +70,75 @@ def test_a_face_of_a_few_pixels_is_turned_down():
     assert verdict.reasons == ("the face is 22 px wide, under 24",)
 
 
+SMALL = 39  # pixels
+USUAL = ((-0.23, -0.12), (0.23, -0.12), (0, 0.1), (-0.18, 0.32), (0.18, 0.32))
+
+
+def hit(score: float = 0.62, points: tuple[tuple[float, float], ...] = USUAL) -> Face:
+    """A box of 39 pixels in a picture of 200, with landmarks as shares of it."""
+    box = Box(80, 76, 80 + SMALL, 76 + 49)
+    return Face(box, score, tuple((99.5 + x * SMALL, 100 + y * SMALL) for x, y in points))
+
+
+def bokeh(seed: int) -> np.ndarray:
+    """Discs of light out of focus."""
+    random = np.random.default_rng(seed)
+    picture = np.full((200, 200, 3), 40, np.uint8)
+    for _ in range(60):
+        x, y, size = (int(random.integers(low, high)) for low, high in ((0, 200), (0, 200), (8, 30)))
+        cv2.circle(picture, (x, y), size, random.integers(60, 256, 3).tolist(), -1)
+    return cv2.GaussianBlur(picture, (0, 0), 3)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_small_chance_hit_in_bokeh_is_no_portrait(seed):
+    reasons = check(bokeh(seed), hit()).reasons
+    assert "hardly a face: 39 px wide, found with a score of 0.62, and soft" in reasons[-1]
+
+
+def test_a_small_chance_hit_in_noise_is_no_portrait():
+    noise = np.random.default_rng(1).integers(0, 256, (200, 200, 3), dtype=np.uint8)
+    assert ["noise" in reason for reason in check(noise, hit()).reasons] == [True]
+
+
+SCATTERED = [
+    ((-0.23, 0.3), (0.23, -0.3), (0.4, 0.1), (-0.18, 0.3), (0.18, -0.32)),  # a line
+    ((-0.05, -0.1), (0.0, -0.1), (0, 0), (-0.02, 0.1), (0.02, 0.1)),  # eyes at one place
+    ((-0.23, -0.12), (0.23, -0.12), (0, 0.9), (-0.18, 0.32), (0.18, 0.32)),  # the nose below the mouth
+    ((-0.23, -0.12), (0.23, -0.12), (0, -0.1), (-0.18, -0.1), (0.18, -0.1)),  # the mouth between the eyes
+    tuple((x + 1.5, y) for x, y in USUAL),  # beside the box
+]
+
+
+def small_photo() -> tuple[np.ndarray, Face]:
+    """The astronaut with a face of 39 pixels."""
+    scale = SMALL / 90
+    pixels = resize(data.astronaut(), (round(512 * scale), round(512 * scale)))
+    box = Box(*(round(side * scale) for side in FACE.box.as_tuple()))
+    return pixels, Face(box, 0.62, tuple((x * scale, y * scale) for x, y in FACE.landmarks))
+
+
+def test_a_small_sharp_face_of_a_low_score_is_a_portrait():
+    pixels, face = small_photo()
+    assert check(pixels, face).passed
+    assert check(pixels, Face(face.box, 0.62)).passed, "a detector may have no landmarks"
+
+
+@pytest.mark.parametrize("points", SCATTERED)
+def test_landmarks_that_lie_anyhow_make_a_small_face_of_a_low_score_none(points):
+    pixels, face = small_photo()
+    (x, y), wide = face.box.center, face.box.width
+    scattered = tuple((x + across * wide, y + down * wide) for across, down in points)
+    (reason,) = check(pixels, Face(face.box, 0.62, scattered)).reasons
+    assert "without eyes, nose and mouth" in reason
+    assert check(pixels, Face(face.box, 0.9, scattered)).passed, "the detector was sure"
+
+
+@pytest.mark.parametrize("quarters", [1, 2, 3])
+def test_a_small_face_may_be_turned(quarters):
+    assert check(*turn(*small_photo(), quarters)).passed
+
+
 def test_a_soft_face_passes_with_advice():
     verdict = check(cv2.GaussianBlur(data.astronaut(), (0, 0), 2))
     assert verdict.passed

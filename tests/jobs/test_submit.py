@@ -101,6 +101,26 @@ class TestSubmit:
         assert "flux_prompt" in refused([(None, prompt(flux_prompt="porn star"))], tools)
         submit([(None, prompt(negative_prompt="nsfw, nude"))], **tools)
 
+    @pytest.mark.parametrize(
+        "fields",
+        [
+            {"prompt_prefix": "nude"},
+            {"prompt_suffix": "nude"},
+            {"face_prompt_prefix": "nude"},
+            {"face_prompt_suffix": "nude"},
+            {"face_rules": ["largest: prompt=nude"]},
+            {"face_rules": ["largest: negative_prompt=clothes"]},
+            {"negative_prompt": "blurry, clothes"},
+            {"negative_prompt_suffix": "clothes"},
+        ],
+    )
+    def test_every_field_whose_words_reach_a_picture_is_checked(self, tools: Any, fields: dict[str, Any]) -> None:
+        assert f"Job x: {next(iter(fields))}: " in refused([("x", prompt(**fields))], tools)
+
+    def test_what_the_fields_say_together_counts(self, tools: Any) -> None:
+        what = refused([("x", prompt("a schoolgirl", face_prompt_suffix="in lingerie"))], tools)
+        assert "face_prompt_suffix with pony_prompt: " in what
+
     def test_nothing(self, tools: Any) -> None:
         assert submit([], **tools) == []
 

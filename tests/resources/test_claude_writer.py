@@ -37,7 +37,7 @@ MODEL = "claude-sonnet-5-5"
 DRAFT = PromptDraft(job_id="job-1", pony_prompt="a fisherman", flux_prompt="an old face", negative_prompt="hat")
 
 ENHANCED = {
-    "refused": False,
+    "verdict": "safe",
     "reason": "",
     "pony_prompt": "an old fisherman on a pier, dusk",
     "flux_prompt": "A weathered old face in low evening light.",
@@ -45,7 +45,7 @@ ENHANCED = {
     "notes": "Added light and place.",
 }
 DESCRIBED = {
-    "refused": False,
+    "verdict": "safe",
     "reason": "",
     "text": "A man looks at the sea.",
     "title": "Man at the sea",
@@ -439,7 +439,9 @@ def test_an_error_page_that_is_not_json_is_quoted() -> None:
 
 UNUSABLE = {
     "not JSON": message("Here you are: an old fisherman"),
-    "a field is missing": message(json.dumps({"refused": False})),
+    "a field is missing": message(json.dumps({"verdict": "safe"})),
+    "no verdict": message(json.dumps({name: value for name, value in ENHANCED.items() if name != "verdict"})),
+    "another verdict": message(json.dumps({**ENHANCED, "verdict": "unsure"})),
     "no text": message(""),
     "a lost prompt": message(json.dumps({**ENHANCED, "pony_prompt": " "})),
     "cut": message(json.dumps(ENHANCED)[:40], stop_reason="max_tokens"),
@@ -496,16 +498,45 @@ def test_a_refusal_by_the_model_waits_for_a_person(details: dict[str, Any], reas
     assert len(service.received) == 1
 
 
-def test_an_unsafe_prompt_is_rejected_with_its_reason() -> None:
-    unsafe = {**dict.fromkeys(ENHANCED, ""), "refused": True, "reason": "It sexualises a minor."}
-    with serving(message(json.dumps(unsafe))) as service, pytest.raises(RejectedError, match="sexualises a minor"):
+def test_an_unsafe_prompt_is_rejected_with_its_reason_and_not_asked_again() -> None:
+    unsafe = {**dict.fromkeys(ENHANCED, ""), "verdict": "refuse", "reason": "It sexualises a minor."}
+    with (
+        serving(message(json.dumps(unsafe))) as service,
+        pytest.raises(RejectedError, match="sexualises a minor") as caught,
+    ):
+        writer_for(service.url).enhance(DRAFT)
+    assert "job-1" in caught.value.what
+    assert len(service.received) == 1
+
+
+def test_a_verdict_is_obeyed_whatever_else_is_written() -> None:
+    with (
+        serving(message(json.dumps({**ENHANCED, "verdict": "refuse"}))) as service,
+        pytest.raises(RejectedError, match="no reason given"),
+    ):
         writer_for(service.url).enhance(DRAFT)
 
 
-def test_an_image_that_may_not_be_described_waits_for_a_person() -> None:
-    unsafe = {**DESCRIBED, "refused": True, "reason": "It shows sexual content.", "text": ""}
-    with serving(message(json.dumps(unsafe))) as service, pytest.raises(NeedsReviewError, match="sexual content"):
+def test_an_image_that_may_not_be_described_is_rejected_with_its_reason() -> None:
+    unsafe = {**DESCRIBED, "verdict": "refuse", "reason": "It shows sexual content.", "text": ""}
+    with (
+        serving(message(json.dumps(unsafe))) as service,
+        pytest.raises(RejectedError, match=r"job-1.*shows sexual content"),
+    ):
         writer_for(service.url).describe_image(picture())
+    assert len(service.received) == 1
+
+
+def test_the_verdict_is_asked_for_in_the_schema_and_in_words() -> None:
+    with serving(message(json.dumps(ENHANCED)), message(json.dumps(DESCRIBED))) as service:
+        writer = writer_for(service.url)
+        writer.enhance(DRAFT)
+        writer.describe_image(picture())
+    for request in service.received:
+        schema = request["output_config"]["format"]["schema"]
+        assert schema["properties"]["verdict"]["enum"] == ["safe", "refuse"]
+        assert "verdict" in schema["required"]
+        assert "`verdict`" in request["system"][0]["text"]
 
 
 # --- the key stays secret -----------------------------------------------------------------------------------------

@@ -153,7 +153,7 @@ def test_a_turned_face_beside_an_upright_one_is_turned_for_itself(detector, angl
     assert min(left.score, right.score) >= 0.6
     cut_upright = cut(beside(angle), frame_around(right, (1024, 512), 0.3), 128)
     reference = cut(beside(angle), frame_around(left, (1024, 512), 0.3), 128)
-    assert np.corrcoef(cut_upright.ravel(), reference.ravel())[0, 1] > 0.6
+    assert np.corrcoef(cut_upright.ravel(), reference.ravel())[0, 1] > 0.4
 
 
 def test_a_crowd_of_which_each_looks_another_way(detector):

@@ -202,7 +202,7 @@ class WaitsAtGate(SketchGenerator):
 
 
 class FaultyWriter(OfflineWriter):
-    """The offline writer, with faults on demand: `broken-words`, `refused-words`, `broken-description`."""
+    """The offline writer, with faults on demand: `broken-words`, `refused-words`, `unsafe-words`, and so on."""
 
     def __init__(self, settings: Settings) -> None:
         super().__init__()
@@ -212,9 +212,13 @@ class FaultyWriter(OfflineWriter):
             raise BackendError(f"Job {draft.job_id} hit broken words.", "Repair them.")
         if "refused-words" in draft.pony_prompt:
             raise NeedsReviewError(f"The model refused the words of job {draft.job_id}.", "Change them.")
-        return super().enhance(draft)
+        answer = super().enhance(draft)
+        unsafe = {"pony_prompt": "a nude woman"} if "unsafe-words" in draft.pony_prompt else {}
+        return answer.model_copy(update=unsafe)
 
     def describe_image(self, picture: Picture) -> DescriptionAnswer:
+        if "unsafe-description" in picture.prompt:
+            return super().describe_image(picture).model_copy(update={"text": "A woman wearing nothing."})
         if "broken-description" in picture.prompt:
             raise BackendError(f"Job {picture.job_id} hit a broken description.", "Repair it.")
         return super().describe_image(picture)

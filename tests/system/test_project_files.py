@@ -9,6 +9,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,15 @@ def test_every_package_says_that_it_carries_types() -> None:
     packages = {file.parent for file in PROJECT_ROOT.glob("*/__init__.py")} - {PROJECT_ROOT / "tests"}
     assert len(packages) >= 6
     assert [folder.name for folder in packages if not (folder / "py.typed").exists()] == []
+
+
+def test_data_files_of_the_packages_are_part_of_what_is_installed() -> None:
+    """Data files stand in packages of `resources`, whose patterns are relative to it."""
+    patterns = tomllib.loads((PROJECT_ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
+    shipped = {file for pattern in patterns["resources"] for file in (PROJECT_ROOT / "resources").glob(pattern)}
+    there = {file for file in (PROJECT_ROOT / "resources").rglob("*") if file.suffix in (".toml", ".mako")}
+    assert len(there) > 10
+    assert there == shipped
 
 
 def test_what_is_left_out_for_lack_of_yunet_is_said_in_one_line(tmp_path: Path) -> None:

@@ -1,4 +1,7 @@
-"""How a face is turned, to a degree: a detector's landmarks lean towards upright, so the face is looked at again.
+"""A second look at each face: whether it is one, and how it is turned, to a degree.
+
+A chance hit, such as in bokeh, is not seen again in a cut of its own; its score is halved. And a detector's landmarks
+lean towards upright.
 
 First the irises are looked for in an upright cut of the face's eyes, which gives the roll to a tenth of a degree. Where
 they are not seen, since the face is turned further than was thought, or wears sunglasses, the detector looks at a cut
@@ -16,9 +19,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from imaging.faces.portrait_checks import LEAST_SHARPNESS, SHARPNESS_SIDE, sharpness_of
 from imaging.faces.search import Detect, Sighting
 from imaging.geometry.align import Frame, glance, upright_angle
 from imaging.geometry.boxes import Box, Face
+from imaging.geometry.crop import crop
 
 Irises = Callable[[NDArray[np.uint8]], tuple[tuple[float, float], tuple[float, float]] | None]
 """Where the two irises are in a grey uint8 picture of the eyes, upright, `EYES` (width, height); None: not seen."""
@@ -35,6 +40,7 @@ EIGHTHS: Final = (0, 45, 315, 90, 270, 135, 225, 180)  # degrees, the likeliest 
 SMALL: Final = 160  # pixels; the side of a look that tells only which way is up
 SURER: Final = 0.01  # of the score, by which a turn must be better than those before
 BEYOND_DOUBT: Final = 0.92
+SEEN_AGAIN: Final = 0.8  # measured: faces have 0.81 and more in their own cut, chance hits 0.66 and less
 UPRIGHT: Final = 0.9  # under this score irises may be wrinkles in a beard that stands on its head
 ROOM: Final = 1.6  # side of a look, in longer sides of the face's box
 MOST_READ: Final = 45.0  # degrees; more is another face, or eyes taken for a mouth
@@ -42,7 +48,6 @@ MOST_CHANGE: Final = 60.0
 SAME_PLACE: Final = 0.2  # of a look's side, from its middle
 SAME_SIZE: Final = 1.6  # times as large or as small
 SAME_SCORE: Final = 0.7  # of the score that it was found with
-LEAST_EYES: Final = 6.0  # pixels between the eyes; under that nothing is seen of them
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +58,11 @@ class _Pose:
     angle: float
 
 
-def level(image: NDArray[np.uint8], face: Face, look: Detect, irises: Irises) -> Face:
-    """The face with landmarks that say how it is turned; the face itself where it has none, or is not seen again.
+def second_look(image: NDArray[np.uint8], face: Face, look: Detect, irises: Irises) -> Face:
+    """The face with landmarks that say how it is turned, and half its score if it is not seen again.
+
+    A face without landmarks stays as it is, and so does a smear of 64 pixels and more, which is hard to see again, and
+    which the portrait's checks turn down by name.
 
     Args:
         image: the picture, RGB uint8 of shape (height, width, 3).
@@ -62,20 +70,25 @@ def level(image: NDArray[np.uint8], face: Face, look: Detect, irises: Irises) ->
         look: one pass of the detector.
         irises: a reader of irises, or of anything that is as good.
     """
-    if face.landmarks is None or (face.eye_distance or 0.0) < LEAST_EYES:
+    if face.landmarks is None or not face.eye_distance:
         return face
     pose = _Pose(np.array(face.landmarks, dtype=np.float64), upright_angle(face))
     seen = _by_irises(image, pose, irises) if face.score >= UPRIGHT else None
-    pose = seen or _by_looks(image, face, pose, look, irises)
-    return replace(face, landmarks=tuple((float(x), float(y)) for x, y in pose.points))
+    if seen is None:
+        pose, surest = _by_turns(image, face, pose, look)
+        if surest < SEEN_AGAIN and face.score < UPRIGHT and not _is_smear(image, face):
+            return replace(face, score=face.score / 2)
+        seen = _by_irises(image, pose, irises) or _by_looks(image, face, pose, look, irises)
+    return replace(face, landmarks=tuple((float(x), float(y)) for x, y in seen.points))
+
+
+def _is_smear(image: NDArray[np.uint8], face: Face) -> bool:
+    grey = cv2.cvtColor(crop(image, face.box), cv2.COLOR_RGB2GRAY)
+    return face.box.width >= SHARPNESS_SIDE and sharpness_of(np.asarray(grey, dtype=np.uint8)) < LEAST_SHARPNESS
 
 
 def _by_looks(image: NDArray[np.uint8], face: Face, pose: _Pose, look: Detect, irises: Irises) -> _Pose:
     """The pose that the looks come to, or the irises that are seen on the way."""
-    pose = _by_turns(image, face, pose, look)
-    eyes = _by_irises(image, pose, irises)
-    if eyes is not None:
-        return eyes
     start = pose.angle
     for side, gain in LOOKS:
         seen = _by_look(image, face, pose, look, side, gain)
@@ -112,8 +125,8 @@ def _by_irises(image: NDArray[np.uint8], pose: _Pose, irises: Irises) -> _Pose |
     return None
 
 
-def _by_turns(image: NDArray[np.uint8], face: Face, pose: _Pose, look: Detect) -> _Pose:
-    """The pose at that turn, of eight, at which the detector is surest of the face."""
+def _by_turns(image: NDArray[np.uint8], face: Face, pose: _Pose, look: Detect) -> tuple[_Pose, float]:
+    """The pose at that turn, of eight, at which the detector is surest of the face, and its score there."""
     best, surest = pose, 0.0
     for turn in EIGHTHS:
         frame = Frame(*face.box.center, ROOM * max(face.box.width, face.box.height), pose.angle + turn)
@@ -126,7 +139,7 @@ def _by_turns(image: NDArray[np.uint8], face: Face, pose: _Pose, look: Detect) -
             best = _Pose(frame.to_picture(seen[1], SMALL), frame.angle + read) if turn else pose
         if surest >= BEYOND_DOUBT:
             break
-    return best
+    return best, surest
 
 
 def _with_eyes(pose: _Pose, angle: float, eyes: NDArray[np.float64]) -> _Pose:
