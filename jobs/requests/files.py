@@ -60,11 +60,11 @@ def read_limited(path: Path) -> bytes:
 
 
 def read_entries(name: str, content: bytes) -> list[Entry]:
-    """Split a file's content into entries by the ending of its `name`; their fields are not checked yet.
+    """Split a file's content into entries by the ending of its `name`; no field is checked yet, but none is unclear.
 
     Raises:
         UnreadableFileError: it is not what its ending says.
-        RejectedError: the ending is unknown, or an entry is not an object.
+        RejectedError: the ending is unknown, an entry is not an object, or a value can be read in two ways.
     """
     suffix = Path(name).suffix.lower()
     if suffix not in REQUEST_SUFFIXES:
@@ -95,7 +95,7 @@ def _entries(name: str, suffix: str, text: str) -> Iterator[tuple[str, Any]]:
 
 def _object(place: str, entry: object) -> Mapping[str, Any]:
     if isinstance(entry, Mapping):
-        return entry
+        return settled(place, entry)
     kind = "number" if isinstance(entry, Unclear) else type(entry).__name__
     raise RejectedError(
         f"{place}: is a {kind}, not an object with fields.",
@@ -111,7 +111,7 @@ def parse_entries(name: str, entries: Sequence[Entry]) -> list[tuple[str | None,
     """
     parsed: list[tuple[str | None, JobRequest]] = []
     for place, entry in entries:
-        given = settled(f"{name}, {place}", entry)
+        given = dict(entry)
         job_id = given.pop("job_id", None)
         try:
             parsed.append((None if job_id is None else check_job_id(job_id), parse_request(given)))
