@@ -295,7 +295,7 @@ def templated(inbox: Inbox, tmp_path: Path) -> Inbox:
 def test_a_template_with_a_number_that_is_none_is_named(templated: Inbox, tmp_path: Path) -> None:
     (tmp_path / "photo.yaml").write_text("flux_prompt: a woman\nsteps: 010\n")
     noise(templated.folder / "ada.png")
-    with pytest.raises(SettingsError, match="FC_INBOX_TEMPLATE: photo.yaml, entry 1: steps: 010"):
+    with pytest.raises(SettingsError, match=r"FC_INBOX_TEMPLATE: photo\.yaml, entry 1: steps: 010"):
         templated.take()
 
 
