@@ -73,14 +73,17 @@ def searched(
     """The product's way: `imaging.faces.search` with a detector's looks, and the second look if there are `irises`."""
     seen = remembered(detect)
     glanced = remembered(quick) if quick else seen
+    again: dict[tuple[int, Face], Face] = {}  # the scenes are kept as long as the way
 
     def find(scene: Scene, confidence: float) -> list[Face]:
         asked = replace(options, confidence=confidence, candidates=confidence)
         found = search(scene.image, seen, asked, turned=turned, quick=glanced)
         if irises is None:
             return found
-        again = (second_look(scene.image, face, seen, irises) for face in found)
-        return [face for face in again if face.score >= confidence]
+        for face in found:
+            if (id(scene), face) not in again:
+                again[id(scene), face] = second_look(scene.image, face, seen, irises)
+        return [face for face in (again[id(scene), one] for one in found) if face.score >= confidence]
 
     return find
 
