@@ -14,15 +14,18 @@ PATIENCE = 120.0  # seconds; longer than anything takes on a machine with much e
 
 
 class LeapingClock:
-    """Stands in for a module's `time`: its clock goes as the real one, and leaps by an hour once `ready` is true."""
+    """Stands in for a module's `time`: its clock goes as the real one, and by an hour more at each look once `ready`.
+
+    At each look: the limit may begin when it is ready already, on a machine that is slow.
+    """
 
     def __init__(self, ready: Callable[[], object]) -> None:
         self._ready = ready
-        self._leapt = False
+        self._leaps = 0
 
     def monotonic(self) -> float:
-        self._leapt = self._leapt or bool(self._ready())
-        return time.monotonic() + 3600 * self._leapt
+        self._leaps += bool(self._ready())
+        return time.monotonic() + 3600 * self._leaps
 
     def __getattr__(self, name: str) -> Any:
         return getattr(time, name)
