@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future, wait
 from pathlib import Path
 from typing import Final
 
@@ -12,28 +13,7 @@ from jobs.requests.inbox import InboxReport
 WAIT_SECONDS = 3.0
 """How long a tick waits for the look; nearly every one is over by then."""
 
-_going_on: Final[dict[Path, _Look]] = {}
-
-
-class _Look(threading.Thread):
-    """A look that is going on. Its process may end in the middle: the next look finds what was submitted."""
-
-    def __init__(self, take: Callable[[], InboxReport]) -> None:
-        super().__init__(name="inbox", daemon=True)
-        self._take = take
-        self._report: InboxReport | None = None
-        self._error: BaseException | None = None
-
-    def run(self) -> None:
-        try:
-            self._report = self._take()
-        except BaseException as error:  # noqa: BLE001 - raised again by the tick that hears of it
-            self._error = error
-
-    def result(self) -> InboxReport | None:
-        if self._error is not None:
-            raise self._error
-        return self._report
+_going_on: Final[dict[Path, Future[InboxReport]]] = {}
 
 
 def look_beside(inbox: Path, take: Callable[[], InboxReport]) -> InboxReport | None:
@@ -41,17 +21,29 @@ def look_beside(inbox: Path, take: Callable[[], InboxReport]) -> InboxReport | N
 
     Args:
         inbox: which one.
-        take: looks into it.
+        take: looks into it; what it raises is raised here.
 
     Returns:
         What the look did; None: it is still going on, and a later call tells of it.
     """
-    if inbox not in _going_on:
-        _going_on[inbox] = _Look(take)
-        _going_on[inbox].start()
-    look = _going_on[inbox]
-    look.join(WAIT_SECONDS)
-    if look.is_alive():
+    look = _going_on.get(inbox)
+    if look is None:
+        look = _going_on[inbox] = _begun(take)
+    if not wait([look], WAIT_SECONDS).done:
         return None
     _going_on.pop(inbox, None)
     return look.result()
+
+
+def _begun(take: Callable[[], InboxReport]) -> Future[InboxReport]:
+    """Run it in a thread that the end of the process does not wait for: the next look finds what was submitted."""
+    look: Future[InboxReport] = Future()
+
+    def run() -> None:
+        try:
+            look.set_result(take())
+        except BaseException as error:  # noqa: BLE001 - the tick that hears of it raises it
+            look.set_exception(error)
+
+    threading.Thread(target=run, name="inbox", daemon=True).start()
+    return look

@@ -9,26 +9,10 @@ from pathlib import Path
 from typing import Final, NoReturn
 
 from imaging.errors import InvalidImageError, RejectedError
+from resources.sources.names import PHOTO_ENDINGS
 
-ENDINGS: Final = frozenset(
-    # The last five are told as refused when they are read: a picture is never left out in silence.
-    [
-        ".png",
-        ".jpg",
-        ".jpeg",
-        ".jpe",
-        ".jfif",
-        ".webp",
-        ".heic",
-        ".heif",
-        ".hif",
-        ".gif",
-        ".bmp",
-        ".tif",
-        ".tiff",
-        ".avif",
-    ]
-)
+ENDINGS: Final = frozenset((*PHOTO_ENDINGS, ".gif", ".bmp", ".tif", ".tiff", ".avif"))
+"""The last five are told as refused when they are read: a picture is never left out in silence."""
 OURS: Final = re.compile(r"\.(faces|mask|face-\d+)\.png$")
 """What `fc faces --out` writes; left out when a folder is looked through."""
 _MOST_BYTES: Final = 180  # of a name, so that what is put behind it fits into the usual 255

@@ -13,6 +13,7 @@ between, the next look finds the jobs in the queue and only moves the file: noth
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import stat
 import time
@@ -104,10 +105,11 @@ class _Dropped:
             return False  # whoever moves it next will see
         return (now.st_size, now.st_mtime_ns) != (self.status.st_size, self.status.st_mtime_ns)
 
-    def job_id(self, content: bytes, index: int) -> str:
-        """The id of a job of this file, the same at every look."""
+    def job_ids(self, content: bytes = b"") -> Iterator[str]:
+        """An id for each job of this file, the same at every look."""
         name = f"{self.path.name}\n{self.status.st_ctime_ns}\n".encode("utf-8", "surrogateescape")
-        return f"inbox-{hashlib.sha256(name + content).hexdigest()[:24]}-{index}"
+        drop = hashlib.sha256(name + content).hexdigest()[:24]
+        return (f"inbox-{drop}-{index}" for index in itertools.count())
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,8 +248,8 @@ def _requests(dropped: _Dropped) -> Requests | None:
         return None
     parsed = parse_entries(path.name, read_entries(path.name, content))
     return [
-        (job_id or dropped.job_id(content, index), anchored(request, path.parent))
-        for index, (job_id, request) in enumerate(parsed)
+        (job_id or made, anchored(request, path.parent))
+        for made, (job_id, request) in zip(dropped.job_ids(content), parsed, strict=False)
     ]
 
 
@@ -258,7 +260,7 @@ def _take_photos(folder: Path, photos: Sequence[_Dropped], look: _Look) -> None:
         _take_each([one for one in unnamed if one.has_lain_long], _no_template, look)
     elif unnamed:
         template = read_template(look.settings.inbox_template)
-        _take_each(unnamed, lambda one: [(one.job_id(b"", 0), request_of(one.path.resolve(), template))], look)
+        _take_each(unnamed, lambda one: [(next(one.job_ids()), request_of(one.path.resolve(), template))], look)
 
 
 def _no_template(dropped: _Dropped) -> Requests:

@@ -11,8 +11,8 @@ from imaging.errors import RejectedError, SettingsError
 from jobs.model.request import JobRequest, parse_request
 from jobs.requests.accept import PATH_FIELDS, anchored
 from jobs.requests.files import read_entries, read_limited
+from resources.sources.names import PHOTO_ENDINGS
 
-PHOTO_SUFFIXES: Final = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".heic", ".heif", ".hif")
 PATIENCE_SECONDS: Final = 600.0
 """How long a photo that no request file names may lie where there is no template: its request file may come yet."""
 NAMED: Final = ".named-photos"
@@ -21,7 +21,7 @@ NAMED: Final = ".named-photos"
 
 def is_photo(name: str) -> bool:
     """Whether a file is called as a photo is."""
-    return Path(name).suffix.lower() in PHOTO_SUFFIXES
+    return Path(name).suffix.lower() in PHOTO_ENDINGS
 
 
 def read_template(path: Path) -> dict[str, Any]:
@@ -69,7 +69,8 @@ def note_named(folder: Path, requests: Iterable[JobRequest]) -> None:
         OSError: it cannot be noted.
     """
     files = (value for one in requests for name in PATH_FIELDS for value in _listed(getattr(one, name)))
-    names = {Path(file).name for file in files if Path(file).parent == folder.resolve()}
+    inbox = folder.resolve()
+    names = {path.name for path in map(Path, files) if path.parent == inbox}
     new = sorted(names - named_photos(folder))
     if new:
         with (folder / NAMED).open("a", encoding="utf-8", errors="surrogateescape") as file:

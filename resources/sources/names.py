@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import re
+from typing import Final
+
+PHOTO_ENDINGS: Final = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".heic", ".heif", ".hif")
+"""What files are called, in lower case, of the kinds that are read; the bytes decide."""
 
 
 def is_url(source: str) -> bool:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -226,6 +228,21 @@ def test_another_process_may_take_the_same_file(inbox: Inbox, monkeypatch: pytes
 def test_a_folder_that_is_not_there(inbox: Inbox, tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="FC_INBOX"):
         take_inbox(tmp_path / "nowhere", **inbox.tools)
+
+
+def test_what_a_file_holds_is_hashed_once_however_many_requests_it_holds(
+    inbox: Inbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inbox.drop("many.json", [GOOD] * 5)
+    hashed: list[int] = []
+
+    def sha256(data: bytes) -> Any:
+        hashed.append(len(data))
+        return hashlib.sha256(data)
+
+    monkeypatch.setattr(jobs.requests.inbox, "hashlib", SimpleNamespace(sha256=sha256))
+    assert len(inbox.take().accepted["many.json"]) == 5
+    assert len(hashed) == 1
 
 
 # ---- names that are too long
