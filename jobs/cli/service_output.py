@@ -17,7 +17,8 @@ LOG_FILES: Final = 5
 
 _IDLE: Final = re.compile(
     r"Checking for new runs for sensor: |No run requests returned for |"
-    r"Sensor \w+ skipped: (Sensor function returned an empty result|No job is pending\.|No finished job is beyond )"
+    r"Sensor \w+ skipped: "
+    r"(Sensor function returned an empty result|No job is pending\.|The queue is paused\.|No finished job is beyond )"
 )
 _TROUBLE: Final = re.compile(r"\b(ERROR|CRITICAL)\b|^([A-Za-z_]\w*\.)*\w*(Error|Exception)\b")
 _COLOUR: Final = re.compile(r"\x1b\[[0-9;]*m")

@@ -330,6 +330,7 @@ IDLE_TICKS = """\
 \x1b[32m2026-11-25 11:00:52 +0000\x1b[0m - dagster.daemon.SensorDaemon - \x1b[34mINFO\x1b[0m - Checking for new runs for sensor: runs_failed
 2026-11-25 11:00:53 +0000 - dagster.daemon.SensorDaemon - INFO - Sensor runs_failed skipped: Sensor function returned an empty result
 2026-11-25 11:00:53 +0000 - dagster.daemon.SensorDaemon - INFO - Sensor job_requests skipped: No job is pending.
+2026-11-25 11:00:53 +0000 - dagster.daemon.SensorDaemon - INFO - Sensor job_requests skipped: The queue is paused.
 2026-11-25 11:00:53 +0000 - dagster.daemon.SensorDaemon - INFO - Sensor retention skipped: No finished job is beyond FC_KEEP_DAYS or FC_KEEP_JOBS.
 2026-11-25 11:00:53 +0000 - dagster.daemon.SensorDaemon - INFO - No run requests returned for job_requests, skipping
 """  # noqa: E501
