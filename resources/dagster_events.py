@@ -32,7 +32,7 @@ from dagster._serdes import deserialize_value, serialize_value
 from sqlalchemy import ColumnElement, Connection, and_, column, delete, func, inspect, or_, select, table, update
 
 from imaging.errors import BackendError
-from resources.database import BUSY_SECONDS, utc_now
+from resources.database import BUSY_SECONDS, checkpoint_file, overwrite_deleted, utc_now
 
 if TYPE_CHECKING:
     from dagster._core.storage.dagster_run import RunRecord
@@ -170,7 +170,7 @@ def _remove(instance: dg.DagsterInstance, run_id: str) -> int:
     if file is not None:
         with closing(sqlite3.connect(file, timeout=BUSY_SECONDS)) as own:
             own.execute("VACUUM")  # deleted rows leave room in a file, not on the disk
-            own.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # another process may have the file open, also for long
+        checkpoint_file(file)  # another process may have the file open, also for long
     return removed
 
 
@@ -216,7 +216,7 @@ def forget_partition(
         for asset_key, newest in index.execute(select(_ASSETS.c.asset_key, _ASSETS.c.last_materialization)).tuples():
             _forget_newest(index, asset_key, newest, partition)
     if isinstance(storage, SqliteEventLogStorage):
-        _checkpoint(Path(storage.path_for_shard("index")))
+        checkpoint_file(Path(storage.path_for_shard("index")))
     return Forgotten(tuple(alone), tuple(run_id for run_id in others if run_id))
 
 
@@ -243,7 +243,7 @@ def _delete_run(instance: dg.DagsterInstance, run_id: str) -> None:
     runs = instance.run_storage
     if isinstance(runs, SqlRunStorage):
         with runs.connect() as connection:
-            _overwrite(connection)
+            overwrite_deleted(connection)
             connection.execute(delete(_RUN_TAGS).where(_RUN_TAGS.c.run_id == run_id))
             connection.execute(delete(_RUNS).where(_RUNS.c.run_id == run_id))
     else:
@@ -263,7 +263,7 @@ def _clean_run(storage: SqlEventLogStorage, run_id: str, partition: str) -> None
         with storage.index_connection() as index:  # which has the ends of runs, and their errors
             _redact(index, run_id, partition)
         if file.exists():
-            _checkpoint(file)
+            checkpoint_file(file)
 
 
 def _redact(connection: Connection, run_id: str, partition: str) -> None:
@@ -272,7 +272,7 @@ def _redact(connection: Connection, run_id: str, partition: str) -> None:
         _EVENTS.c.run_id == run_id, _EVENTS.c.partition.is_(None), _EVENTS.c.event.contains(partition, autoescape=True)
     )
     rows = connection.execute(select(_EVENTS.c.id, _EVENTS.c.event, _EVENTS.c.dagster_event_type).where(named))
-    _overwrite(connection)
+    overwrite_deleted(connection)
     for row_id, event, kind in rows.tuples().all():
         told = json.loads(event)
         if kind is None and word.search(told.get("user_message") or ""):  # a line that a stage wrote of the job
@@ -296,7 +296,7 @@ def _without(told: Any, word: re.Pattern[str], partition: str, *, is_words: bool
 
 def _erase(connection: Connection, which: ColumnElement[bool]) -> None:
     """Delete events, and the tags of those of assets."""
-    _overwrite(connection)
+    overwrite_deleted(connection)
     ids = select(_EVENTS.c.id).where(which, _EVENTS.c.asset_key.is_not(None))
     if inspect(connection).has_table(_EVENT_TAGS.name):
         connection.execute(delete(_EVENT_TAGS).where(_EVENT_TAGS.c.event_id.in_(ids)))
@@ -315,15 +315,3 @@ def _forget_newest(index: Connection, asset_key: str, newest: str | None, partit
         changed["last_materialization"] = None if record is None else serialize_value(record)
         changed["last_run_id"] = None if record is None else record.run_id
     index.execute(update(_ASSETS).where(_ASSETS.c.asset_key == asset_key).values(**changed))
-
-
-def _overwrite(connection: Connection) -> None:
-    """Let SQLite write zeros over what is deleted; else it lies in the file until its place is needed."""
-    if connection.dialect.name == "sqlite":
-        connection.exec_driver_sql("PRAGMA secure_delete = ON")
-
-
-def _checkpoint(file: Path) -> None:
-    """Move SQLite's write-ahead log, which holds old rows too, into its file; left undone where a reader is busy."""
-    with closing(sqlite3.connect(file, timeout=BUSY_SECONDS)) as own:
-        own.execute("PRAGMA wal_checkpoint(TRUNCATE)")

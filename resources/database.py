@@ -293,6 +293,18 @@ class DatabaseLostError(TransientError):
     """Postgres went away in the middle of a transaction, or did not come back in time for one."""
 
 
+def overwrite_deleted(connection: Connection) -> None:
+    """Let SQLite write zeros over what is deleted; else it lies in the file until its place is needed."""
+    if connection.dialect.name == "sqlite":
+        connection.exec_driver_sql("PRAGMA secure_delete = ON")
+
+
+def checkpoint_file(file: Path) -> None:
+    """Move SQLite's write-ahead log, which holds old rows too, into its file; left undone where a reader is busy."""
+    with closing(sqlite3.connect(file, timeout=BUSY_SECONDS)) as own:
+        own.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
 class Database:
     """An open database at the newest schema. Safe to share between threads; each process opens its own.
 
@@ -350,10 +362,9 @@ class Database:
             raise _unreachable(self.engine.url, error) from None
 
     def checkpoint(self) -> None:
-        """Move SQLite's write-ahead log, which holds old rows too, into its file, unless a reader is in the way."""
+        """`checkpoint_file` on SQLite; elsewhere nothing."""
         if self.dialect == "sqlite":
-            with closing(sqlite3.connect(str(self.engine.url.database), timeout=BUSY_SECONDS)) as own:
-                own.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            checkpoint_file(Path(str(self.engine.url.database)))
 
     def dispose(self) -> None:
         """Close every connection of the pool."""

@@ -13,7 +13,7 @@ from jobs.model.job import Job, JobBusyError
 from jobs.model.transitions import FINAL
 from jobs.queue.job_rows import get_job, to_job
 from jobs.queue.rows import QueueAccess, lock, log, set_columns, set_status
-from resources.database import JobRow, LogRow, StateRow, utc_now
+from resources.database import JobRow, LogRow, StateRow, overwrite_deleted, utc_now
 
 
 class JobRemoval(QueueAccess):
@@ -74,8 +74,7 @@ class JobRemoval(QueueAccess):
         with self._database.session() as session:
             row, _ = _lock_to_remove(session, job_id)
             yield
-            if self._database.dialect == "sqlite":  # write zeros over what goes
-                session.connection().exec_driver_sql("PRAGMA secure_delete = ON")
+            overwrite_deleted(session.connection())
             session.delete(row)
             session.execute(delete(LogRow).where(LogRow.job_id == job_id))
             log(session, [None], f"{job_id} was removed by a person")  # of no job: the id may be used again
