@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from imaging.errors import RejectedError
-from jobs.cli.each import Jobs, for_each
+from jobs.cli.each import Jobs, for_each, whole_id
 from jobs.cli.opening import opened_queue
 from jobs.cli.output import FAILED, NOT_FOUND, counted, err, say
-from jobs.model.job import UnknownJobError
 from resources.settings import load_settings
 
 if TYPE_CHECKING:
@@ -37,7 +35,8 @@ def archive(
     if bool(job_ids) == (older_than is not None):
         raise RejectedError("Which jobs shall be archived is not clear.", "Name jobs, or give --older-than DAYS.")
     with opened_queue() as queue:
-        named = _named(queue, job_ids or ()) if older_than is None else _older(queue, _days(older_than))
+        given = dict.fromkeys(whole_id(queue, text) for text in job_ids or ())
+        named = list(given) if older_than is None else _older(queue, _days(older_than))
         if dry_run:
             say("\n".join([f"{len(named)} jobs would be archived.", *named]))
             return
@@ -54,18 +53,6 @@ def archive(
         say(f"{len(done)} archived.")
     elif len(done) < len(named):
         raise typer.Exit(FAILED if len(known) == len(named) else NOT_FOUND)
-
-
-def _named(queue: JobQueue, job_ids: Iterable[str]) -> list[str]:
-    """The whole ids, each once; one that stands for no job is told as it was given."""
-
-    def whole(text: str) -> str:
-        try:
-            return queue.resolve(text)
-        except UnknownJobError:
-            return text
-
-    return list(dict.fromkeys(map(whole, job_ids)))
 
 
 def _days(text: str) -> int:

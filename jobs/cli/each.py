@@ -9,12 +9,25 @@ import typer
 
 from imaging.errors import FaceChangerError
 from jobs.cli.output import exit_code, print_error
+from jobs.model.job import UnknownJobError
 
 if TYPE_CHECKING:
     from jobs.queue.job_queue import JobQueue
 
 JobId = Annotated[str, typer.Argument(metavar="JOB", help="The job's id, or enough of its beginning or end.")]
 Jobs = Annotated[list[str], typer.Argument(metavar="JOB...", help="The jobs' ids, or enough of each.")]
+
+
+def whole_id(queue: JobQueue, text: str) -> str:
+    """The whole id that a part of it stands for; what stands for no job as it is, for whoever says so.
+
+    Raises:
+        RejectedError: it stands for several.
+    """
+    try:
+        return queue.resolve(text)
+    except UnknownJobError:
+        return text
 
 
 def for_each(queue: JobQueue, job_ids: Iterable[str], do: Callable[[str], None]) -> None:

@@ -13,12 +13,13 @@ import typer
 
 from imaging.errors import BackendError, RejectedError, SettingsError, TransientError
 from jobs.cli.by_hand import warn_if_paused
+from jobs.cli.each import whole_id
 from jobs.cli.opening import opened_database, opened_queue
 from jobs.cli.output import FAILED, INTERRUPTED, counted, err, job_json, out, print_json, say, table, warn
 from jobs.cli.picture_files import in_natural_order, pictures_of
 from jobs.cli.request_options import with_request_options
 from jobs.model.ids import check_job_id, new_job_id
-from jobs.model.job import JobIdTakenError, UnknownJobError
+from jobs.model.job import JobIdTakenError
 from jobs.model.job_types import JOB_TYPES
 from jobs.model.request import RESULT_OF, JobRequest, parse_request
 from resources.settings import Settings, dagster_home, load_settings
@@ -140,17 +141,11 @@ def _with_whole_ids(fields: dict[str, Any], pictures: list[str]) -> tuple[dict[s
         return fields, pictures
     with opened_queue() as queue:
 
-        def whole(text: str) -> str:
-            try:
-                return queue.resolve(text)
-            except UnknownJobError:
-                return text
-
         def of_source(source: str) -> str:
             is_job = source.startswith(RESULT_OF)
-            return RESULT_OF + whole(source.removeprefix(RESULT_OF)) if is_job else source
+            return RESULT_OF + whole_id(queue, source.removeprefix(RESULT_OF)) if is_job else source
 
-        changed: dict[str, Any] = {name: whole(fields[name]) for name in named}
+        changed: dict[str, Any] = {name: whole_id(queue, fields[name]) for name in named}
         if "source_image" in fields:
             changed["source_image"] = of_source(fields["source_image"])
         return fields | changed, [of_source(picture) for picture in pictures]

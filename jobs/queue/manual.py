@@ -163,8 +163,7 @@ class ManualChanges(QueueAccess):
         with self._database.session() as session:
             rows = _with_descendants(session, job_id, ["held"], "released")
             for row, _ in rows:
-                status: JobStatus = "waiting" if row.after_id and row.started_at is None else "pending"
-                set_status(row, utc_now(), status, by="person")
+                set_status(row, utc_now(), _queued(row), by="person")
             log(session, [row.id for row, _ in rows], "released by a person")
             return [row.id for row, _ in rows]
 
@@ -303,8 +302,12 @@ def _with_descendants(
     return rows
 
 
+def _queued(row: JobRow) -> JobStatus:
+    """The status in which a job is in the queue: `waiting`, if it comes after another one and has not begun."""
+    return "waiting" if row.after_id and row.started_at is None else "pending"
+
+
 def _back_to_queue(session: Session, row: JobRow, locked: Mapping[str, JobRow], message: str) -> None:
-    status: JobStatus = "waiting" if row.after_id and row.started_at is None else "pending"
-    set_status(row, utc_now(), status, by="person", not_before=None, **BROUGHT_BACK)
+    set_status(row, utc_now(), _queued(row), by="person", not_before=None, **BROUGHT_BACK)
     log(session, [row.id], message)
     families.reopen_waiters(session, row.id, locked)
