@@ -11,7 +11,6 @@ from jobs.cli.each import Jobs, for_each
 from jobs.cli.opening import opened_queue
 from jobs.cli.output import print_json, say
 from resources.settings import load_settings
-from resources.store.image_store import ImageStore
 
 _MOST_NAMED: Final = 20
 
@@ -45,6 +44,7 @@ def prune(
     from jobs.runs.thinning import Thinned
     from jobs.runs.thinning import thin as thin_jobs
     from resources.dagster_events import old_events, prune_events
+    from resources.store.image_store import ImageStore
 
     settings = load_settings()
     days = settings.keep_days if days is None else days

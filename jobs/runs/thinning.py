@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
 from jobs.model.job_types import JOB_TYPES
 from jobs.queue.job_queue import JobQueue
+from resources.artifacts.artifact import JsonCodec
 from resources.artifacts.records import ARTIFACTS
 from resources.database import utc_now
 from resources.store.image_store import HISTORY, ImageStore
@@ -16,8 +18,8 @@ _AT_ONCE: Final = 20  # jobs whose files go while the queue is locked, which on 
 
 _PICTURES: Final = sorted(
     folder
-    for stage, artifact in ARTIFACTS.items()
-    if stage not in ("job_request", "enhanced_prompt", "description")
+    for artifact in ARTIFACTS.values()
+    if artifact.beside or not isinstance(artifact.codec, JsonCodec)
     for folder in artifact.folders
 )
 """Where pictures lie, with the records that are of no use without them."""
@@ -44,9 +46,9 @@ def thin(queue: JobQueue, store: ImageStore, *, days: int, dry_run: bool = False
     """
     old = utc_now() - timedelta(days=days)
     delivered = {
-        job.id: ARTIFACTS[JOB_TYPES[job.job_type].delivers or ""].folder
+        job.id: ARTIFACTS[stage].folder
         for job in queue.find(statuses=["completed"])
-        if JOB_TYPES[job.job_type].delivers and (job.finished_at or job.updated_at) < old
+        if (stage := JOB_TYPES[job.job_type].delivers) and (job.finished_at or job.updated_at) < old
     }
     places: dict[str, list[tuple[str, ...]]] = {}
     for folder in [(one,) for one in _PICTURES] + [(HISTORY, one) for one in _PICTURES]:
@@ -54,15 +56,22 @@ def thin(queue: JobQueue, store: ImageStore, *, days: int, dry_run: bool = False
             job_id = name.partition(".")[0]
             if folder[-1] != delivered.get(job_id, folder[-1]):
                 places.setdefault(job_id, []).append((*folder, name))
-    ids, done = sorted(places), Thinned()
+    ids = sorted(places)
+    if dry_run:
+        return _counted(store, [places[job_id] for job_id in ids])
+    done = Thinned()
     for start in range(0, len(ids), _AT_ONCE):
-        some = ids[start : start + _AT_ONCE]
-        with queue.lock_ended(some) as over:
-            files = [place for job_id in some if job_id in over for place in places[job_id]]
-            sizes = sum(store.bytes_of(*place) for place in files)
-            for place in () if dry_run else files:
+        with queue.lock_ended(ids[start : start + _AT_ONCE]) as over:
+            counted = _counted(store, [places[job_id] for job_id in over])
+            files = [place for job_id in over for place in places[job_id]]
+            for place in files:
                 store.remove(*place)
-        if not dry_run:
-            queue.forget_images([str(store.path(*place)) for place in files])
-        done = Thinned(done.jobs + sum(one in over for one in some), done.files + len(files), done.bytes + sizes)
+        queue.forget_images([str(store.path(*place)) for place in files])
+        done = Thinned(done.jobs + counted.jobs, done.files + counted.files, done.bytes + counted.bytes)
     return done
+
+
+def _counted(store: ImageStore, jobs: Sequence[Sequence[tuple[str, ...]]]) -> Thinned:
+    """How much the files of these jobs are."""
+    files = [place for job in jobs for place in job]
+    return Thinned(len(jobs), len(files), sum(store.bytes_of(*place) for place in files))
