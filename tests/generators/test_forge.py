@@ -27,6 +27,7 @@ from resources.generators.base import Generated, ImageTask, InpaintTask, ModelCh
 from resources.generators.servers import forge
 from resources.generators.servers import forge_server as server_state
 from resources.generators.servers.forge import SAMPLERS, ForgeGenerator
+from resources.generators.servers.forge_progress import ForgeProgress
 from resources.generators.servers.http_api import HttpApi, reason_in
 from resources.settings import Settings, load_settings
 from resources.store.image_store import ImageStore
@@ -545,14 +546,14 @@ def test_the_stages_own_limit_is_not_taken_for_a_missing_progress(monkeypatch: p
     monkeypatch.setattr(forge, "_PROGRESS_SECONDS", 0.01)
     with forge_server(ForgeState(manners=["hang"])) as (url, state):
         generator = ForgeGenerator(url)
-        asked = generator._progress
+        asked = ForgeProgress.told
 
-        def reached(task_id: str) -> dict[str, Any]:
+        def reached(_image: ForgeProgress) -> dict[str, Any]:
             assert state.working.wait(PATIENCE)
-            monkeypatch.setattr(generator, "_progress", asked)
+            monkeypatch.setattr(ForgeProgress, "told", asked)
             raise StageTimeoutError("The stage took too long.", "Raise FC_STAGE_TIMEOUT.")
 
-        monkeypatch.setattr(generator, "_progress", reached)
+        monkeypatch.setattr(ForgeProgress, "told", reached)
         failed(one(generator), "The stage took too long")
         assert state.interrupts == 1
 

@@ -75,7 +75,6 @@ class ForgeGenerator:
         self._image_timeout = image_timeout
         self._face_size = face_size
         self._distilled = {"distilled_cfg_scale": distilled_cfg} if distilled_cfg else {}
-        self._image: ForgeProgress | None = None
 
     @classmethod
     def from_settings(cls, settings: Settings, choice: ModelChoice = NOTHING_CHOSEN) -> ForgeGenerator:
@@ -196,9 +195,9 @@ class ForgeGenerator:
             **self._distilled,
             **extra,
         }
-        self._image = ForgeProgress(self._api, path, task_id)
-        answer = self._wait_for(path, body, task_id, task.job_id)
-        if how := self._image.ended_early():
+        image = ForgeProgress(self._api, path, task_id)
+        answer = self._wait_for(path, body, image, task.job_id)
+        if how := image.ended_early():
             raise TransientError(
                 f"The image was {how} on {state.kind} at {self._api.address} by somebody else, so it is not whole.",
                 "The job is tried again.",
@@ -207,7 +206,7 @@ class ForgeGenerator:
 
     # ---- waiting for an image
 
-    def _wait_for(self, path: str, body: Mapping[str, Any], task_id: str, job_id: str) -> bytes:
+    def _wait_for(self, path: str, body: Mapping[str, Any], image: ForgeProgress, job_id: str) -> bytes:
         """Send the request from another thread, tell its progress, and interrupt it when nobody waits any more."""
         answers: queue.SimpleQueue[bytes | BaseException] = queue.SimpleQueue()
 
@@ -220,24 +219,24 @@ class ForgeGenerator:
 
         threading.Thread(target=ask, name=f"forge {job_id}", daemon=True).start()
         try:
-            answer = self._first(answers, task_id, job_id)
+            answer = self._first(answers, image, job_id)
         except BaseException:  # the stage's own limit, Ctrl-C, a cancelled run
-            self._stop(task_id)
+            self._stop(image)
             raise
         if answer is None:
             raise TransientError(
                 f"{SERVER} at {self._api.address} did not finish the image within {self._image_timeout:g} s. "
-                f"{self._stop(task_id)}",
+                f"{self._stop(image)}",
                 "Raise FC_IMAGE_TIMEOUT, or ask for a smaller image or fewer steps.",
             )
         if isinstance(answer, ConnectionLostError):
-            raise TransientError(f"{answer.what} {self._stop(task_id)}", answer.hint)
+            raise TransientError(f"{answer.what} {self._stop(image)}", answer.hint)
         if isinstance(answer, BaseException):
             raise answer
         return answer
 
     def _first(
-        self, answers: queue.SimpleQueue[bytes | BaseException], task_id: str, job_id: str
+        self, answers: queue.SimpleQueue[bytes | BaseException], image: ForgeProgress, job_id: str
     ) -> bytes | BaseException | None:
         """What comes within the time limit, else None; the progress is told meanwhile."""
         ends = time.monotonic() + self._image_timeout
@@ -246,13 +245,13 @@ class ForgeGenerator:
             try:
                 return answers.get(timeout=min(_PROGRESS_SECONDS, left))
             except queue.Empty:
-                watched = watched and self._tell_progress(task_id, job_id)
+                watched = watched and self._tell_progress(image, job_id)
         return None
 
-    def _tell_progress(self, task_id: str, job_id: str) -> bool:
+    def _tell_progress(self, image: ForgeProgress, job_id: str) -> bool:
         """Log how far an image is; False when the server does not say."""
         try:
-            told = self._progress(task_id)
+            told = image.told()
         except API_ERRORS as error:
             _log.info("Job %s: no progress is known: %s", job_id, error.what)
             return False
@@ -262,16 +261,13 @@ class ForgeGenerator:
             _log.info("Job %s: waits for other images on the server.", job_id)
         return True
 
-    def _progress(self, _task_id: str) -> Mapping[str, Any]:
-        return self._image.told() if self._image else {}
-
-    def _stop(self, task_id: str) -> str:
+    def _stop(self, image: ForgeProgress) -> str:
         """Interrupt an image that nobody waits for any more; one sentence on what became of it.
 
         The server interrupts whatever it is at, so only when it says that it is at this image.
         """
         try:
-            told = self._progress(task_id)
+            told = image.told()
             if told.get("active"):
                 self._api.post_json("/sdapi/v1/interrupt", {}, seconds=5)
                 return "It was interrupted there."
