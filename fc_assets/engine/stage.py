@@ -166,7 +166,8 @@ def _asked(step: Step, job: Job, recipe: Recipe, before: Mapping[str, StageResul
     def key(decides: Mapping[str, Any]) -> str:
         return hashlib.sha256(json.dumps({**parts, "decides": decides}, sort_keys=True).encode()).hexdigest()
 
-    return Asked(item, decides, key(decides), key(before_hash(decides)))
+    own, earlier = key(decides), before_hash(decides)
+    return Asked(item, decides, own, own if earlier is decides else key(earlier))
 
 
 def _cached(step: Step, asked: Asked, result: StageResult | None) -> StoredFile | None:
@@ -203,8 +204,10 @@ def _cached(step: Step, asked: Asked, result: StageResult | None) -> StoredFile 
 
 def _is_of(result: StageResult, asked: Asked) -> bool:
     """Whether a stored result was made from what is asked, be it before the server knew that checkpoint's hash."""
-    if result.content_key == asked.content_key or result.content_key != asked.earlier_key:
-        return result.content_key == asked.content_key
+    if result.content_key == asked.content_key:
+        return True
+    if result.content_key != asked.earlier_key:
+        return False
     metadata = (result.output or {})["metadata"]
     made = metadata["faces"] if "faces" in metadata else [metadata["made_by"]]  # of changed_face, or generated_image
     return all(one.get("model_hash") == asked.decides["generator"]["model_hash"] for one in made)

@@ -16,9 +16,7 @@ from imaging.quality.artefacts import blockiness, noise
 # Output checks (all on a grey image of 0 to 255).
 LEAST_DEVIATION = 3.0
 LEAST_CORRELATION = 0.3
-FACE_SIDE = (
-    64  # pixels; at this size too a face is no noise. Faces measured 0.49 and more, noise up to 8 pixels wide 0.2
-)
+FACE_SIDE = 64  # pixels; here too a face is no noise. Measured: faces 0.49 and more, noise up to 8 pixels wide 0.2
 LEAST_PIXELS = 64  # of a mask; fewer say nothing
 
 # Quality score.

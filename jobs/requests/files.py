@@ -16,7 +16,7 @@ from jobs.requests.unclear import Unclear, read_number, settle, settled
 from jobs.requests.yaml_files import FaultyYamlError, read_yaml
 
 MAX_FILE_BYTES: Final = 20_000_000
-MAX_YAML_BYTES: Final = 1_000_000  # PyYAML reads some 100 kB a second
+MAX_YAML_BYTES: Final = 1_000_000  # some seconds of PyYAML on a busy machine; JSON Lines takes larger files
 REQUEST_SUFFIXES: Final = (".json", ".jsonl", ".yaml", ".yml", ".csv")
 
 Entry = tuple[str, Mapping[str, Any]]

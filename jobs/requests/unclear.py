@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final
 
 from imaging.errors import RejectedError
@@ -106,7 +107,7 @@ def settle(path: str, value: Unclear, kinds: set[type]) -> object:
     """
     text = value.text
     shown = text if len(text) <= _LONGEST else f"{text[:40]}... ({len(text)} characters)"
-    if path.endswith(": at"):
+    if datetime in kinds:
         return text
     if _EXPONENT.fullmatch(text):
         number = float(text)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -16,6 +15,7 @@ from resources.models.addons import Addons
 from resources.models.checkpoint import Checkpoint
 from resources.models.weights import fingerprint
 from resources.settings import dagster_home
+from resources.store.whole_file import write_whole
 
 _log = logging.getLogger(__name__)
 
@@ -71,11 +71,8 @@ def _read(kept: Path) -> dict[str, FileHashes]:
 
 
 def _keep(kept: Path, known: dict[str, FileHashes]) -> None:
-    whole = kept.with_name(f"{kept.name}.{os.getpid()}")
     try:
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        whole.write_text(json.dumps(known, indent=1, sort_keys=True), encoding="utf-8")
-        whole.replace(kept)
+        write_whole(kept, json.dumps(known, indent=1, sort_keys=True).encode())
     except OSError as error:
         _log.warning("%s cannot be written, so these hashes are made again next time: %s", kept, error)
 

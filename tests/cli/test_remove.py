@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -18,7 +16,7 @@ from jobs.model.stages import PARTITIONS, STAGES
 from jobs.queue.job_queue import JobQueue
 from jobs.runs.repair import Stores, find_disagreements
 from resources.database import Database, JobRow, utc_now
-from resources.settings import PROJECT_ROOT, load_settings
+from resources.settings import load_settings
 from resources.store.image_store import ImageStore
 from tests.support.commands import Fc
 from tests.support.graph import add_jobs, materialize, materialized
@@ -26,18 +24,6 @@ from tests.support.graph import add_jobs, materialize, materialized
 SECRET = "zyzzyva"
 SCENE = {"pony_prompt": "portrait of a woman", "job_type": "sdxl_generation"}
 SECRET_SCENE = SCENE | {"pony_prompt": f"portrait of a woman, {SECRET}"}
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def dagster(
-    request: pytest.FixtureRequest, home: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[dg.DagsterInstance]:
-    """A Dagster instance whose own storage is on each of the two."""
-    if request.param == "postgresql":
-        monkeypatch.setenv("FC_DAGSTER_POSTGRES_URL", request.getfixturevalue("postgres_url"))
-        shutil.copy(PROJECT_ROOT / "deploy/dagster.postgres.yaml", home / "dagster.yaml")
-    with dg.DagsterInstance.from_config(str(home)) as instance:
-        yield instance
 
 
 @pytest.fixture
@@ -64,35 +50,35 @@ def _text(file: Path) -> str:
 
 
 def test_what_only_it_had_goes_and_the_same_id_shows_nothing_old(
-    dagster: dg.DagsterInstance, queue: JobQueue, store: ImageStore, home: Path, fc: Fc
+    storage: dg.DagsterInstance, queue: JobQueue, store: ImageStore, home: Path, fc: Fc
 ) -> None:
     add_jobs(queue, store, SECRET_SCENE, SCENE, hold=True)
-    batch = materialize(dagster, "a", "b").run_id
-    alone = materialize(dagster, "a", config={"seed": 8}).run_id
-    assert kept(dagster, home, SECRET)
-    neighbour = [one.asset_materialization for one in dagster.all_logs(batch) if _partition(one) == "b"]
+    batch = materialize(storage, "a", "b").run_id
+    alone = materialize(storage, "a", config={"seed": 8}).run_id
+    assert kept(storage, home, SECRET)
+    neighbour = [one.asset_materialization for one in storage.all_logs(batch) if _partition(one) == "b"]
 
     code, out, _ = fc("remove", "a", "--yes")
     assert (code, "a: removed." in out) == (0, True)
-    assert kept(dagster, home, SECRET) == []
-    assert dagster.get_run_by_id(alone) is None
-    assert list(dagster.all_logs(alone)) == []
-    assert dagster.get_run_by_id(batch) is not None, "it had another job, too"
-    assert [one.asset_materialization for one in dagster.all_logs(batch) if _partition(one) == "b"] == neighbour
-    assert {_partition(one) for one in dagster.all_logs(batch)} <= {None, "b"}
+    assert kept(storage, home, SECRET) == []
+    assert storage.get_run_by_id(alone) is None
+    assert list(storage.all_logs(alone)) == []
+    assert storage.get_run_by_id(batch) is not None, "it had another job, too"
+    assert [one.asset_materialization for one in storage.all_logs(batch) if _partition(one) == "b"] == neighbour
+    assert {_partition(one) for one in storage.all_logs(batch)} <= {None, "b"}
     for stage in SCENE_STAGES:
-        assert materialized(dagster, stage) == {"b"}
-        newest = dagster.get_latest_materialization_event(dg.AssetKey(stage))
+        assert materialized(storage, stage) == {"b"}
+        newest = storage.get_latest_materialization_event(dg.AssetKey(stage))
         assert newest is not None
         assert newest.dagster_event.partition == "b"
     assert queue.logs("a", 10) == []
 
     add_jobs(queue, store, SCENE, hold=True)  # the id again
-    dagster.add_dynamic_partitions(PARTITIONS, ["a"])
-    assert materialized(dagster, "generated_image") == {"b"}
+    storage.add_dynamic_partitions(PARTITIONS, ["a"])
+    assert materialized(storage, "generated_image") == {"b"}
     assert "removed" not in fc("show", "a")[1]
-    assert materialize(dagster, "a").success
-    assert materialized(dagster, "generated_image") == {"a", "b"}
+    assert materialize(storage, "a").success
+    assert materialized(storage, "generated_image") == {"a", "b"}
 
 
 SCENE_STAGES = STAGES[:3]
@@ -103,20 +89,20 @@ def _partition(entry: dg.EventLogEntry) -> str | None:
 
 
 def test_a_run_that_failed_for_both_keeps_only_what_it_told_of_the_other(
-    dagster: dg.DagsterInstance, queue: JobQueue, store: ImageStore, home: Path, fc: Fc, monkeypatch: pytest.MonkeyPatch
+    storage: dg.DagsterInstance, queue: JobQueue, store: ImageStore, home: Path, fc: Fc, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FC_WRITER", "tests.support.faulty:FaultyWriter")
     add_jobs(queue, store, SECRET_SCENE | {"pony_prompt": f"broken-words {SECRET}"}, SCENE, hold=True)
-    run = materialize(dagster, "a", "b")
+    run = materialize(storage, "a", "b")
     assert (run.success, queue.get("a").status, queue.get("b").status) == (False, "failed", "held")
-    assert kept(dagster, home, "hit broken words")
+    assert kept(storage, home, "hit broken words")
     assert fc("remove", "a", "--yes")[0] == 0
-    assert kept(dagster, home, SECRET) == kept(dagster, home, "hit broken words") == []
-    left = dagster.all_logs(run.run_id)
+    assert kept(storage, home, SECRET) == kept(storage, home, "hit broken words") == []
+    left = storage.all_logs(run.run_id)
     assert "STEP_FAILURE" in {one.dagster_event.event_type_value for one in left if one.dagster_event}
     assert "(removed with a)" in str(left), "it says that something was here"
     assert {_partition(one) for one in left} == {None, "b"}
-    assert dagster.get_run_by_id(run.run_id).status == dg.DagsterRunStatus.FAILURE
+    assert storage.get_run_by_id(run.run_id).status == dg.DagsterRunStatus.FAILURE
 
 
 def test_its_photo_goes_with_the_last_job_that_has_it(

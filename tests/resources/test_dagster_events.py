@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import shutil
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,25 +23,12 @@ from jobs.model.stages import PARTITIONS, STAGES
 from jobs.queue.job_queue import JobQueue
 from resources import dagster_events
 from resources.dagster_events import Pruned, old_events, prune_events
-from resources.settings import PROJECT_ROOT
 from resources.store.image_store import ImageStore
 from tests.jobs.test_retention import tick
 from tests.support.graph import add_jobs, materialize, materialized
 
 SCENE = {"pony_prompt": "portrait of a woman", "job_type": "sdxl_generation"}
 LINES = ("STEP_START", "STEP_SUCCESS", "ENGINE_EVENT", "LOADED_INPUT", None)
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def storage(
-    request: pytest.FixtureRequest, home: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[dg.DagsterInstance]:
-    """A Dagster instance whose own storage is on each of the two."""
-    if request.param == "postgresql":
-        monkeypatch.setenv("FC_DAGSTER_POSTGRES_URL", request.getfixturevalue("postgres_url"))
-        shutil.copy(PROJECT_ROOT / "deploy/dagster.postgres.yaml", home / "dagster.yaml")
-    with dg.DagsterInstance.from_config(str(home)) as instance:
-        yield instance
 
 
 @pytest.fixture

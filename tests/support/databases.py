@@ -6,12 +6,15 @@ A test file that needs them says `pytest_plugins = ["tests.support.databases"]`.
 from __future__ import annotations
 
 import itertools
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import dagster as dg
 import pytest
 
 from resources.database import Base, Database, open_database
+from resources.settings import PROJECT_ROOT
 from tests.support.postgres import run_sql, running_postgres
 
 _numbers = itertools.count()
@@ -62,3 +65,15 @@ def any_database(request: pytest.FixtureRequest, migrated_urls: dict[str, str]) 
             session.execute(table.delete())
     yield opened
     opened.dispose()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def storage(
+    request: pytest.FixtureRequest, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[dg.DagsterInstance]:
+    """A Dagster instance whose own storage is on each of the two."""
+    if request.param == "postgresql":
+        monkeypatch.setenv("FC_DAGSTER_POSTGRES_URL", request.getfixturevalue("postgres_url"))
+        shutil.copy(PROJECT_ROOT / "deploy/dagster.postgres.yaml", home / "dagster.yaml")
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        yield instance
