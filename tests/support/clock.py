@@ -14,9 +14,10 @@ PATIENCE = 120.0  # seconds; longer than anything takes on a machine with much e
 
 
 class LeapingClock:
-    """Stands in for a module's `time`: its clock goes as the real one, and by an hour more at each look once `ready`.
+    """Stands in for a module's `time`: its clock goes as the real one, and leaps by an hour once `ready` is true.
 
-    At each look: the limit may begin when it is ready already, on a machine that is slow.
+    It leaps at two looks: on a slow machine it may be ready before the limit begins, by the first of them. What comes
+    after the limit takes a look before a limit of its own begins, as when it notes its start.
     """
 
     def __init__(self, ready: Callable[[], object]) -> None:
@@ -24,7 +25,7 @@ class LeapingClock:
         self._leaps = 0
 
     def monotonic(self) -> float:
-        self._leaps += bool(self._ready())
+        self._leaps += self._leaps < 2 and bool(self._ready())
         return time.monotonic() + 3600 * self._leaps
 
     def __getattr__(self, name: str) -> Any:
